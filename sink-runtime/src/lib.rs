@@ -1,0 +1,16 @@
+//! The sink runtime: Kafka topics into S3 datasets and Iceberg tables, exactly once.
+//! Modules stand in the order that data flows; see `docs/concepts.md`.
+
+pub mod budget;
+pub mod catalog;
+pub mod decode;
+pub mod errors;
+pub mod failpoint;
+pub mod files;
+pub mod layout;
+pub mod ledger;
+pub mod plan;
+pub mod record;
+pub mod schema;
+pub mod source;
+pub mod store;

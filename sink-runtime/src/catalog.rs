@@ -1,0 +1,105 @@
+//! Iceberg table operations: `local`, `rest` and `glue` behind one trait, and `stage`, which turns a wished change into
+//! manifests and a metadata update. The commit loop on top of it is `commit::iceberg`.
+
+use async_trait::async_trait;
+use iceberg::TableRequirement;
+use iceberg::io::FileIO;
+use iceberg::spec::{TableMetadata, TableMetadataBuildResult, TableMetadataRef};
+
+use crate::errors::{Class, Classified, class};
+use crate::store::BoxError;
+
+/// A table as loaded.
+#[derive(Clone, Debug)]
+pub struct Base {
+    pub metadata: TableMetadataRef,
+    /// Location of the metadata file, where the catalog tells.
+    pub metadata_location: Option<String>,
+    /// What the catalog compares on commit beyond the requirements (Glue's VersionId).
+    pub version_token: Option<String>,
+}
+
+#[derive(Debug, thiserror::Error)]
+pub enum CatalogError {
+    #[error("table \"{table}\" does not exist")]
+    NoSuchTable { table: String },
+    #[error("table \"{table}\" exists already")]
+    TableExists { table: String },
+    #[error("catalog failed for now: {operation}")]
+    Unavailable {
+        operation: &'static str,
+        #[source]
+        source: BoxError,
+    },
+    #[error("catalog denied: {operation}")]
+    Denied {
+        operation: &'static str,
+        #[source]
+        source: BoxError,
+    },
+    #[error("catalog refused: {operation}")]
+    Refused {
+        operation: &'static str,
+        #[source]
+        source: BoxError,
+    },
+    #[error("table metadata cannot be used: {operation}")]
+    Metadata {
+        operation: &'static str,
+        #[source]
+        source: BoxError,
+    },
+}
+
+impl Classified for CatalogError {
+    fn class(&self) -> Class {
+        match self {
+            Self::NoSuchTable { .. } => class::TABLE_MISSING,
+            Self::TableExists { .. } | Self::Refused { .. } | Self::Metadata { .. } => {
+                class::CATALOG_REFUSED
+            }
+            Self::Unavailable { .. } => class::CATALOG_UNAVAILABLE,
+            Self::Denied { .. } => class::CATALOG_DENIED,
+        }
+    }
+}
+
+/// What became of a commit.
+#[derive(Debug, thiserror::Error)]
+pub enum CommitError {
+    /// Someone else won; nothing of ours is there. Load, judge, stage again.
+    #[error("another writer changed the table")]
+    Conflict,
+    /// May have happened. Load and look before anything else.
+    #[error("outcome of the commit is unknown")]
+    Unknown(#[source] BoxError),
+    /// Never will.
+    #[error(transparent)]
+    Refused(CatalogError),
+}
+
+/// One table in one catalog.
+#[async_trait]
+pub trait TableOps: Send + Sync + std::fmt::Debug {
+    /// `namespace.table` with the catalog's kind, for messages.
+    fn describe(&self) -> String;
+
+    /// The warehouse's files.
+    fn file_io(&self) -> FileIO;
+
+    async fn load(&self) -> Result<Base, CatalogError>;
+
+    /// Creates the table (and its namespace) with this initial metadata.
+    ///
+    /// # Errors
+    /// [`CatalogError::TableExists`] when somebody was faster.
+    async fn create(&self, initial: TableMetadata) -> Result<Base, CatalogError>;
+
+    /// Publishes `built`, which was built on `base`, if every requirement still holds.
+    async fn commit(
+        &self,
+        base: &Base,
+        built: TableMetadataBuildResult,
+        requirements: Vec<TableRequirement>,
+    ) -> Result<(), CommitError>;
+}

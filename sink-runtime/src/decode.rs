@@ -1,0 +1,69 @@
+//! Raw records to columns. One contract for every format: a batch in, a record batch plus the rows that did not fit
+//! out. Pure CPU: no I/O, no clock.
+
+use std::sync::Arc;
+
+use arrow::array::RecordBatch;
+use arrow::datatypes::SchemaRef;
+
+use crate::plan::DecodePlan;
+use crate::record::RawBatch;
+
+/// Why a record was refused; also the dead letter's error class.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum RejectClass {
+    /// Not valid JSON (or not UTF-8, or trailing bytes, or too deep).
+    Malformed,
+    /// JSON, but not an object.
+    NotARecord,
+    /// A required field is missing or null.
+    MissingField,
+    /// A value does not fit its column.
+    TypeMismatch,
+    /// A number is outside its column's range, or would lose digits.
+    OutOfRange,
+    /// A field the schema does not know, where those are refused.
+    UnknownField,
+    /// A null value, where tombstones go to the dead letter.
+    Tombstone,
+    /// Larger than one record may be.
+    TooLarge,
+}
+
+/// One record that did not fit.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Reject {
+    /// Row in the raw batch.
+    pub row: u32,
+    pub class: RejectClass,
+    /// Names the field and the kind of value found; never the value itself.
+    pub message: String,
+}
+
+/// What a raw batch became.
+#[derive(Clone, Debug)]
+pub struct Decoded {
+    /// Value columns in schema order, then the metadata columns asked for.
+    pub batch: RecordBatch,
+    /// For each row of `batch`, its row in the raw batch; ascending.
+    pub rows: Vec<u32>,
+    /// Ascending by row. Rows neither here nor in `rows` were skipped tombstones.
+    pub rejects: Vec<Reject>,
+}
+
+/// One per worker and topic; keeps what it learnt from earlier batches (the predicted shape, the inferred schema).
+pub trait Decoder: Send {
+    fn decode(&mut self, raw: &RawBatch) -> Decoded;
+
+    /// Schema of the batches now; it only ever widens (a new column, a wider type, a lifted `required`).
+    fn schema(&self) -> SchemaRef;
+}
+
+/// The decoder a plan asks for.
+///
+/// # Errors
+/// None today: the plan is already checked.
+pub fn decoder(plan: &Arc<DecodePlan>) -> Box<dyn Decoder> {
+    let _ = plan;
+    unimplemented!()
+}

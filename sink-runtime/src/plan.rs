@@ -1,0 +1,546 @@
+//! A resource's spec, checked and made typed: what the rest of the runtime runs on. `Plan::from_*` reports every
+//! problem at once, each with field path, value and remedy. Pure: secrets are resolved through a function given in.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use crate::record::{TopicName, TopicPartition};
+use crate::schema::{Schema, Type};
+
+/// Everything one process needs to run one resource.
+#[derive(Clone, Debug)]
+pub struct Plan {
+    /// Identity of the sink in ledgers and group ids: `<namespace>.<name>`, `default.<name>` without a namespace.
+    pub sink: SinkId,
+    pub source: SourcePlan,
+    pub decode: DecodePlan,
+    pub destination: Destination,
+    pub rotation: Rotation,
+    /// For Iceberg, when a commit is due; for S3 `rotation` alone decides.
+    pub commit: CommitPlan,
+    pub dead_letter: Option<DeadLetter>,
+    pub pod: PodPlan,
+}
+
+/// `<namespace>.<name>` of the resource.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct SinkId(pub String);
+
+impl fmt::Display for SinkId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+/// A value that no log, event, status or metric may show.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Secret(String);
+
+impl Secret {
+    pub fn new(value: impl Into<String>) -> Self {
+        Self(value.into())
+    }
+
+    pub fn expose(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Debug for Secret {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("<secret>")
+    }
+}
+
+// ---------------------------------------------------------------- source
+
+#[derive(Clone, Debug)]
+pub struct SourcePlan {
+    pub bootstrap_servers: String,
+    pub topics: Topics,
+    pub group_id: String,
+    pub startup: Startup,
+    pub isolation: Isolation,
+    /// librdkafka properties, complete: typed fields (security among them) already folded in, protocol keys set.
+    pub properties: BTreeMap<String, Property>,
+    pub on_source_reset: OnSourceReset,
+    pub on_records_expired: OnRecordsExpired,
+    /// How long a revoke or a shutdown may take to commit before the work is dropped.
+    pub drain_timeout: Duration,
+    /// Records per raw batch at the most.
+    pub batch_records: usize,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Property {
+    Plain(String),
+    Secret(Secret),
+}
+
+impl Property {
+    pub fn expose(&self) -> &str {
+        match self {
+            Self::Plain(value) => value,
+            Self::Secret(value) => value.expose(),
+        }
+    }
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Topics {
+    List(Vec<TopicName>),
+    /// A regular expression over whole topic names.
+    Pattern(String),
+}
+
+/// Where a partition starts that neither the destination nor the floor knows.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Startup {
+    /// The group's committed offset, else earliest.
+    GroupOffsets,
+    Earliest,
+    Latest,
+    /// First record at or after it, milliseconds since the epoch.
+    Timestamp(i64),
+    /// Partitions not named start at earliest.
+    Offsets(BTreeMap<TopicPartition, i64>),
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Isolation {
+    ReadCommitted,
+    ReadUncommitted,
+}
+
+/// The topic or cluster was recreated: its offsets mean something else now.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum OnSourceReset {
+    Stop,
+    /// Read the new topic from its start, after what the destination already holds.
+    Restart,
+}
+
+/// Retention removed records before they were read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum OnRecordsExpired {
+    Stop,
+    /// Go on at the log's start; the gap is logged, counted and reported.
+    Skip,
+}
+
+// ---------------------------------------------------------------- decode
+
+#[derive(Clone, Debug)]
+pub struct DecodePlan {
+    pub value: ValueSchema,
+    pub on_error: OnError,
+    pub tombstones: Tombstones,
+    pub metadata: MetadataColumns,
+}
+
+impl DecodePlan {
+    /// Whether the source must keep record keys.
+    pub fn needs_keys(&self, dead_letter: bool) -> bool {
+        self.metadata.key.is_some() || dead_letter
+    }
+
+    pub fn needs_headers(&self, dead_letter: bool) -> bool {
+        self.metadata.headers.is_some() || dead_letter
+    }
+}
+
+#[derive(Clone, Debug)]
+pub enum ValueSchema {
+    /// Fields of the records that the schema does not name go by `unknown`.
+    Declared {
+        schema: Schema,
+        unknown: UnknownFields,
+    },
+    /// From the first records, then widened by rule.
+    Inferred {
+        sample_records: usize,
+        on_conflict: OnConflict,
+    },
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum UnknownFields {
+    Ignore,
+    /// The record does not fit.
+    Reject,
+}
+
+/// A scalar met a column of another scalar type that cannot widen to hold both.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum OnConflict {
+    /// The column becomes a string column.
+    String,
+    /// The record does not fit.
+    Reject,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum OnError {
+    DeadLetter,
+    /// Counted, then dropped.
+    Skip,
+    /// The process stops at the record.
+    Fail,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Tombstones {
+    Skip,
+    DeadLetter,
+}
+
+/// Names of the columns that carry what Kafka knows of a record; `None` leaves one out.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct MetadataColumns {
+    /// string
+    pub topic: Option<String>,
+    /// int
+    pub partition: Option<String>,
+    /// long
+    pub offset: Option<String>,
+    /// timestamptz
+    pub timestamp: Option<String>,
+    /// string: `CreateTime` or `LogAppendTime`
+    pub timestamp_type: Option<String>,
+    /// binary
+    pub key: Option<String>,
+    /// list<struct<name: string, value: binary>>
+    pub headers: Option<String>,
+}
+
+// ---------------------------------------------------------------- destination
+
+#[derive(Clone, Debug)]
+pub enum Destination {
+    Dataset(DatasetPlan),
+    Iceberg(IcebergPlan),
+}
+
+/// A directory tree of files on an object store or a file system.
+#[derive(Clone, Debug)]
+pub struct DatasetPlan {
+    pub store: StorePlan,
+    pub partitioning: Vec<PartitionExpr>,
+    pub output: OutputFormat,
+    pub delivery: Delivery,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Delivery {
+    ExactlyOnce,
+    AtLeastOnce,
+}
+
+#[derive(Clone, Debug)]
+pub enum StorePlan {
+    S3(S3Plan),
+    Local { path: PathBuf },
+}
+
+#[derive(Clone, Debug)]
+pub struct S3Plan {
+    pub bucket: String,
+    /// Without leading or trailing slash; may be empty.
+    pub prefix: String,
+    pub access: S3Access,
+    pub encryption: Encryption,
+    pub storage_class: Option<String>,
+    pub tags: BTreeMap<String, String>,
+    pub checksum: Checksum,
+    /// Bytes, at least 5 MiB.
+    pub part_size: usize,
+    /// Parts in flight per process.
+    pub upload_concurrency: usize,
+    pub timeouts: Timeouts,
+}
+
+/// How to reach an AWS service.
+#[derive(Clone, Debug)]
+pub struct S3Access {
+    /// `None`: from the environment.
+    pub region: Option<String>,
+    pub endpoint: Option<String>,
+    pub path_style: bool,
+    pub credentials: AwsCredentials,
+    pub assume_role: Option<AssumeRole>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum AwsCredentials {
+    /// Environment, profile, web identity, container, instance: the SDK's chain.
+    DefaultChain,
+    Static {
+        access_key_id: Secret,
+        secret_access_key: Secret,
+        session_token: Option<Secret>,
+    },
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct AssumeRole {
+    pub role_arn: String,
+    pub external_id: Option<String>,
+    pub session_name: String,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Encryption {
+    BucketDefault,
+    SseS3,
+    SseKms {
+        key_id: Option<String>,
+        bucket_key: bool,
+    },
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Checksum {
+    Crc32,
+    Crc32c,
+    Crc64Nvme,
+    Sha256,
+    None,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Timeouts {
+    pub connect: Duration,
+    pub attempt: Duration,
+    pub max_attempts: u32,
+}
+
+/// One directory level (or several, for a time path) of a Hive layout.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum PartitionExpr {
+    Time {
+        source: TimeSource,
+        timezone: chrono_tz::Tz,
+        levels: Vec<TimeLevel>,
+    },
+    /// `label=<value>`; the value is the column's.
+    Column { column: String, label: String },
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum TimeSource {
+    Column(String),
+    RecordTimestamp,
+    WallClock,
+}
+
+/// `label=<strftime(format)>`, or the bare `strftime(format)` without a label.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TimeLevel {
+    pub label: Option<String>,
+    /// chrono's strftime.
+    pub format: String,
+}
+
+#[derive(Clone, Debug, PartialEq)]
+pub enum OutputFormat {
+    Parquet(ParquetOptions),
+    JsonLines { compression: JsonCompression },
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum JsonCompression {
+    None,
+    Gzip,
+    Zstd { level: i32 },
+}
+
+#[derive(Clone, Debug, PartialEq)]
+pub struct ParquetOptions {
+    pub compression: ParquetCompression,
+    pub row_group_rows: usize,
+    pub row_group_bytes: usize,
+    pub page_bytes: usize,
+    pub dictionary: bool,
+    pub statistics: bool,
+    /// Column -> false positive probability.
+    pub bloom_filters: BTreeMap<String, f64>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ParquetCompression {
+    None,
+    Snappy,
+    Gzip { level: u32 },
+    Lz4,
+    Zstd { level: i32 },
+}
+
+// ---------------------------------------------------------------- iceberg
+
+#[derive(Clone, Debug)]
+pub struct IcebergPlan {
+    pub catalog: CatalogPlan,
+    /// Namespace levels.
+    pub namespace: Vec<String>,
+    pub table: String,
+    pub create_if_missing: bool,
+    pub location: Option<String>,
+    pub format_version: u8,
+    pub partition_by: Vec<PartitionField>,
+    pub sort_order: Vec<SortField>,
+    pub properties: BTreeMap<String, String>,
+    pub evolution: Evolution,
+    pub parquet: ParquetOptions,
+    pub target_file_bytes: usize,
+    pub on_destination_reset: OnDestinationReset,
+    /// For warehouses on S3; `None` for local ones.
+    pub storage: Option<S3Plan>,
+}
+
+/// What may be changed in an existing table to hold the records.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Evolution {
+    pub add_columns: bool,
+    pub widen: bool,
+    pub make_optional: bool,
+}
+
+/// The table was rolled back, or dropped and recreated.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum OnDestinationReset {
+    Stop,
+    /// Read again from what the table holds now.
+    Reread,
+    /// Go on from the recorded offsets and leave the hole.
+    Continue,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PartitionField {
+    pub column: String,
+    pub transform: PartitionTransform,
+    /// `None`: Iceberg's usual name (`ts_hour`, `c_bucket_16`, …).
+    pub name: Option<String>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum PartitionTransform {
+    Identity,
+    Year,
+    Month,
+    Day,
+    Hour,
+    Bucket(u32),
+    Truncate(u32),
+    Void,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SortField {
+    pub column: String,
+    pub transform: PartitionTransform,
+    pub descending: bool,
+    pub nulls_first: bool,
+}
+
+#[derive(Clone, Debug)]
+pub enum CatalogPlan {
+    Local { path: PathBuf },
+    Rest(RestPlan),
+    Glue(GluePlan),
+}
+
+#[derive(Clone, Debug)]
+pub struct RestPlan {
+    pub uri: String,
+    pub warehouse: Option<String>,
+    pub auth: RestAuth,
+    pub headers: BTreeMap<String, Property>,
+    pub timeouts: Timeouts,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum RestAuth {
+    None,
+    Bearer(Secret),
+    OAuth2 {
+        token_uri: Option<String>,
+        client_id: Secret,
+        client_secret: Secret,
+        scope: String,
+    },
+    SigV4 {
+        region: String,
+        service: String,
+    },
+}
+
+#[derive(Clone, Debug)]
+pub struct GluePlan {
+    pub access: S3Access,
+    pub catalog_id: Option<String>,
+    /// `s3://bucket/prefix` under which new tables are created.
+    pub warehouse: String,
+    pub timeouts: Timeouts,
+}
+
+// ---------------------------------------------------------------- rotation, commit, dead letter, process
+
+/// When an open file is sealed. The first rule that holds decides. Time is monotonic.
+#[derive(Clone, Debug)]
+pub struct Rotation {
+    /// Bytes written (encoded).
+    pub max_bytes: usize,
+    pub max_records: Option<u64>,
+    /// A topic-partition's files are committed at the latest this long after the first record in them.
+    pub max_open: Duration,
+    pub max_idle: Option<Duration>,
+    /// Cron expression and zone: files are also committed at these wall-clock moments.
+    pub schedule: Option<(String, chrono_tz::Tz)>,
+    /// Open files per process; beyond it the longest open is sealed.
+    pub max_open_files: usize,
+}
+
+#[derive(Clone, Debug)]
+pub struct CommitPlan {
+    pub interval: Duration,
+    pub max_bytes: Option<usize>,
+    pub max_records: Option<u64>,
+    /// Commit attempts in a row that may fail before the process exits.
+    pub max_consecutive_failures: u32,
+}
+
+#[derive(Clone, Debug)]
+pub enum DeadLetter {
+    Topic {
+        topic: TopicName,
+    },
+    /// JSON lines under `<prefix>` of the destination's store.
+    Prefix {
+        prefix: String,
+    },
+}
+
+#[derive(Clone, Debug)]
+pub struct PodPlan {
+    /// Bytes.
+    pub memory_budget: usize,
+    pub workers: usize,
+}
+
+/// Sort and partition sources, bloom filter columns and the like are looked up by name: dots for nested fields.
+pub fn find_column<'a>(schema: &'a Schema, path: &str) -> Option<&'a Type> {
+    let mut fields = &schema.fields;
+    let mut parts = path.split('.').peekable();
+    while let Some(part) = parts.next() {
+        let field = fields.iter().find(|f| f.name == part)?;
+        match (&field.ty, parts.peek()) {
+            (ty, None) => return Some(ty),
+            (Type::Struct(inner), Some(_)) => fields = inner,
+            _ => return None,
+        }
+    }
+    None
+}

@@ -1,0 +1,1 @@
+//! Schema -> Arrow. (Its way back, for inferred schemas, too.)
