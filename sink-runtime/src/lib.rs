@@ -4,6 +4,7 @@
 pub mod budget;
 pub mod catalog;
 pub mod decode;
+pub mod engine;
 pub mod errors;
 pub mod failpoint;
 pub mod files;

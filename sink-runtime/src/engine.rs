@@ -1,0 +1,2 @@
+//! One sink at work.
+pub mod coordinator;
