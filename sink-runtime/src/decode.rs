@@ -30,6 +30,19 @@ pub enum RejectClass {
     TooLarge,
 }
 
+impl RejectClass {
+    pub const ALL: [Self; 8] = [
+        Self::Malformed,
+        Self::NotARecord,
+        Self::MissingField,
+        Self::TypeMismatch,
+        Self::OutOfRange,
+        Self::UnknownField,
+        Self::Tombstone,
+        Self::TooLarge,
+    ];
+}
+
 /// One record that did not fit.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Reject {

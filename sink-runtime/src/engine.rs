@@ -1,2 +1,3 @@
 //! One sink at work.
 pub mod coordinator;
+pub mod worker;

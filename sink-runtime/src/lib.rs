@@ -3,6 +3,7 @@
 
 pub mod budget;
 pub mod catalog;
+pub mod deadletter;
 pub mod decode;
 pub mod engine;
 pub mod errors;
@@ -10,6 +11,7 @@ pub mod failpoint;
 pub mod files;
 pub mod layout;
 pub mod ledger;
+pub mod observe;
 pub mod plan;
 pub mod record;
 pub mod schema;

@@ -1,0 +1,274 @@
+//! Records that did not fit, kept with their original bytes: in a topic or under a prefix of the destination. Letters of
+//! a cut are durable before its offsets move, so each arrives at least once; key or name carry topic, partition, offset.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD as BASE64;
+use rdkafka::ClientConfig;
+use rdkafka::error::KafkaError;
+use rdkafka::message::{Header, OwnedHeaders};
+use rdkafka::producer::{FutureProducer, FutureRecord};
+
+use crate::decode::{Reject, RejectClass};
+use crate::errors::{Class, Classified, class};
+use crate::plan::{DeadLetter, Plan};
+use crate::record::{Headers, Offset, RawBatch, TopicName, TopicPartition};
+use crate::store::{Expect, Store, StoreError};
+
+/// Longest time the client itself tries to deliver one letter.
+const DELIVERY_TIMEOUT: Duration = Duration::from_secs(30);
+/// Letters in flight to the topic.
+const IN_FLIGHT: usize = 1000;
+
+/// One record that did not fit.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Letter {
+    pub tp: TopicPartition,
+    pub offset: Offset,
+    pub timestamp: i64,
+    pub class: RejectClass,
+    pub message: String,
+    pub key: Option<Vec<u8>>,
+    pub value: Option<Vec<u8>>,
+    pub headers: Headers,
+}
+
+impl Letter {
+    pub fn of(raw: &RawBatch, reject: &Reject) -> Self {
+        let row = reject.row as usize;
+        Self {
+            tp: raw.tp.clone(),
+            offset: Offset(raw.offsets[row]),
+            timestamp: raw.timestamps[row],
+            class: reject.class,
+            message: reject.message.clone(),
+            key: raw
+                .keys
+                .as_ref()
+                .and_then(|keys| keys.get(row))
+                .map(<[u8]>::to_vec),
+            value: raw.values.get(row).map(<[u8]>::to_vec),
+            headers: raw
+                .headers
+                .as_ref()
+                .map(|headers| headers[row].clone())
+                .unwrap_or_default(),
+        }
+    }
+
+    /// Bytes held, for the memory budget.
+    pub fn memory(&self) -> usize {
+        let headers: usize = self
+            .headers
+            .iter()
+            .map(|(n, v)| n.len() + v.as_ref().map_or(0, Vec::len) + 64)
+            .sum();
+        let own = self.key.as_ref().map_or(0, Vec::len)
+            + self.value.as_ref().map_or(0, Vec::len)
+            + self.message.len();
+        own + headers + 160
+    }
+
+    /// `<topic>-<partition>-<offset>`: what tells repeated letters apart.
+    pub fn identity(&self) -> String {
+        format!("{}-{}", self.tp, self.offset)
+    }
+
+    fn to_json(&self) -> serde_json::Value {
+        let text = |bytes: &Option<Vec<u8>>| bytes.as_ref().map(|b| BASE64.encode(b));
+        serde_json::json!({
+            "topic": self.tp.topic.as_str(),
+            "partition": self.tp.partition,
+            "offset": self.offset.0,
+            "timestamp": self.timestamp,
+            "errorClass": format!("{:?}", self.class),
+            "errorMessage": self.message,
+            "key": text(&self.key),
+            "value": text(&self.value),
+            "headers": self.headers.iter().map(|(n, v)| serde_json::json!({"name": n, "value": text(v)})).collect::<Vec<_>>(),
+        })
+    }
+}
+
+#[derive(Debug, thiserror::Error)]
+pub enum DeadLetterError {
+    #[error("dead-letter producer cannot be made")]
+    Producer(#[source] KafkaError),
+    #[error("dead letter to topic \"{topic}\" failed")]
+    Produce {
+        topic: TopicName,
+        #[source]
+        source: KafkaError,
+    },
+    #[error("dead letter to prefix \"{prefix}\" failed")]
+    Store {
+        prefix: String,
+        #[source]
+        source: StoreError,
+    },
+}
+
+impl Classified for DeadLetterError {
+    fn class(&self) -> Class {
+        match self {
+            Self::Producer(_) => class::INVALID_SPEC,
+            Self::Produce { .. } | Self::Store { .. } => class::DEAD_LETTER_UNAVAILABLE,
+        }
+    }
+}
+
+/// Where letters go.
+#[derive(Clone)]
+pub enum DeadLetters {
+    /// No record is dead-lettered under this plan.
+    None,
+    Topic {
+        topic: TopicName,
+        producer: FutureProducer,
+    },
+    Prefix {
+        prefix: String,
+        store: Arc<dyn Store>,
+    },
+}
+
+impl std::fmt::Debug for DeadLetters {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::None => f.write_str("None"),
+            Self::Topic { topic, .. } => write!(f, "Topic({topic})"),
+            Self::Prefix { prefix, .. } => write!(f, "Prefix({prefix})"),
+        }
+    }
+}
+
+impl DeadLetters {
+    /// `store`: the destination's, for letters under a prefix.
+    pub fn open(plan: &Plan, store: &Arc<dyn Store>) -> Result<Self, DeadLetterError> {
+        match &plan.dead_letter {
+            None => Ok(Self::None),
+            Some(DeadLetter::Prefix { prefix }) => Ok(Self::Prefix {
+                prefix: prefix.clone(),
+                store: Arc::clone(store),
+            }),
+            Some(DeadLetter::Topic { topic }) => {
+                let mut config = ClientConfig::new();
+                config.set("bootstrap.servers", &plan.source.bootstrap_servers);
+                for (key, value) in &plan.source.properties {
+                    if key.starts_with("security.")
+                        || key.starts_with("sasl.")
+                        || key.starts_with("ssl.")
+                    {
+                        config.set(key, value.expose());
+                    }
+                }
+                config
+                    .set("enable.idempotence", "true")
+                    .set("compression.type", "lz4");
+                config.set(
+                    "message.timeout.ms",
+                    DELIVERY_TIMEOUT.as_millis().to_string(),
+                );
+                let producer = config.create().map_err(DeadLetterError::Producer)?;
+                Ok(Self::Topic {
+                    topic: topic.clone(),
+                    producer,
+                })
+            }
+        }
+    }
+
+    /// Returns when every letter is durable.
+    pub async fn deliver(&self, letters: &[Letter]) -> Result<(), DeadLetterError> {
+        if letters.is_empty() {
+            return Ok(());
+        }
+        match self {
+            Self::None => Ok(()),
+            Self::Topic { topic, producer } => produce(topic, producer, letters).await,
+            Self::Prefix { prefix, store } => write(prefix, store.as_ref(), letters).await,
+        }
+    }
+}
+
+async fn produce(
+    topic: &TopicName,
+    producer: &FutureProducer,
+    letters: &[Letter],
+) -> Result<(), DeadLetterError> {
+    use futures::StreamExt;
+    let sends = futures::stream::iter(letters.iter().map(|letter| async move {
+        let key = letter.identity();
+        let mut headers = OwnedHeaders::new();
+        for (name, value) in &letter.headers {
+            headers = headers.insert(Header {
+                key: name,
+                value: value.as_deref(),
+            });
+        }
+        let (class, partition) = (
+            format!("{:?}", letter.class),
+            letter.tp.partition.to_string(),
+        );
+        let (offset, timestamp) = (letter.offset.to_string(), letter.timestamp.to_string());
+        let ours: [(&str, &[u8]); 6] = [
+            ("tidewater.error.class", class.as_bytes()),
+            ("tidewater.error.message", letter.message.as_bytes()),
+            ("tidewater.topic", letter.tp.topic.as_str().as_bytes()),
+            ("tidewater.partition", partition.as_bytes()),
+            ("tidewater.offset", offset.as_bytes()),
+            ("tidewater.timestamp", timestamp.as_bytes()),
+        ];
+        for (name, value) in ours {
+            headers = headers.insert(Header {
+                key: name,
+                value: Some(value),
+            });
+        }
+        headers = headers.insert(Header {
+            key: "tidewater.key",
+            value: letter.key.as_deref(),
+        });
+        let mut record = FutureRecord::to(topic.as_str()).key(&key).headers(headers);
+        if let Some(value) = &letter.value {
+            record = record.payload(value.as_slice());
+        }
+        let sent = producer.send(record, DELIVERY_TIMEOUT).await;
+        sent.map(|_| ())
+            .map_err(|(source, _)| DeadLetterError::Produce {
+                topic: topic.clone(),
+                source,
+            })
+    }));
+    let mut sends = sends.buffer_unordered(IN_FLIGHT);
+    while let Some(sent) = sends.next().await {
+        sent?;
+    }
+    Ok(())
+}
+
+/// One JSON-lines object per topic-partition and cut, named by its first offset; a repeat overwrites or stands beside.
+async fn write(prefix: &str, store: &dyn Store, letters: &[Letter]) -> Result<(), DeadLetterError> {
+    for group in letters.chunk_by(|a, b| a.tp == b.tp) {
+        let (first, last) = (&group[0], &group[group.len() - 1]);
+        let mut body = Vec::new();
+        for letter in group {
+            body.extend_from_slice(letter.to_json().to_string().as_bytes());
+            body.push(b'\n');
+        }
+        let tp = &first.tp;
+        let prefix = prefix.trim_end_matches('/');
+        let key = format!(
+            "{prefix}/{}/{}+{:020}+{:020}.jsonl",
+            tp.topic, tp.partition, first.offset.0, last.offset.0
+        );
+        let put = store.put(&key, body.into(), Expect::Anything).await;
+        put.map_err(|source| DeadLetterError::Store {
+            prefix: prefix.to_owned(),
+            source,
+        })?;
+    }
+    Ok(())
+}

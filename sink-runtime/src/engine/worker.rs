@@ -1,0 +1,482 @@
+//! A worker thread: raw batches of its topic-partitions through decoder and shelf, and cuts on demand. Owns the CPU
+//! work of the data path; speaks to the engine in messages and never waits for it.
+
+use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+
+use crossbeam_channel::{Receiver, RecvTimeoutError};
+use tokio::sync::mpsc::UnboundedSender;
+
+use super::coordinator::CutId;
+use crate::budget::{Budget, Reservation};
+use crate::deadletter::Letter;
+use crate::decode::{Decoder, Reject, RejectClass, decoder};
+use crate::errors::{Class, Classified};
+use crate::layout::Rows;
+use crate::plan::{OnError, Plan};
+use crate::record::{AssignmentEpoch, Offset, OffsetRange, RawBatch, TopicName, TopicPartition};
+
+/// Rejected records of one lane wait for the next cut; at this many bytes the cut is asked for.
+const LETTERS_DUE: usize = 8 << 20;
+/// Longest time between two looks at the clock.
+const TURN: Duration = Duration::from_millis(50);
+
+#[derive(Debug)]
+pub enum ToWorker {
+    Start {
+        tp: TopicPartition,
+        epoch: AssignmentEpoch,
+        position: Offset,
+    },
+    Batch(RawBatch, Reservation),
+    /// Everything below `at` has been read: offsets up to there without records are done with.
+    Advance {
+        tp: TopicPartition,
+        epoch: AssignmentEpoch,
+        at: Offset,
+    },
+    /// The consumer goes on elsewhere; what was written so far stays.
+    Renumber {
+        tp: TopicPartition,
+        from: AssignmentEpoch,
+        to: AssignmentEpoch,
+    },
+    Cut {
+        cut: CutId,
+        lanes: Vec<(TopicPartition, AssignmentEpoch)>,
+    },
+    Discard(Vec<TopicPartition>),
+    Stop,
+}
+
+#[derive(Debug)]
+pub enum FromWorker<F> {
+    Due(Vec<TopicPartition>),
+    Sealed {
+        cut: CutId,
+        share: Share<F>,
+    },
+    /// `onError: Fail` met a record that does not fit.
+    Refused {
+        tp: TopicPartition,
+        offset: Offset,
+        class: RejectClass,
+        message: String,
+    },
+    /// The shelf wants these to be read again (a schema the table cannot take together with what is open, …).
+    Reread(Vec<TopicPartition>),
+    Broken {
+        class: Class,
+        message: String,
+    },
+}
+
+/// What one worker sealed for a cut.
+#[derive(Debug)]
+pub struct Share<F> {
+    pub lanes: Vec<SealedLane>,
+    pub files: Vec<F>,
+}
+
+#[derive(Debug)]
+pub struct SealedLane {
+    pub tp: TopicPartition,
+    pub range: OffsetRange,
+    pub rows: u64,
+    pub letters: Vec<Letter>,
+    /// Keeps the letters' bytes on the budget.
+    pub held: Option<Reservation>,
+}
+
+#[derive(Debug, thiserror::Error)]
+pub enum ShelfError {
+    #[error("{0}")]
+    Fatal(
+        String,
+        #[source] Box<dyn std::error::Error + Send + Sync>,
+        Class,
+    ),
+}
+
+impl ShelfError {
+    pub fn new(error: impl Classified + Send + Sync + 'static) -> Self {
+        let class = error.class();
+        Self::Fatal(error.to_string(), Box::new(error), class)
+    }
+
+    pub fn class(&self) -> Class {
+        let Self::Fatal(_, _, class) = self;
+        *class
+    }
+}
+
+/// Where decoded rows of a worker wait for their cut: a dataset's or a table's open files.
+pub trait Shelf: Send {
+    type File: Send + 'static;
+
+    fn write(&mut self, rows: Rows, now: Instant) -> Result<(), ShelfError>;
+
+    /// Seals all that these lanes wrote since their last seal. (A table's shelf seals everything it has.)
+    fn seal(&mut self, lanes: &[TopicPartition]) -> Result<Vec<Self::File>, ShelfError>;
+
+    fn discard(&mut self, lanes: &[TopicPartition]);
+
+    /// Lanes that a rotation rule wants committed.
+    fn due(&mut self, now: Instant) -> Vec<TopicPartition>;
+
+    /// Gives memory back while the budget is above its mark.
+    fn shed(&mut self, budget: &Budget) -> Result<(), ShelfError>;
+
+    fn open_files(&self) -> usize;
+}
+
+/// Counted by the workers, read by metrics.
+#[derive(Debug, Default)]
+pub struct Counters {
+    pub records: AtomicU64,
+    pub bytes: AtomicU64,
+    pub rows: AtomicU64,
+    pub tombstones: AtomicU64,
+    pub rejected: [AtomicU64; RejectClass::ALL.len()],
+    /// Decoded and not yet cut: what `commit.maxBytes` and `maxRecords` look at.
+    pub uncut_bytes: AtomicU64,
+    pub uncut_records: AtomicU64,
+    pub open_files: AtomicU64,
+}
+
+#[derive(Debug)]
+struct Lane {
+    epoch: AssignmentEpoch,
+    /// Start of the next cut's range.
+    start: i64,
+    /// One past the last offset done with.
+    position: i64,
+    rows: u64,
+    letters: Vec<Letter>,
+    letters_held: Option<Reservation>,
+    /// Since when there is progress to commit.
+    dirty: Option<Instant>,
+    asked: bool,
+}
+
+pub(super) struct Worker<S: Shelf> {
+    plan: Arc<Plan>,
+    decode: Arc<crate::plan::DecodePlan>,
+    budget: Budget,
+    counters: Arc<Counters>,
+    shelf: S,
+    inbox: Receiver<ToWorker>,
+    outbox: UnboundedSender<FromWorker<S::File>>,
+    lanes: BTreeMap<TopicPartition, Lane>,
+    decoders: HashMap<TopicName, Box<dyn Decoder>>,
+    counted_files: usize,
+    /// A record was refused under `onError: Fail`: nothing after it may be cut.
+    halted: bool,
+}
+
+impl<S: Shelf> std::fmt::Debug for Worker<S> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Worker")
+            .field("lanes", &self.lanes)
+            .finish_non_exhaustive()
+    }
+}
+
+impl<S: Shelf> Worker<S> {
+    pub(super) fn new(
+        plan: Arc<Plan>,
+        budget: Budget,
+        counters: Arc<Counters>,
+        shelf: S,
+        inbox: Receiver<ToWorker>,
+        outbox: UnboundedSender<FromWorker<S::File>>,
+    ) -> Self {
+        let decode = Arc::new(plan.decode.clone());
+        Self {
+            plan,
+            decode,
+            budget,
+            counters,
+            shelf,
+            inbox,
+            outbox,
+            lanes: BTreeMap::new(),
+            decoders: HashMap::new(),
+            counted_files: 0,
+            halted: false,
+        }
+    }
+
+    /// Runs until `Stop`, or until the engine is gone.
+    pub(super) fn run(mut self) {
+        let mut looked = Instant::now();
+        loop {
+            let result = match self.inbox.recv_timeout(TURN) {
+                Ok(ToWorker::Stop) | Err(RecvTimeoutError::Disconnected) => return,
+                Ok(_) if self.halted => Ok(()),
+                Ok(message) => self.handle(message),
+                Err(RecvTimeoutError::Timeout) => Ok(()),
+            };
+            let result = result.and_then(|()| {
+                if looked.elapsed() < TURN && !self.budget.must_shed() {
+                    return Ok(());
+                }
+                looked = Instant::now();
+                self.look(looked)
+            });
+            if let Err(error) = result {
+                let message = crate::errors::OneLine(&error).to_string();
+                self.send(FromWorker::Broken {
+                    class: error.class(),
+                    message,
+                });
+                return;
+            }
+        }
+    }
+
+    fn send(&self, message: FromWorker<S::File>) {
+        // A closed channel means that the engine is gone; the next receive ends this thread.
+        let _ = self.outbox.send(message);
+    }
+
+    fn handle(&mut self, message: ToWorker) -> Result<(), ShelfError> {
+        match message {
+            ToWorker::Start {
+                tp,
+                epoch,
+                position,
+            } => {
+                let lane = Lane {
+                    epoch,
+                    start: position.0,
+                    position: position.0,
+                    rows: 0,
+                    letters: Vec::new(),
+                    letters_held: None,
+                    dirty: None,
+                    asked: false,
+                };
+                self.lanes.insert(tp, lane);
+                Ok(())
+            }
+            ToWorker::Batch(raw, reservation) => {
+                let result = self.batch(&raw);
+                drop(reservation);
+                result
+            }
+            ToWorker::Advance { tp, epoch, at } => {
+                if let Some(lane) = self.lanes.get_mut(&tp).filter(|lane| lane.epoch == epoch)
+                    && at.0 > lane.position
+                {
+                    lane.position = at.0;
+                    lane.dirty.get_or_insert_with(Instant::now);
+                }
+                Ok(())
+            }
+            ToWorker::Renumber { tp, from, to } => {
+                if let Some(lane) = self.lanes.get_mut(&tp).filter(|lane| lane.epoch == from) {
+                    lane.epoch = to;
+                }
+                Ok(())
+            }
+            ToWorker::Cut { cut, lanes } => self.cut(cut, &lanes),
+            ToWorker::Discard(tps) => {
+                self.shelf.discard(&tps);
+                for tp in &tps {
+                    self.lanes.remove(tp);
+                }
+                Ok(())
+            }
+            ToWorker::Stop => Ok(()),
+        }
+    }
+
+    fn batch(&mut self, raw: &RawBatch) -> Result<(), ShelfError> {
+        let Some(lane) = self
+            .lanes
+            .get_mut(&raw.tp)
+            .filter(|lane| lane.epoch == raw.epoch)
+        else {
+            return Ok(());
+        };
+        let (Some(first), Some(last)) = (raw.offsets.first(), raw.offsets.last()) else {
+            return Ok(());
+        };
+        if *last < lane.position {
+            return Ok(());
+        }
+        debug_assert!(*first >= lane.position, "a batch straddles the position");
+        let decoder = match self.decoders.get_mut(&raw.tp.topic) {
+            Some(decoder) => decoder,
+            None => self
+                .decoders
+                .entry(raw.tp.topic.clone())
+                .or_insert_with(|| decoder(&self.decode)),
+        };
+        let decoded = decoder.decode(raw);
+        let counters = &self.counters;
+        counters
+            .records
+            .fetch_add(raw.len() as u64, Ordering::Relaxed);
+        counters
+            .bytes
+            .fetch_add(raw.values.bytes.len() as u64, Ordering::Relaxed);
+        counters
+            .rows
+            .fetch_add(decoded.rows.len() as u64, Ordering::Relaxed);
+        counters
+            .uncut_records
+            .fetch_add(raw.len() as u64, Ordering::Relaxed);
+        counters
+            .uncut_bytes
+            .fetch_add(raw.values.bytes.len() as u64, Ordering::Relaxed);
+        let skipped = raw.len() - decoded.rows.len() - decoded.rejects.len();
+        counters
+            .tombstones
+            .fetch_add(skipped as u64, Ordering::Relaxed);
+
+        let now = Instant::now();
+        if !decoded.rejects.is_empty() && !self.rejects(raw, &decoded.rejects) {
+            return Ok(());
+        }
+        let Some(lane) = self.lanes.get_mut(&raw.tp) else {
+            return Ok(());
+        };
+        lane.rows += decoded.rows.len() as u64;
+        lane.position = last + 1;
+        lane.dirty.get_or_insert(now);
+        if decoded.rows.is_empty() {
+            return Ok(());
+        }
+        let pick = |from: &[i64]| {
+            decoded
+                .rows
+                .iter()
+                .map(|row| from[*row as usize])
+                .collect::<Vec<_>>()
+        };
+        let rows = Rows {
+            tp: raw.tp.clone(),
+            offsets: pick(&raw.offsets),
+            timestamps: pick(&raw.timestamps),
+            batch: decoded.batch,
+        };
+        self.shelf.write(rows, now)
+    }
+
+    /// False when the sink must stop at one of them.
+    fn rejects(&mut self, raw: &RawBatch, rejects: &[Reject]) -> bool {
+        let mut letters = Vec::new();
+        for reject in rejects {
+            self.counters.rejected[reject.class as usize].fetch_add(1, Ordering::Relaxed);
+            let policy = match reject.class {
+                RejectClass::Tombstone => OnError::DeadLetter,
+                _ => self.plan.decode.on_error,
+            };
+            match policy {
+                OnError::Skip => {}
+                OnError::DeadLetter => letters.push(Letter::of(raw, reject)),
+                OnError::Fail => {
+                    let offset = Offset(raw.offsets[reject.row as usize]);
+                    let message = reject.message.clone();
+                    self.halted = true;
+                    self.send(FromWorker::Refused {
+                        tp: raw.tp.clone(),
+                        offset,
+                        class: reject.class,
+                        message,
+                    });
+                    return false;
+                }
+            }
+        }
+        if let Some(lane) = self.lanes.get_mut(&raw.tp)
+            && !letters.is_empty()
+        {
+            let bytes: usize = letters.iter().map(Letter::memory).sum();
+            match &mut lane.letters_held {
+                Some(held) => held.resize(held.bytes() + bytes),
+                None => lane.letters_held = Some(self.budget.reserve(bytes)),
+            }
+            lane.letters.append(&mut letters);
+        }
+        true
+    }
+
+    fn cut(
+        &mut self,
+        cut: CutId,
+        lanes: &[(TopicPartition, AssignmentEpoch)],
+    ) -> Result<(), ShelfError> {
+        let mut sealed = Vec::new();
+        let mut tps = Vec::new();
+        for (tp, epoch) in lanes {
+            let Some(lane) = self.lanes.get_mut(tp).filter(|lane| lane.epoch == *epoch) else {
+                continue;
+            };
+            sealed.push(SealedLane {
+                tp: tp.clone(),
+                range: OffsetRange {
+                    start: Offset(lane.start),
+                    end: Offset(lane.position),
+                },
+                rows: std::mem::take(&mut lane.rows),
+                letters: std::mem::take(&mut lane.letters),
+                held: lane.letters_held.take(),
+            });
+            lane.start = lane.position;
+            lane.dirty = None;
+            lane.asked = false;
+            tps.push(tp.clone());
+        }
+        let files = if tps.is_empty() {
+            Vec::new()
+        } else {
+            self.shelf.seal(&tps)?
+        };
+        self.send(FromWorker::Sealed {
+            cut,
+            share: Share {
+                lanes: sealed,
+                files,
+            },
+        });
+        Ok(())
+    }
+
+    fn look(&mut self, now: Instant) -> Result<(), ShelfError> {
+        if self.budget.must_shed() {
+            self.shelf.shed(&self.budget)?;
+        }
+        let open = self.shelf.open_files();
+        if open != self.counted_files {
+            // Wrapping addition of a difference: the sum over the workers stays right.
+            self.counters.open_files.fetch_add(
+                (open as u64).wrapping_sub(self.counted_files as u64),
+                Ordering::Relaxed,
+            );
+            self.counted_files = open;
+        }
+        let mut due = self.shelf.due(now);
+        let max_open = self.plan.rotation.max_open;
+        for (tp, lane) in &mut self.lanes {
+            let late = lane
+                .dirty
+                .is_some_and(|since| now.duration_since(since) >= max_open);
+            let full = lane
+                .letters_held
+                .as_ref()
+                .is_some_and(|held| held.bytes() >= LETTERS_DUE);
+            if (late || full) && !due.contains(tp) {
+                due.push(tp.clone());
+            }
+        }
+        if !due.is_empty() {
+            self.send(FromWorker::Due(due));
+        }
+        Ok(())
+    }
+}

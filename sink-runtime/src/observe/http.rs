@@ -1,0 +1,75 @@
+//! One port: `/metrics` (Prometheus), `/status` (JSON), `/healthz` (poll and commit progress), `/readyz`.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use axum::Router;
+use axum::extract::State;
+use axum::http::{StatusCode, header};
+use axum::response::IntoResponse;
+use axum::routing::get;
+use tokio::net::TcpListener;
+
+use super::{Progress, metrics};
+
+type Sinks = Arc<Vec<Progress>>;
+
+/// Binds and serves until the process ends. Returns the address really bound (port 0 picks one).
+pub async fn serve(address: SocketAddr, sinks: Vec<Progress>) -> std::io::Result<SocketAddr> {
+    let router = Router::new()
+        .route("/metrics", get(metrics_page))
+        .route("/status", get(status))
+        .route("/healthz", get(healthz))
+        .route("/readyz", get(readyz))
+        .with_state(Arc::new(sinks));
+    let listener = TcpListener::bind(address).await?;
+    let bound = listener.local_addr()?;
+    tokio::spawn(async move {
+        if let Err(error) = axum::serve(listener, router).await {
+            tracing::error!(%error, "http server ended");
+        }
+    });
+    Ok(bound)
+}
+
+#[allow(clippy::unused_async, reason = "axum handlers are async")]
+async fn metrics_page(State(sinks): State<Sinks>) -> impl IntoResponse {
+    (
+        [(header::CONTENT_TYPE, "text/plain; version=0.0.4")],
+        metrics::page(&sinks),
+    )
+}
+
+#[allow(clippy::unused_async, reason = "axum handlers are async")]
+async fn status(State(sinks): State<Sinks>) -> impl IntoResponse {
+    let body =
+        serde_json::json!({ "sinks": sinks.iter().map(Progress::snapshot).collect::<Vec<_>>() });
+    (
+        [(header::CONTENT_TYPE, "application/json")],
+        body.to_string(),
+    )
+}
+
+#[allow(clippy::unused_async, reason = "axum handlers are async")]
+async fn healthz(State(sinks): State<Sinks>) -> impl IntoResponse {
+    let why: Vec<String> = sinks
+        .iter()
+        .filter_map(|sink| Some(format!("{}: {}", sink.sink, sink.unhealthy()?)))
+        .collect();
+    if why.is_empty() {
+        (StatusCode::OK, "ok".to_owned())
+    } else {
+        (StatusCode::SERVICE_UNAVAILABLE, why.join("\n"))
+    }
+}
+
+#[allow(clippy::unused_async, reason = "axum handlers are async")]
+async fn readyz(State(sinks): State<Sinks>) -> impl IntoResponse {
+    match sinks.iter().find(|sink| !sink.ready()) {
+        None => (StatusCode::OK, "ready".to_owned()),
+        Some(sink) => (
+            StatusCode::SERVICE_UNAVAILABLE,
+            format!("{}: destination not open yet", sink.sink),
+        ),
+    }
+}

@@ -1,0 +1,287 @@
+//! Prometheus metrics: names and help in one table. Partition series exist while the partition is owned.
+
+use std::collections::BTreeMap;
+use std::sync::atomic::Ordering::Relaxed;
+
+use prometheus::core::Collector;
+use prometheus::{
+    Encoder, GaugeVec, Histogram, HistogramOpts, IntCounterVec, IntGaugeVec, Opts, TextEncoder,
+};
+use serde::Deserialize;
+
+use super::Progress;
+use crate::decode::RejectClass;
+use crate::record::{Offset, TopicPartition};
+
+/// Name and help of every metric; the reference page is tested against it.
+pub const TABLE: &[(&str, &str)] = &[
+    (RECORDS, "Records read and decoded, counter."),
+    (BYTES, "Bytes of record values read, counter."),
+    (ROWS, "Rows decoded, counter."),
+    (
+        REJECTED,
+        "Records that did not fit, by error class, counter.",
+    ),
+    (
+        DEAD_LETTERS,
+        "Records delivered to the dead letter, counter.",
+    ),
+    (
+        EXPIRED,
+        "Records that retention removed before they were read, counter.",
+    ),
+    (OPEN_FILES, "Files open for writing, gauge."),
+    (MEMORY_USED, "Bytes drawn from the memory budget, gauge."),
+    (MEMORY_BUDGET, "The memory budget in bytes, gauge."),
+    (COMMITS, "Commit attempts by outcome, counter."),
+    (COMMITTED_ROWS, "Rows committed by this process, counter."),
+    (COMMITTED_FILES, "Files committed by this process, counter."),
+    (
+        COMMIT_SECONDS,
+        "Time from cut to durable and visible, histogram.",
+    ),
+    (FAILURES, "Commit failures in a row, gauge."),
+    (
+        LAG,
+        "Records of an owned partition that are not in the destination, gauge.",
+    ),
+    (
+        CLIENT_QUEUE,
+        "Messages in the Kafka client's fetch queue, gauge.",
+    ),
+    (CLIENT_RX, "Bytes the Kafka client received, counter."),
+    (
+        BROKERS_UP,
+        "Brokers the Kafka client is connected to, gauge.",
+    ),
+];
+
+const RECORDS: &str = "tidewater_records_total";
+const BYTES: &str = "tidewater_bytes_total";
+const ROWS: &str = "tidewater_rows_total";
+const REJECTED: &str = "tidewater_rejected_records_total";
+const DEAD_LETTERS: &str = "tidewater_dead_letters_total";
+const EXPIRED: &str = "tidewater_expired_records_total";
+const OPEN_FILES: &str = "tidewater_open_files";
+const MEMORY_USED: &str = "tidewater_memory_used_bytes";
+const MEMORY_BUDGET: &str = "tidewater_memory_budget_bytes";
+const COMMITS: &str = "tidewater_commits_total";
+const COMMITTED_ROWS: &str = "tidewater_committed_rows_total";
+const COMMITTED_FILES: &str = "tidewater_committed_files_total";
+const COMMIT_SECONDS: &str = "tidewater_commit_seconds";
+const FAILURES: &str = "tidewater_commit_consecutive_failures";
+const LAG: &str = "tidewater_partition_lag_records";
+const CLIENT_QUEUE: &str = "tidewater_kafka_queued_messages";
+const CLIENT_RX: &str = "tidewater_kafka_received_bytes_total";
+const BROKERS_UP: &str = "tidewater_kafka_brokers_up";
+
+/// The essentials of librdkafka's statistics.
+#[derive(Clone, Debug, Default)]
+pub struct ClientStatistics {
+    pub queued: u64,
+    pub received_bytes: u64,
+    pub brokers_up: u64,
+    /// Log start and end of the partitions being fetched.
+    pub watermarks: BTreeMap<TopicPartition, (Offset, Offset)>,
+}
+
+/// Fields of librdkafka's STATISTICS.md.
+#[derive(Deserialize)]
+struct Raw {
+    #[serde(default)]
+    rx_bytes: u64,
+    #[serde(default)]
+    brokers: BTreeMap<String, RawBroker>,
+    #[serde(default)]
+    topics: BTreeMap<String, RawTopic>,
+}
+
+#[derive(Deserialize)]
+struct RawBroker {
+    #[serde(default)]
+    state: String,
+    #[serde(default)]
+    nodeid: i64,
+}
+
+#[derive(Deserialize)]
+struct RawTopic {
+    #[serde(default)]
+    partitions: BTreeMap<String, RawPartition>,
+}
+
+#[derive(Deserialize)]
+struct RawPartition {
+    partition: i32,
+    #[serde(default)]
+    fetchq_cnt: u64,
+    #[serde(default = "unknown")]
+    lo_offset: i64,
+    #[serde(default = "unknown")]
+    hi_offset: i64,
+    #[serde(default = "unknown")]
+    ls_offset: i64,
+}
+
+fn unknown() -> i64 {
+    -1001
+}
+
+impl ClientStatistics {
+    /// `read_committed`: the end is the last stable offset.
+    pub fn parse(json: &str, read_committed: bool) -> Option<Self> {
+        let raw: Raw = serde_json::from_str(json).ok()?;
+        let mut parsed = Self {
+            received_bytes: raw.rx_bytes,
+            ..Self::default()
+        };
+        parsed.brokers_up = raw
+            .brokers
+            .values()
+            .filter(|b| b.state == "UP" && b.nodeid >= 0)
+            .count() as u64;
+        for (topic, partitions) in raw.topics {
+            for partition in partitions
+                .partitions
+                .into_values()
+                .filter(|p| p.partition >= 0)
+            {
+                parsed.queued += partition.fetchq_cnt;
+                let end = if read_committed {
+                    partition.ls_offset
+                } else {
+                    partition.hi_offset
+                };
+                if partition.lo_offset >= 0 && end >= 0 {
+                    let tp = TopicPartition::new(topic.as_str(), partition.partition);
+                    parsed
+                        .watermarks
+                        .insert(tp, (Offset(partition.lo_offset), Offset(end)));
+                }
+            }
+        }
+        Some(parsed)
+    }
+}
+
+pub(super) fn latency_histogram(sink: &str) -> Histogram {
+    let buckets = vec![
+        0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 120.0,
+    ];
+    #[allow(clippy::expect_used, reason = "constant name and ascending buckets")]
+    Histogram::with_opts(
+        HistogramOpts::new(COMMIT_SECONDS, help(COMMIT_SECONDS))
+            .const_label("sink", sink)
+            .buckets(buckets),
+    )
+    .expect("valid histogram")
+}
+
+fn help(name: &str) -> &'static str {
+    TABLE
+        .iter()
+        .find(|(n, _)| *n == name)
+        .map_or("", |(_, help)| help)
+}
+
+/// The whole page, text format 0.0.4, of the sinks of this process.
+pub fn page(sinks: &[Progress]) -> String {
+    let mut families = Vec::new();
+    let mut counter = |name: &str, label: &str, values: Vec<(String, String, u64)>| {
+        let labels: Vec<&str> = if label.is_empty() {
+            vec!["sink"]
+        } else {
+            vec!["sink", label]
+        };
+        let Ok(vec) = IntCounterVec::new(Opts::new(name, help(name)), &labels) else {
+            return;
+        };
+        for (sink, value, count) in &values {
+            let with: Vec<&str> = if label.is_empty() {
+                vec![sink]
+            } else {
+                vec![sink, value]
+            };
+            vec.with_label_values(&with).inc_by(*count);
+        }
+        families.extend(vec.collect());
+    };
+    let all = |f: &dyn Fn(&super::Inner, &Progress) -> u64| {
+        sinks
+            .iter()
+            .map(|s| (s.sink.to_string(), String::new(), f(&s.inner.lock(), s)))
+            .collect::<Vec<_>>()
+    };
+    counter(RECORDS, "", all(&|_, s| s.counters.records.load(Relaxed)));
+    counter(BYTES, "", all(&|_, s| s.counters.bytes.load(Relaxed)));
+    counter(ROWS, "", all(&|_, s| s.counters.rows.load(Relaxed)));
+    counter(DEAD_LETTERS, "", all(&|i, _| i.dead_letters));
+    counter(EXPIRED, "", all(&|i, _| i.gap_records));
+    counter(COMMITTED_ROWS, "", all(&|i, _| i.commit.committed_rows));
+    counter(COMMITTED_FILES, "", all(&|i, _| i.commit.committed_files));
+    counter(CLIENT_RX, "", all(&|i, _| i.statistics.received_bytes));
+    let rejected = sinks.iter().flat_map(|s| {
+        RejectClass::ALL.iter().map(|class| {
+            (
+                s.sink.to_string(),
+                format!("{class:?}"),
+                s.counters.rejected[*class as usize].load(Relaxed),
+            )
+        })
+    });
+    counter(REJECTED, "class", rejected.collect());
+    let outcomes = sinks.iter().flat_map(|s| {
+        let inner = s.inner.lock();
+        super::CommitOutcome::ALL.map(|outcome| {
+            let count = inner
+                .commit
+                .outcomes
+                .get(outcome.label())
+                .copied()
+                .unwrap_or(0);
+            (s.sink.to_string(), outcome.label().to_owned(), count)
+        })
+    });
+    counter(COMMITS, "outcome", outcomes.collect());
+
+    let mut gauge = |name: &str, f: &dyn Fn(&super::Inner, &Progress) -> i64| {
+        let Ok(vec) = IntGaugeVec::new(Opts::new(name, help(name)), &["sink"]) else {
+            return;
+        };
+        for sink in sinks {
+            vec.with_label_values(&[&*sink.sink])
+                .set(f(&sink.inner.lock(), sink));
+        }
+        families.extend(vec.collect());
+    };
+    gauge(OPEN_FILES, &|_, s| {
+        s.counters.open_files.load(Relaxed) as i64
+    });
+    gauge(MEMORY_USED, &|_, s| s.budget.used() as i64);
+    gauge(MEMORY_BUDGET, &|_, s| s.budget.limit() as i64);
+    gauge(FAILURES, &|i, _| i64::from(i.commit.consecutive_failures));
+    gauge(CLIENT_QUEUE, &|i, _| i.statistics.queued as i64);
+    gauge(BROKERS_UP, &|i, _| i.statistics.brokers_up as i64);
+
+    if let Ok(lag) = GaugeVec::new(Opts::new(LAG, help(LAG)), &["sink", "topic", "partition"]) {
+        for sink in sinks {
+            for (tp, partition) in &sink.inner.lock().partitions {
+                if let Some(records) = partition.lag() {
+                    let number = tp.partition.to_string();
+                    lag.with_label_values(&[&*sink.sink, tp.topic.as_str(), &number])
+                        .set(records as f64);
+                }
+            }
+        }
+        families.extend(lag.collect());
+    }
+    let mut latencies = sinks.iter().flat_map(|sink| sink.latency.collect());
+    if let Some(mut family) = latencies.next() {
+        latencies.for_each(|mut other| family.mut_metric().append(&mut other.take_metric()));
+        families.push(family);
+    }
+    let mut page = Vec::new();
+    families.retain(|family| !family.get_metric().is_empty());
+    let _ = TextEncoder::new().encode(&families, &mut page);
+    String::from_utf8_lossy(&page).into_owned()
+}
