@@ -1,3 +1,612 @@
-//! One sink at work.
+//! One sink at work: consumer thread, worker threads, coordinator and destination wired together. Here messages are
+//! carried; decisions are the coordinator's, the ledger's and the shelves'.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::{Duration, Instant};
+
+use crossbeam_channel::Sender;
+use tokio::sync::{mpsc, watch};
+use tokio::task::JoinSet;
+
+use crate::budget::Budget;
+use crate::deadletter::{DeadLetters, Letter};
+use crate::errors::{Class, Classified, OneLine, Retry, class};
+use crate::failpoint;
+use crate::ledger::CommitId;
+use crate::observe::metrics::ClientStatistics;
+use crate::observe::{CommitOutcome, Progress};
+use crate::plan::{Isolation, OnRecordsExpired, Plan};
+use crate::record::{AssignmentEpoch, Offset, RawBatch, TopicPartition};
+use crate::source::{BatchSink, Facts as KafkaFacts, Needs, Pressure, Source, SourceCommand, SourceEvent, StartAt};
+
 pub mod coordinator;
+pub mod dataset;
+pub mod deliver;
+mod recovery;
+pub mod table;
 pub mod worker;
+
+use coordinator::{Coordinator, CutId, Input, Output, Recovered, Settled};
+use deliver::{Deliver, Failure, Job, JobLane};
+use worker::{FromWorker, Share, Shelf, ToWorker, Worker};
+
+const TICK: Duration = Duration::from_millis(100);
+/// A group that nothing is committed for is tidied up after this long.
+const IDLE: Duration = Duration::from_secs(30);
+/// Waits between tries of what may pass: first and longest.
+const RETRY: (Duration, Duration) = (Duration::from_millis(250), Duration::from_secs(15));
+
+/// Why a sink stopped before it was told to.
+#[derive(Debug, thiserror::Error)]
+pub enum EngineError {
+    #[error("{message}")]
+    Stopped { class: Class, message: String },
+    #[error("record {tp} offset {offset} does not fit ({class:?}): {message}")]
+    Refused { tp: TopicPartition, offset: Offset, class: crate::decode::RejectClass, message: String },
+    #[error("a worker thread cannot be started")]
+    Thread(#[source] std::io::Error),
+}
+
+impl Classified for EngineError {
+    fn class(&self) -> Class {
+        match self {
+            Self::Stopped { class, .. } => *class,
+            Self::Refused { .. } => class::RECORD_REFUSED,
+            Self::Thread(_) => class::INTERNAL,
+        }
+    }
+}
+
+impl EngineError {
+    fn of(error: &(impl Classified + 'static)) -> Self {
+        Self::Stopped { class: error.class(), message: OneLine(error).to_string() }
+    }
+}
+
+/// When a run ends.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Until {
+    Shutdown,
+    /// Every owned partition is committed up to its end as it was when the partition was taken.
+    CaughtUp,
+}
+
+/// Batches to the worker that owns the partition; the memory budget is the bound of the queues.
+struct Router {
+    workers: Vec<Sender<ToWorker>>,
+    budget: Budget,
+}
+
+impl Router {
+    fn owner(&self, tp: &TopicPartition) -> &Sender<ToWorker> {
+        let topic = twox_hash::XxHash64::oneshot(0, tp.topic.as_str().as_bytes());
+        let index = topic.wrapping_add(tp.partition as u64) % self.workers.len() as u64;
+        &self.workers[index as usize]
+    }
+
+    fn send(&self, tp: &TopicPartition, message: ToWorker) {
+        // A worker that is gone has reported why; the engine is about to stop.
+        let _ = self.owner(tp).send(message);
+    }
+}
+
+impl BatchSink for Router {
+    fn push(&self, batch: RawBatch) {
+        let reservation = self.budget.reserve(batch.memory());
+        let tp = batch.tp.clone();
+        self.send(&tp, ToWorker::Batch(batch, reservation));
+    }
+
+    fn pressure(&self) -> Pressure {
+        if self.budget.must_pause() {
+            Pressure::High
+        } else if self.budget.may_resume() {
+            Pressure::Low
+        } else {
+            Pressure::Between
+        }
+    }
+}
+
+struct PendingCut<F> {
+    waiting: usize,
+    share: Share<F>,
+    began: Instant,
+}
+
+/// A commit that ended: what to tell the coordinator, or why to stop.
+type Ended = (CutId, Result<Settled, EngineError>);
+type Found = (AssignmentEpoch, TopicPartition, Result<(Recovered, (Offset, Offset)), EngineError>);
+
+struct Engine<D: Deliver> {
+    plan: Arc<Plan>,
+    progress: Progress,
+    deliver: Arc<D>,
+    letters: DeadLetters,
+    facts: Arc<KafkaFacts>,
+    coordinator: Coordinator,
+    router: Arc<Router>,
+    source: crate::source::SourceHandle,
+    cuts: BTreeMap<CutId, PendingCut<D::File>>,
+    commits: JoinSet<Ended>,
+    recoveries: JoinSet<Vec<Found>>,
+    /// What "caught up" means for each partition that was taken.
+    goals: BTreeMap<TopicPartition, Goal>,
+    until: Until,
+    epochs: BTreeMap<TopicPartition, AssignmentEpoch>,
+    was_assigned: bool,
+    last_activity: Instant,
+}
+
+/// Runs one resource until `shutdown` turns true, `until` is reached, or it cannot go on.
+///
+/// `shelf` makes the shelf of each worker; `store` for dead letters is inside `letters`.
+pub async fn run<D, S>(
+    plan: Arc<Plan>,
+    progress: Progress,
+    deliver: Arc<D>,
+    letters: DeadLetters,
+    mut shelf: impl FnMut(usize) -> S,
+    until: Until,
+    mut shutdown: watch::Receiver<bool>,
+) -> Result<(), EngineError>
+where
+    D: Deliver,
+    S: Shelf<File = D::File> + 'static,
+{
+    let (worker_events, mut from_workers) = mpsc::unbounded_channel();
+    let mut threads = Vec::new();
+    let mut inboxes = Vec::new();
+    for index in 0..plan.pod.workers {
+        let (inbox, messages) = crossbeam_channel::unbounded();
+        let worker = Worker::new(
+            Arc::clone(&plan),
+            progress.budget.clone(),
+            Arc::clone(&progress.counters),
+            shelf(index),
+            messages,
+            worker_events.clone(),
+        );
+        let builder = std::thread::Builder::new().name(format!("worker-{index}"));
+        threads.push(builder.spawn(move || worker.run()).map_err(EngineError::Thread)?);
+        inboxes.push(inbox);
+    }
+    drop(worker_events);
+    let router = Arc::new(Router { workers: inboxes, budget: progress.budget.clone() });
+    let (source_events, mut from_source) = mpsc::unbounded_channel();
+    let dead = plan.dead_letter.is_some();
+    let needs = Needs { keys: plan.decode.needs_keys(dead), headers: plan.decode.needs_headers(dead) };
+    let facts = KafkaFacts::connect(&plan.source, Duration::from_secs(15)).map_err(|e| EngineError::of(&e))?;
+    let sink: Arc<dyn BatchSink> = Arc::clone(&router) as Arc<dyn BatchSink>;
+    let source = Source::start(&plan.source, needs, sink, source_events).map_err(|e| EngineError::of(&e))?;
+    progress.set_ready();
+
+    let mut engine = Engine {
+        coordinator: Coordinator::new(deliver.scope(), plan.source.drain_timeout),
+        plan,
+        progress,
+        deliver,
+        letters,
+        facts: Arc::new(facts),
+        router,
+        source,
+        cuts: BTreeMap::new(),
+        commits: JoinSet::new(),
+        recoveries: JoinSet::new(),
+        goals: BTreeMap::new(),
+        until,
+        epochs: BTreeMap::new(),
+        was_assigned: false,
+        last_activity: Instant::now(),
+    };
+    let mut tick = tokio::time::interval(TICK);
+    tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    let mut closing = false;
+    let result = loop {
+        let step = tokio::select! {
+            event = from_source.recv() => match event {
+                Some(SourceEvent::Closed) => break Ok(()),
+                Some(event) => engine.on_source(event),
+                None => Err(EngineError::Stopped {
+                    class: class::SOURCE_FATAL,
+                    message: "the consumer thread ended unasked".to_owned(),
+                }),
+            },
+            Some(event) = from_workers.recv() => engine.on_worker(event),
+            Some(ended) = engine.commits.join_next() => match ended {
+                Ok((cut, Ok(settled))) => {
+                    engine.apply(Input::Settled(cut, settled));
+                    Ok(())
+                }
+                Ok((_, Err(error))) => Err(error),
+                Err(error) => Err(panicked(&error)),
+            },
+            Some(found) = engine.recoveries.join_next() => match found {
+                Ok(found) => engine.on_recovered(found),
+                Err(error) => Err(panicked(&error)),
+            },
+            _ = tick.tick() => engine.on_tick(),
+            Ok(()) = shutdown.changed(), if !closing => Ok(()),
+        };
+        if let Err(error) = step {
+            break Err(error);
+        }
+        if !closing && (*shutdown.borrow() || (until == Until::CaughtUp && engine.caught_up())) {
+            closing = true;
+            engine.source.send(SourceCommand::Close);
+        }
+    };
+    for inbox in &engine.router.workers {
+        let _ = inbox.send(ToWorker::Stop);
+    }
+    engine.commits.abort_all();
+    engine.recoveries.abort_all();
+    if result.is_err() {
+        engine.source.send(SourceCommand::Close);
+    }
+    let source = engine.source;
+    let joined = tokio::task::spawn_blocking(move || {
+        let _ = source.join();
+        threads.into_iter().for_each(|thread| drop(thread.join()));
+    });
+    let _ = joined.await;
+    result
+}
+
+fn panicked(error: &tokio::task::JoinError) -> EngineError {
+    EngineError::Stopped { class: class::INTERNAL, message: format!("a task failed: {error}") }
+}
+
+impl<D: Deliver> Engine<D> {
+    fn apply(&mut self, input: Input) {
+        for output in self.coordinator.handle(input, Instant::now()) {
+            self.carry_out(output);
+        }
+    }
+
+    fn carry_out(&mut self, output: Output) {
+        match output {
+            Output::Recover(asked) => {
+                self.was_assigned = true;
+                self.recoveries.spawn(recovery::recover(
+                    Arc::clone(&self.plan),
+                    Arc::clone(&self.facts),
+                    Arc::clone(&self.deliver),
+                    self.progress.clone(),
+                    asked,
+                ));
+            }
+            Output::Run { tp, epoch, found, seek } => {
+                self.epochs.insert(tp.clone(), epoch);
+                let position = found.start;
+                self.router.send(&tp, ToWorker::Start { tp: tp.clone(), epoch, position });
+                self.source.send(match seek {
+                    true => SourceCommand::Seek(tp, position, epoch),
+                    false => SourceCommand::Start(vec![(tp, StartAt::Offset(position), epoch)]),
+                });
+            }
+            Output::Cut { cut, lanes } => self.cut(cut, lanes),
+            Output::Commit { cut, expected } => self.commit(cut, &expected),
+            Output::Abandon(cut) => {
+                if let Some(pending) = self.cuts.remove(&cut) {
+                    self.deliver.abandon(pending.share.files);
+                }
+            }
+            Output::Discard(tps) => {
+                for inbox in &self.router.workers {
+                    let _ = inbox.send(ToWorker::Discard(tps.clone()));
+                }
+            }
+            Output::Release(tps) => {
+                self.forget(&tps);
+                self.source.send(SourceCommand::Release(tps));
+            }
+            Output::Acknowledge(next) => {
+                self.progress.next(&next);
+                self.source.send(SourceCommand::CommitOffsets(next.into_iter().collect()));
+            }
+        }
+    }
+
+    fn forget(&mut self, tps: &[TopicPartition]) {
+        self.progress.disowned(tps);
+        for tp in tps {
+            self.goals.remove(tp);
+            self.epochs.remove(tp);
+        }
+    }
+
+    fn cut(&mut self, cut: CutId, lanes: Vec<(TopicPartition, AssignmentEpoch)>) {
+        failpoint::pass("engine.before-seal");
+        let mut shares: BTreeMap<usize, Vec<(TopicPartition, AssignmentEpoch)>> = BTreeMap::new();
+        for (tp, epoch) in lanes {
+            let owner = self.router.owner(&tp);
+            let index = self.router.workers.iter().position(|inbox| inbox.same_channel(owner)).unwrap_or(0);
+            shares.entry(index).or_default().push((tp, epoch));
+        }
+        self.progress.counters.uncut_bytes.store(0, Ordering::Relaxed);
+        self.progress.counters.uncut_records.store(0, Ordering::Relaxed);
+        let share = Share { lanes: Vec::new(), files: Vec::new() };
+        self.cuts.insert(cut, PendingCut { waiting: shares.len(), share, began: Instant::now() });
+        for (index, lanes) in shares {
+            let _ = self.router.workers[index].send(ToWorker::Cut { cut, lanes });
+        }
+    }
+
+    fn commit(&mut self, cut: CutId, expected: &BTreeMap<TopicPartition, Option<Offset>>) {
+        let Some(pending) = self.cuts.remove(&cut) else { return };
+        let mut letters = Vec::new();
+        let mut held = Vec::new();
+        let mut lanes = Vec::new();
+        for lane in pending.share.lanes {
+            letters.extend(lane.letters);
+            held.extend(lane.held);
+            if !lane.range.is_empty() {
+                let expected = expected.get(&lane.tp).copied().flatten();
+                lanes.push(JobLane { tp: lane.tp, expected, range: lane.range, rows: lane.rows });
+            }
+        }
+        let job = Job { commit_id: CommitId::fresh(), lanes, files: pending.share.files };
+        self.last_activity = Instant::now();
+        let task = commit(
+            Arc::clone(&self.deliver),
+            self.letters.clone(),
+            self.progress.clone(),
+            self.plan.commit.max_consecutive_failures,
+            job,
+            letters,
+            pending.began,
+        );
+        self.commits.spawn(async move {
+            let ended = task.await;
+            drop(held);
+            (cut, ended)
+        });
+    }
+
+    fn on_source(&mut self, event: SourceEvent) -> Result<(), EngineError> {
+        self.progress.polled();
+        match event {
+            SourceEvent::Assigned(tps) => {
+                tracing::info!(partitions = %list(&tps), "assigned");
+                self.was_assigned = true;
+                self.apply(Input::Assigned(tps));
+            }
+            SourceEvent::Revoked(tps) => {
+                tracing::info!(partitions = %list(&tps), "revoked");
+                self.apply(Input::Revoked(tps));
+            }
+            SourceEvent::Lost(tps) => {
+                tracing::warn!(partitions = %list(&tps), "lost");
+                self.forget(&tps);
+                self.apply(Input::Lost(tps));
+            }
+            SourceEvent::Started { .. } | SourceEvent::Closed => {}
+            SourceEvent::CaughtUp { tp, epoch, at } => {
+                self.router.send(&tp, ToWorker::Advance { tp: tp.clone(), epoch, at });
+                if let Some(goal) = self.goals.get_mut(&tp) {
+                    goal.end = goal.end.min(at);
+                    goal.read = true;
+                }
+                self.hasten();
+            }
+            SourceEvent::OutOfRange { tp, position, log_start, log_end } => {
+                return self.out_of_range(&tp, position, log_start, log_end);
+            }
+            SourceEvent::Fatal(error) => return Err(EngineError::of(&error)),
+            SourceEvent::Trouble(error) => {
+                tracing::warn!(error = %OneLine(&error), "the kafka client is in trouble");
+            }
+            SourceEvent::Statistics(json) => {
+                let read_committed = self.plan.source.isolation == Isolation::ReadCommitted;
+                if let Some(statistics) = ClientStatistics::parse(&json, read_committed) {
+                    self.progress.statistics(statistics);
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Retention overtook the position, or the log was cut short under it.
+    fn out_of_range(
+        &mut self,
+        tp: &TopicPartition,
+        position: Offset,
+        log_start: Offset,
+        log_end: Offset,
+    ) -> Result<(), EngineError> {
+        let expired = position < log_start;
+        if expired && self.plan.source.on_records_expired == OnRecordsExpired::Skip {
+            let gap = log_start.0 - position.0;
+            tracing::warn!(%tp, %position, %log_start, gap, "records expired before they were read; going on at the log's start");
+            self.progress.expired(gap as u64);
+            if let Some(epoch) = self.epochs.get(tp).copied() {
+                self.router.send(tp, ToWorker::Advance { tp: tp.clone(), epoch, at: log_start });
+                self.source.send(SourceCommand::Seek(tp.clone(), log_start, epoch));
+            }
+            return Ok(());
+        }
+        if expired {
+            let message = format!("{tp}: records from offset {position} to {log_start} expired before they were read");
+            return Err(EngineError::Stopped { class: class::OFFSET_OUT_OF_RANGE, message });
+        }
+        // The recovery looks at the log and the ledger together, and applies the policy.
+        tracing::warn!(%tp, %position, %log_end, "the log ends below the position");
+        self.apply(Input::Reread(vec![tp.clone()]));
+        Ok(())
+    }
+
+    fn on_worker(&mut self, event: FromWorker<D::File>) -> Result<(), EngineError> {
+        match event {
+            FromWorker::Due(tps) => self.apply(Input::Due(tps)),
+            FromWorker::Sealed { cut, mut share } => {
+                let Some(pending) = self.cuts.get_mut(&cut) else {
+                    self.deliver.abandon(share.files);
+                    return Ok(());
+                };
+                pending.share.lanes.append(&mut share.lanes);
+                pending.share.files.append(&mut share.files);
+                pending.waiting -= 1;
+                if pending.waiting == 0 {
+                    failpoint::pass("engine.sealed");
+                    self.apply(Input::Sealed(cut));
+                }
+            }
+            FromWorker::Refused { tp, offset, class, message } => {
+                return Err(EngineError::Refused { tp, offset, class, message });
+            }
+            FromWorker::Reread(tps) => self.apply(Input::Reread(tps)),
+            FromWorker::Broken { class, message } => return Err(EngineError::Stopped { class, message }),
+        }
+        Ok(())
+    }
+
+    fn on_recovered(&mut self, found: Vec<Found>) -> Result<(), EngineError> {
+        for (epoch, tp, found) in found {
+            let (found, watermarks) = found?;
+            self.progress.owned(&tp, found.expected, Some(watermarks));
+            let goal = Goal { end: watermarks.1, read: false, from: found.start };
+            self.goals.entry(tp.clone()).or_insert(goal);
+            self.apply(Input::Recovered { tp, epoch, found });
+        }
+        Ok(())
+    }
+
+    fn on_tick(&mut self) -> Result<(), EngineError> {
+        let counters = &self.progress.counters;
+        let over = |limit: Option<u64>, value: u64| limit.is_some_and(|limit| value >= limit);
+        let bytes = counters.uncut_bytes.load(Ordering::Relaxed);
+        let records = counters.uncut_records.load(Ordering::Relaxed);
+        let plan = &self.plan.commit;
+        if over(plan.max_bytes.map(|b| b as u64), bytes) || over(plan.max_records, records) {
+            let all: Vec<_> = self.coordinator.lanes().map(|(tp, ..)| tp.clone()).collect();
+            self.apply(Input::Due(all));
+        }
+        if self.commits.is_empty() && self.cuts.is_empty() {
+            self.progress.idle();
+            if self.last_activity.elapsed() >= IDLE {
+                self.last_activity = Instant::now();
+                let (deliver, lanes) = (Arc::clone(&self.deliver), self.running());
+                tokio::spawn(async move { deliver.idle(&lanes).await });
+            }
+        }
+        self.progress.filed(self.commits.len() as u64);
+        self.hasten();
+        self.apply(Input::Tick);
+        Ok(())
+    }
+
+    fn running(&self) -> Vec<TopicPartition> {
+        self.coordinator.lanes().filter(|(_, _, running)| *running).map(|(tp, ..)| tp.clone()).collect()
+    }
+
+    /// With an end in sight nothing waits for a rotation rule: a lane that has read to its goal is cut, a table's
+    /// when all have.
+    fn hasten(&mut self) {
+        if self.until == Until::Shutdown {
+            return;
+        }
+        let behind = |goal: &Goal, next: Option<Offset>| !goal.reached(next);
+        let open: Vec<_> = self
+            .coordinator
+            .lanes()
+            .filter_map(|(tp, next, _)| Some((tp, self.goals.get(tp).filter(|goal| behind(goal, next))?)))
+            .collect();
+        let together = self.deliver.scope() == coordinator::CutScope::Together;
+        if together && open.iter().any(|(_, goal)| !goal.read) {
+            return;
+        }
+        let due: Vec<_> = open.into_iter().filter(|(_, goal)| goal.read).map(|(tp, _)| tp.clone()).collect();
+        if !due.is_empty() {
+            self.apply(Input::Due(due));
+        }
+    }
+
+    fn caught_up(&self) -> bool {
+        self.was_assigned
+            && self.recoveries.is_empty()
+            && self.coordinator.lanes().all(|(tp, next, running)| {
+                running && self.goals.get(tp).is_some_and(|goal| goal.reached(next))
+            })
+    }
+}
+
+/// Where a partition ended when it was taken.
+struct Goal {
+    end: Offset,
+    from: Offset,
+    /// Everything below `end` has gone to the worker.
+    read: bool,
+}
+
+impl Goal {
+    fn reached(&self, next: Option<Offset>) -> bool {
+        self.from >= self.end || next.is_some_and(|next| next >= self.end)
+    }
+}
+
+fn list(tps: &[TopicPartition]) -> String {
+    tps.iter().map(ToString::to_string).collect::<Vec<_>>().join(",")
+}
+
+/// Dead letters first, then the commit; what may pass is tried again until it passes or the failures in a row are too
+/// many.
+async fn commit<D: Deliver>(
+    deliver: Arc<D>,
+    letters: DeadLetters,
+    progress: Progress,
+    max_failures: u32,
+    mut job: Job<D::File>,
+    dead: Vec<Letter>,
+    began: Instant,
+) -> Result<Settled, EngineError> {
+    let mut pause = RETRY.0;
+    let mut undelivered = !dead.is_empty();
+    loop {
+        let attempt = async {
+            if undelivered {
+                letters.deliver(&dead).await.map_err(|error| Failure::of(&error))?;
+                undelivered = false;
+                progress.dead_letters(dead.len() as u64);
+            }
+            failpoint::pass("engine.letters-delivered");
+            if job.lanes.is_empty() {
+                return Ok(None);
+            }
+            deliver.commit(&mut job).await.map(Some)
+        };
+        let failure = match attempt.await {
+            Ok(None) => return Ok(Settled::Committed(BTreeMap::new())),
+            Ok(Some(landed)) => {
+                let rows = job.lanes.iter().map(|lane| lane.rows).sum();
+                progress.latency.observe(began.elapsed().as_secs_f64());
+                let id = job.commit_id.to_string();
+                tracing::debug!(commit = %id, rows, files = landed.files, "committed");
+                progress.committed(id, landed.snapshot_id, rows, landed.files, landed.outcome);
+                failpoint::pass("engine.committed");
+                return Ok(Settled::Committed(landed.next));
+            }
+            Err(failure) => failure,
+        };
+        match failure {
+            Failure::Reread { why, fenced } => {
+                let outcome = if fenced { CommitOutcome::Fenced } else { CommitOutcome::Failed };
+                tracing::warn!(%why, "what was written is dropped and read again");
+                progress.not_committed(outcome, why);
+                deliver.abandon(job.files);
+                return Ok(Settled::Reread);
+            }
+            Failure::Trouble { class, message } => {
+                tracing::warn!(error = %message, advice = class.advice, "commit failed");
+                let failures = progress.not_committed(CommitOutcome::Failed, message.clone());
+                if class.retry == Retry::Never || failures >= max_failures {
+                    return Err(EngineError::Stopped { class, message });
+                }
+                tokio::time::sleep(pause.mul_f64(rand::random_range(0.5..1.0))).await;
+                pause = (pause * 2).min(RETRY.1);
+            }
+        }
+    }
+}

@@ -2,6 +2,7 @@
 //! Modules stand in the order that data flows; see `docs/concepts.md`.
 
 pub mod budget;
+pub mod cli;
 pub mod catalog;
 pub mod deadletter;
 pub mod decode;
@@ -15,5 +16,6 @@ pub mod observe;
 pub mod plan;
 pub mod record;
 pub mod schema;
+pub mod sink;
 pub mod source;
 pub mod store;

@@ -1,1 +1,10 @@
-fn main() {}
+//! `tidewater`, the sink runtime. Everything is in the library.
+
+use std::process::ExitCode;
+
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
+fn main() -> ExitCode {
+    tidewater_runtime::cli::main()
+}

@@ -37,12 +37,6 @@ pub enum ToWorker {
         epoch: AssignmentEpoch,
         at: Offset,
     },
-    /// The consumer goes on elsewhere; what was written so far stays.
-    Renumber {
-        tp: TopicPartition,
-        from: AssignmentEpoch,
-        to: AssignmentEpoch,
-    },
     Cut {
         cut: CutId,
         lanes: Vec<(TopicPartition, AssignmentEpoch)>,
@@ -273,12 +267,6 @@ impl<S: Shelf> Worker<S> {
                 {
                     lane.position = at.0;
                     lane.dirty.get_or_insert_with(Instant::now);
-                }
-                Ok(())
-            }
-            ToWorker::Renumber { tp, from, to } => {
-                if let Some(lane) = self.lanes.get_mut(&tp).filter(|lane| lane.epoch == from) {
-                    lane.epoch = to;
                 }
                 Ok(())
             }

@@ -1,0 +1,133 @@
+//! The command line `tidewater`. Arguments are resolved once into typed plans; each command has its own file.
+
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+use crate::errors::{Classified, OneLine};
+use crate::plan::Plan;
+
+mod demo;
+mod run;
+mod show;
+mod status;
+mod verify;
+
+/// Kafka topics into S3 Parquet and Apache Iceberg tables, exactly once.
+#[derive(Debug, Parser)]
+#[command(name = "tidewater", version, about)]
+struct Arguments {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, clap::Args)]
+struct Resources {
+    /// File with KafkaS3Sink and IcebergTable resources (and Secrets they name); may be given more than once.
+    #[arg(short = 'f', long = "file", required = true, value_name = "FILE")]
+    files: Vec<PathBuf>,
+    /// Folder of secrets: the value of key K of secret S is the content of DIR/S/K.
+    #[arg(long, value_name = "DIR", env = "TIDEWATER_SECRETS_DIR")]
+    secrets_dir: Option<PathBuf>,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Run the resources until SIGTERM.
+    Run {
+        #[command(flatten)]
+        resources: Resources,
+        /// Stop with exit code 0 once every partition is committed up to where it ended at the start.
+        #[arg(long)]
+        until_caught_up: bool,
+        /// Address of /metrics, /status, /healthz and /readyz; port 0 picks a free one.
+        #[arg(long, default_value = "127.0.0.1:0", env = "TIDEWATER_HTTP")]
+        http: SocketAddr,
+    },
+    /// Check the resources without connecting to anything.
+    Validate {
+        #[command(flatten)]
+        resources: Resources,
+    },
+    /// Compare topic and destination: gaps, overlaps, row counts; with metadata columns each offset.
+    Verify {
+        #[command(flatten)]
+        resources: Resources,
+    },
+    /// Show ledger and lag of the resources.
+    Status {
+        #[command(flatten)]
+        resources: Resources,
+    },
+    /// See it work, with an embedded broker and a local warehouse; needs nothing.
+    Demo {
+        /// Folder for the warehouse; emptied first.
+        #[arg(long, default_value = "demo-data")]
+        dir: PathBuf,
+        /// Orders to produce.
+        #[arg(long, default_value_t = 300_000)]
+        records: u64,
+    },
+}
+
+/// The process: parses the command line, runs the command, prints an error in one line.
+pub fn main() -> ExitCode {
+    let arguments = Arguments::parse();
+    crate::observe::logs::install();
+    let runtime = match tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build() {
+        Ok(runtime) => runtime,
+        Err(error) => return fail(&format!("start the runtime: {error}")),
+    };
+    let result = runtime.block_on(async {
+        match arguments.command {
+            Command::Run { resources, until_caught_up, http } => {
+                Box::pin(run::run(resources.plans()?, until_caught_up, http)).await
+            }
+            Command::Validate { resources } => Ok(show::validate(&resources.plans()?)),
+            Command::Verify { resources } => Box::pin(verify::verify(resources.plans()?)).await,
+            Command::Status { resources } => Box::pin(status::status(resources.plans()?)).await,
+            Command::Demo { dir, records } => Box::pin(demo::demo(&dir, records)).await,
+        }
+    });
+    runtime.shutdown_timeout(std::time::Duration::from_secs(5));
+    match result {
+        Ok(code) => code,
+        Err(CliError(message)) => fail(&message),
+    }
+}
+
+fn fail(message: &str) -> ExitCode {
+    eprintln!("error: {message}");
+    ExitCode::FAILURE
+}
+
+/// One line (or one a problem): cause and remedy.
+#[derive(Debug)]
+struct CliError(String);
+
+impl<E: Classified + 'static> From<E> for CliError {
+    fn from(error: E) -> Self {
+        Self(format!("{} ({})", OneLine(&error), error.class().advice))
+    }
+}
+
+impl Resources {
+    fn plans(&self) -> Result<Vec<Plan>, CliError> {
+        let mut text = String::new();
+        for file in &self.files {
+            let read = |path: &Path| std::fs::read_to_string(path);
+            let content = read(file).map_err(|error| CliError(format!("read {}: {error}", file.display())))?;
+            text.push_str("---\n");
+            text.push_str(&content);
+            text.push('\n');
+        }
+        let secrets = crate::plan::SecretFiles::new(self.secrets_dir.as_deref());
+        let plans = Plan::from_yaml(&text, &secrets).map_err(|problems| CliError(problems.to_string()))?;
+        if plans.is_empty() {
+            return Err(CliError("the files hold no KafkaS3Sink and no IcebergTable".to_owned()));
+        }
+        Ok(plans)
+    }
+}

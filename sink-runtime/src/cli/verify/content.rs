@@ -1,0 +1,143 @@
+//! What one data file holds: rows, and the offsets of its metadata columns. Files of Parquet and JSON lines.
+
+use std::collections::BTreeMap;
+use std::io::{BufRead, BufReader, Read};
+
+use arrow::array::{Array, AsArray, RecordBatch};
+use arrow::datatypes::{Int32Type, Int64Type};
+use bytes::Bytes;
+use parquet::arrow::ProjectionMask;
+use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
+
+use super::super::CliError;
+use crate::plan::{MetadataColumns, Plan, Topics};
+use crate::record::TopicPartition;
+
+#[derive(Debug, Default)]
+pub(super) struct Content {
+    pub(super) rows: u64,
+    pub(super) offsets: BTreeMap<TopicPartition, Vec<i64>>,
+}
+
+/// Whether rows carry their topic-partition and offset.
+pub(super) fn has_offsets(plan: &Plan) -> bool {
+    let columns = &plan.decode.metadata;
+    let topic_known = columns.topic.is_some() || matches!(&plan.source.topics, Topics::List(topics) if topics.len() == 1);
+    columns.partition.is_some() && columns.offset.is_some() && topic_known
+}
+
+/// The topic of every row, where there is but one.
+fn only_topic(plan: &Plan) -> Option<String> {
+    match &plan.source.topics {
+        Topics::List(topics) if topics.len() == 1 => Some(topics[0].to_string()),
+        _ => None,
+    }
+}
+
+pub(super) fn of_parquet(plan: &Plan, bytes: Bytes, name: &str) -> Result<Content, CliError> {
+    let failed = |error: &dyn std::fmt::Display| CliError(format!("read {name}: {error}"));
+    let builder = ParquetRecordBatchReaderBuilder::try_new(bytes).map_err(|e| failed(&e))?;
+    let mut content = Content {
+        rows: builder.metadata().file_metadata().num_rows().unsigned_abs(),
+        ..Content::default()
+    };
+    if !has_offsets(plan) {
+        return Ok(content);
+    }
+    let MetadataColumns { topic, partition, offset, .. } = &plan.decode.metadata;
+    let wanted: Vec<&str> = [topic, partition, offset].into_iter().flatten().map(String::as_str).collect();
+    let mask = ProjectionMask::columns(builder.parquet_schema(), wanted);
+    let reader = builder.with_projection(mask).with_batch_size(65_536).build().map_err(|e| failed(&e))?;
+    let only = only_topic(plan);
+    for batch in reader {
+        let batch = batch.map_err(|e| failed(&e))?;
+        add(&mut content, &batch, &plan.decode.metadata, only.as_deref())
+            .ok_or_else(|| failed(&"the metadata columns are not as the plan says"))?;
+    }
+    Ok(content)
+}
+
+fn add(content: &mut Content, batch: &RecordBatch, columns: &MetadataColumns, only: Option<&str>) -> Option<()> {
+    let partitions = batch.column_by_name(columns.partition.as_deref()?)?.as_primitive_opt::<Int32Type>()?;
+    let offsets = batch.column_by_name(columns.offset.as_deref()?)?.as_primitive_opt::<Int64Type>()?;
+    let topics = match &columns.topic {
+        Some(name) => Some(arrow::compute::cast(batch.column_by_name(name)?, &arrow::datatypes::DataType::Utf8).ok()?),
+        None => None,
+    };
+    let topics = topics.as_ref().map(|topics| topics.as_string::<i32>());
+    let mut current: Option<(TopicPartition, Vec<i64>)> = None;
+    for row in 0..batch.num_rows() {
+        let topic = topics.map_or(only, |topics| topics.is_valid(row).then(|| topics.value(row)))?;
+        let partition = partitions.value(row);
+        let same = current.as_ref().is_some_and(|(tp, _)| tp.partition == partition && tp.topic.as_str() == topic);
+        if !same {
+            if let Some((tp, mut offsets)) = current.take() {
+                content.offsets.entry(tp).or_default().append(&mut offsets);
+            }
+            current = Some((TopicPartition::new(topic, partition), Vec::new()));
+        }
+        if let Some((_, list)) = &mut current {
+            list.push(offsets.value(row));
+        }
+    }
+    if let Some((tp, mut offsets)) = current {
+        content.offsets.entry(tp).or_default().append(&mut offsets);
+    }
+    Some(())
+}
+
+pub(super) fn of_json_lines(plan: &Plan, bytes: &[u8], name: &str) -> Result<Content, CliError> {
+    let failed = |error: &dyn std::fmt::Display| CliError(format!("read {name}: {error}"));
+    let MetadataColumns { topic, partition, offset, .. } = &plan.decode.metadata;
+    let only = only_topic(plan);
+    let mut content = Content::default();
+    for line in lines(bytes, name)? {
+        let line = line.map_err(|e| failed(&e))?;
+        content.rows += 1;
+        if !has_offsets(plan) {
+            continue;
+        }
+        let row: serde_json::Value = serde_json::from_str(&line).map_err(|e| failed(&e))?;
+        let field = |name: &Option<String>| name.as_ref().and_then(|name| row.get(name));
+        let topic = field(topic).and_then(|t| t.as_str()).or(only.as_deref());
+        let partition = field(partition).and_then(serde_json::Value::as_i64);
+        let offset = field(offset).and_then(serde_json::Value::as_i64);
+        let (Some(topic), Some(partition), Some(offset)) = (topic, partition, offset) else {
+            return Err(failed(&"a row without its metadata columns"));
+        };
+        let tp = TopicPartition::new(topic, i32::try_from(partition).unwrap_or(-1));
+        content.offsets.entry(tp).or_default().push(offset);
+    }
+    Ok(content)
+}
+
+type Lines<'a> = Box<dyn Iterator<Item = std::io::Result<String>> + 'a>;
+
+fn lines<'a>(bytes: &'a [u8], name: &str) -> Result<Lines<'a>, CliError> {
+    let reader: Box<dyn Read + 'a> = if name.ends_with(".gz") {
+        Box::new(flate2::read::MultiGzDecoder::new(bytes))
+    } else if name.ends_with(".zst") {
+        Box::new(zstd::Decoder::new(bytes).map_err(|e| CliError(format!("read {name}: {e}")))?)
+    } else {
+        Box::new(bytes)
+    };
+    Ok(Box::new(BufReader::new(reader).lines()))
+}
+
+/// The first rows as JSON lines.
+pub(super) fn sample(bytes: Bytes, name: &str, rows: usize) -> Result<String, CliError> {
+    let failed = |error: &dyn std::fmt::Display| CliError(format!("read {name}: {error}"));
+    if !name.ends_with(".parquet") {
+        let taken: Result<Vec<_>, _> = lines(&bytes, name)?.take(rows).collect();
+        return Ok(taken.map_err(|e| failed(&e))?.join("\n"));
+    }
+    let builder = ParquetRecordBatchReaderBuilder::try_new(bytes).map_err(|e| failed(&e))?;
+    let reader = builder.with_batch_size(rows).build().map_err(|e| failed(&e))?;
+    let mut text = Vec::new();
+    for batch in reader.take(1) {
+        let mut writer = arrow::json::LineDelimitedWriter::new(&mut text);
+        writer.write(&batch.map_err(|e| failed(&e))?).map_err(|e| failed(&e))?;
+        writer.finish().map_err(|e| failed(&e))?;
+    }
+    Ok(String::from_utf8_lossy(&text).into_owned())
+}

@@ -1,0 +1,87 @@
+//! What the engine asks of a destination: where its ledger stands, and to commit a cut. `dataset` and `table` answer.
+
+use std::collections::BTreeMap;
+
+use async_trait::async_trait;
+
+use super::coordinator::CutScope;
+use crate::errors::{Class, Classified, OneLine};
+use crate::ledger::{CommitId, Progress as Known};
+use crate::observe::CommitOutcome;
+use crate::record::{Offset, OffsetRange, TopicPartition};
+
+/// What Kafka says of a topic-partition now.
+#[derive(Clone, Debug)]
+pub struct Facts {
+    pub cluster_id: Option<String>,
+    pub log_start: Offset,
+    pub log_end: Offset,
+}
+
+/// One lane of a cut.
+#[derive(Clone, Debug)]
+pub struct JobLane {
+    pub tp: TopicPartition,
+    pub expected: Option<Offset>,
+    pub range: OffsetRange,
+    pub rows: u64,
+}
+
+/// A cut to be committed.
+#[derive(Debug)]
+pub struct Job<F> {
+    pub commit_id: CommitId,
+    /// Never empty ranges.
+    pub lanes: Vec<JobLane>,
+    pub files: Vec<F>,
+}
+
+/// A commit that is durable and visible.
+#[derive(Clone, Debug)]
+pub struct Landed {
+    pub outcome: CommitOutcome,
+    pub next: BTreeMap<TopicPartition, Offset>,
+    pub snapshot_id: Option<i64>,
+    pub files: u64,
+}
+
+/// Why a destination did not do as asked.
+#[derive(Clone, Debug)]
+pub enum Failure {
+    /// What was written is of no use (fenced, staged data gone, schema moved): ask the ledger, read again.
+    Reread { why: String, fenced: bool },
+    /// As the class says: again later, or never.
+    Trouble { class: Class, message: String },
+}
+
+impl Failure {
+    pub fn of(error: &(impl Classified + 'static)) -> Self {
+        Self::Trouble { class: error.class(), message: OneLine(error).to_string() }
+    }
+}
+
+#[async_trait]
+pub trait Deliver: Send + Sync + 'static {
+    /// A sealed file, its bytes on their way.
+    type File: Send + std::fmt::Debug + 'static;
+
+    fn scope(&self) -> CutScope;
+
+    /// What the ledger says of each, interrupted commits finished first and the reset policies applied.
+    async fn recover(
+        &self,
+        asked: &BTreeMap<TopicPartition, Facts>,
+    ) -> Result<BTreeMap<TopicPartition, Known>, Failure>;
+
+    /// Writes a first ledger entry that holds nothing, so that a start "at the end" stays where it was chosen.
+    async fn anchor(&self, tp: &TopicPartition, at: Offset) -> Result<(), Failure>;
+
+    /// Commits, with bounded tries of its own. The job stays usable after `Trouble` that may pass.
+    async fn commit(&self, job: &mut Job<Self::File>) -> Result<Landed, Failure>;
+
+    /// Gives up sealed files that will not be committed.
+    fn abandon(&self, files: Vec<Self::File>);
+
+    /// Nothing has been committed for a while: tidy up.
+    async fn idle(&self, lanes: &[TopicPartition]);
+}

@@ -1,0 +1,107 @@
+//! From a plan to a running sink: opens store or catalog, proves what exactly-once rests on, and hands over to the
+//! engine.
+
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
+
+use tokio::runtime::Handle;
+use tokio::sync::watch;
+
+use crate::budget::Budget;
+use crate::commit::backoff::BackoffPolicy;
+use crate::commit::dataset::DatasetCommitter;
+use crate::deadletter::DeadLetters;
+use crate::engine::dataset::{DatasetDeliver, DatasetShelf};
+use crate::engine::{self, EngineError, Until};
+use crate::errors::{Classified, OneLine};
+use crate::observe::Progress;
+use crate::plan::{DatasetPlan, Delivery, Destination, IcebergPlan, Plan, StorePlan};
+use crate::store::upload::Uploader;
+use crate::store::{self, Store};
+
+/// Uploads older than this that no ledger names are swept at start.
+const ABANDONED: Duration = Duration::from_secs(24 * 3600);
+/// Parts in flight to a file system.
+const LOCAL_UPLOADS: usize = 4;
+/// Commits that make no progress for this much longer than the longest rotation make the sink unhealthy.
+const STALLED: Duration = Duration::from_secs(300);
+
+/// What the outside may look at while [`run`] works.
+pub fn progress(plan: &Plan) -> Progress {
+    let stalled = plan.rotation.max_open.max(plan.commit.interval) + STALLED;
+    Progress::new(&plan.sink.to_string(), Budget::new(plan.pod.memory_budget), stalled)
+}
+
+/// Runs one resource: until `shutdown` turns true, `until` is reached, or it cannot go on.
+pub async fn run(
+    plan: Plan,
+    progress: Progress,
+    until: Until,
+    shutdown: watch::Receiver<bool>,
+) -> Result<(), EngineError> {
+    let plan = Arc::new(plan);
+    match plan.destination.clone() {
+        Destination::Dataset(dataset) => run_dataset(plan, dataset, progress, until, shutdown).await,
+        Destination::Iceberg(table) => run_table(plan, table, progress, until, shutdown).await,
+    }
+}
+
+async fn run_dataset(
+    plan: Arc<Plan>,
+    dataset: DatasetPlan,
+    progress: Progress,
+    until: Until,
+    shutdown: watch::Receiver<bool>,
+) -> Result<(), EngineError> {
+    let store = open_store(&dataset.store).await?;
+    if dataset.delivery == Delivery::ExactlyOnce {
+        store.probe("_tidewater/probe").await.map_err(|e| stopped(&e))?;
+    }
+    let letters = DeadLetters::open(&plan, &store).map_err(|e| stopped(&e))?;
+    let committer = committer(&plan, &store);
+    match committer.sweep(SystemTime::now(), ABANDONED).await {
+        Ok(swept) if !swept.aborted.is_empty() => {
+            tracing::info!(uploads = swept.aborted.len(), "abandoned uploads aborted");
+        }
+        Ok(_) => {}
+        Err(error) => tracing::warn!(error = %OneLine(&error), "abandoned uploads could not be swept"),
+    }
+    let uploads = match &dataset.store {
+        StorePlan::S3(s3) => s3.upload_concurrency,
+        StorePlan::Local { .. } => LOCAL_UPLOADS,
+    };
+    let uploader = Uploader::new(store, Handle::current(), uploads, progress.budget.clone());
+    let deliver = Arc::new(DatasetDeliver::new(&plan, committer, uploader.clone(), progress.clone()));
+    let (for_shelf, budget) = (Arc::clone(&plan), progress.budget.clone());
+    let shelf = move |_| DatasetShelf::new(&for_shelf, &dataset, &uploader, &budget);
+    engine::run(plan, progress, deliver, letters, shelf, until, shutdown).await
+}
+
+/// The committer of a dataset's ledgers, as the runtime and `tidewater status` use it.
+pub fn committer(plan: &Plan, store: &Arc<dyn Store>) -> DatasetCommitter {
+    DatasetCommitter::new(Arc::clone(store), plan.sink.to_string(), writer(), BackoffPolicy::default())
+}
+
+async fn run_table(
+    _plan: Arc<Plan>,
+    _table: IcebergPlan,
+    _progress: Progress,
+    _until: Until,
+    _shutdown: watch::Receiver<bool>,
+) -> Result<(), EngineError> {
+    unimplemented!()
+}
+
+pub async fn open_store(plan: &StorePlan) -> Result<Arc<dyn Store>, EngineError> {
+    store::open(plan).await.map_err(|error| stopped(&error))
+}
+
+fn stopped(error: &(impl Classified + 'static)) -> EngineError {
+    EngineError::Stopped { class: error.class(), message: OneLine(error).to_string() }
+}
+
+/// Host and process, for people who read ledgers.
+fn writer() -> String {
+    let host = std::env::var("HOSTNAME").or_else(|_| std::fs::read_to_string("/etc/hostname"));
+    format!("{}:{}", host.unwrap_or_else(|_| "unknown".to_owned()).trim(), std::process::id())
+}
