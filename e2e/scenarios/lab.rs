@@ -172,11 +172,12 @@ async fn the_rest_catalog_can_do_what_it_was_asked_and_say_it_failed() -> Result
         "schema": {"type": "struct", "fields": [{"id": 1, "name": "id", "type": "long", "required": true}]},
     });
 
-    lab.fault("500-after", 1, &tables).await?;
+    let path = format!("/{namespace}/tables");
+    lab.fault("500-after", 1, &path).await?;
     let answer = client.post(&tables).json(&create).send().await?;
     assert_eq!(answer.status().as_u16(), 500);
     assert_eq!(
-        lab.fault("500-after", 0, &tables).await?,
+        lab.fault("500-after", 0, &path).await?,
         1,
         "one request spoilt"
     );

@@ -42,7 +42,7 @@ import org.eclipse.jetty.server.ServerConnector;
  * </ul>
  *
  * <p>{@code POST /__fault?mode=M&count=N[&path=P]} spoils the next N POSTs whose path contains P (default {@code
- * /tables/}) and answers how many were spoilt since the last call. Modes: {@code 500-before}, {@code 503-before},
+ * /tables/}) and answers how many the last order for P spoilt. Modes: {@code 500-before}, {@code 503-before},
  * {@code 429-before}, {@code 409-before}: refused, nothing happened. {@code 500-after}, {@code 502-after}, {@code
  * 504-after}: it happened, the answer is an error. {@code drop-after}: it happened, the connection is cut. {@code slow}:
  * two seconds late.
@@ -104,32 +104,39 @@ public final class LoopbackRestServer {
     }
   }
 
-  /** The faults armed now. */
+  /** The faults armed now, by the path they are meant for: tests of different tables do not disturb each other. */
   private static final class Faults {
-    private String mode = "";
-    private String path = "";
-    private int left = 0;
-    private int spoilt = 0;
+    private static final class Order {
+      String mode;
+      int left;
+      int spoilt;
+    }
 
-    synchronized int arm(String newMode, int count, String newPath) {
-      int before = spoilt;
-      mode = newMode;
-      left = count;
-      path = newPath;
-      spoilt = 0;
-      return before;
+    private final Map<String, Order> orders = new HashMap<>();
+
+    synchronized int arm(String mode, int count, String path) {
+      Order order = new Order();
+      order.mode = mode;
+      order.left = count;
+      Order before = orders.put(path, order);
+      return before == null ? 0 : before.spoilt;
     }
 
     /** The mode to apply to this request, or null. */
     synchronized String take(HttpServletRequest request) {
       String uri = request.getRequestURI();
-      boolean meant = request.getMethod().equals("POST") && uri.contains(path) && !uri.endsWith("/metrics");
-      if (!meant || left == 0) {
+      if (!request.getMethod().equals("POST") || uri.endsWith("/metrics")) {
         return null;
       }
-      left--;
-      spoilt++;
-      return mode;
+      for (Map.Entry<String, Order> entry : orders.entrySet()) {
+        Order order = entry.getValue();
+        if (order.left > 0 && uri.contains(entry.getKey())) {
+          order.left--;
+          order.spoilt++;
+          return order.mode;
+        }
+      }
+      return null;
     }
   }
 

@@ -82,7 +82,9 @@ impl Process {
     /// Starts the process again, with the same arguments, folder and log (appended to).
     pub fn start(&self) -> Result<()> {
         let mut slot = self.child();
-        if slot.is_some() {
+        if let Some(child) = slot.as_mut()
+            && child.try_wait()?.is_none()
+        {
             bail!("'{}' is already running", self.launch.name);
         }
         let log = OpenOptions::new()
