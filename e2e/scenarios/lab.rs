@@ -5,9 +5,12 @@ use std::time::Duration;
 use anyhow::Result;
 use aws_sdk_glue::types::{DatabaseInput, TableInput};
 use aws_sdk_s3::primitives::ByteStream;
+use rdkafka::ClientConfig;
+use rdkafka::consumer::{BaseConsumer, Consumer};
 use serde_json::json;
 use tidewater_e2e::{
-    IcebergCatalog, KafkaServer, Lab, Outcome, Record, S3Server, Topic, await_until, orders,
+    IcebergCatalog, KafkaServer, Lab, Outcome, Record, S3Server, SASL_USER, SecuredKafka, Topic,
+    await_until, orders,
 };
 
 #[tokio::test]
@@ -301,4 +304,78 @@ async fn a_proxy_cuts_and_restores_the_way_to_s3() -> Result<()> {
     assert!(client.get(&health).send().await.is_err());
     proxy.remove_toxic("lost").await?;
     proxy.remove().await
+}
+
+#[tokio::test]
+async fn a_secured_broker_lets_in_who_proves_who_they_are_and_nobody_else() -> Result<()> {
+    let lab = Lab::shared().await?;
+    let kafka = Box::pin(SecuredKafka::start(&lab.scratch()?)).await?;
+    let authority = kafka.authority().display().to_string();
+    let stranger = kafka.strange_authority().display().to_string();
+    let (certificate, key) = kafka.client_certificate();
+    let (certificate, key) = (certificate.display().to_string(), key.display().to_string());
+    let (user, password) = SASL_USER;
+    // How long a refusal has to last to count, and how long an admission may take.
+    let (refusal, patience) = (Duration::from_secs(3), Duration::from_secs(30));
+    let admitted = async |bootstrap: String, settings: &[(&str, &str)], within: Duration| {
+        let mut config = ClientConfig::new();
+        config.set("bootstrap.servers", bootstrap);
+        for (name, value) in settings {
+            config.set(*name, *value);
+        }
+        tokio::task::spawn_blocking(move || {
+            let consumer: BaseConsumer = config.create()?;
+            anyhow::Ok(consumer.fetch_metadata(None, within).is_ok())
+        })
+        .await?
+    };
+    let tls = [
+        ("security.protocol", "ssl"),
+        ("ssl.ca.location", &*authority),
+    ];
+    let strange = [
+        ("security.protocol", "ssl"),
+        ("ssl.ca.location", &*stranger),
+    ];
+    let client = [
+        ("ssl.certificate.location", &*certificate),
+        ("ssl.key.location", &*key),
+    ];
+    assert!(admitted(kafka.tls(), &tls, patience).await?);
+    assert!(admitted(kafka.mutual_tls(), &[tls, client].concat(), patience).await?);
+    let mut wrong = Vec::new();
+    for mechanism in ["PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512"] {
+        let sasl = [
+            ("sasl.mechanism", mechanism),
+            ("sasl.username", user),
+            ("sasl.password", password),
+        ];
+        let plaintext = [&[("security.protocol", "sasl_plaintext")], &sasl[..]].concat();
+        let encrypted = [
+            &[
+                ("security.protocol", "sasl_ssl"),
+                ("ssl.ca.location", &*authority),
+            ],
+            &sasl[..],
+        ]
+        .concat();
+        assert!(
+            admitted(kafka.sasl(), &plaintext, patience).await?,
+            "{mechanism}"
+        );
+        assert!(
+            admitted(kafka.sasl_tls(), &encrypted, patience).await?,
+            "{mechanism} over TLS"
+        );
+        wrong.push([&plaintext[..], &[("sasl.password", "wrong")]].concat());
+    }
+    let refused = tokio::try_join!(
+        admitted(kafka.tls(), &strange, refusal),
+        admitted(kafka.mutual_tls(), &tls, refusal),
+        admitted(kafka.sasl(), &wrong[0], refusal),
+        admitted(kafka.sasl(), &wrong[1], refusal),
+        admitted(kafka.sasl(), &wrong[2], refusal),
+    )?;
+    assert_eq!(refused, (false, false, false, false, false));
+    Ok(())
 }

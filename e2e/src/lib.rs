@@ -23,6 +23,7 @@ pub use os::free_port;
 pub use readers::{DuckDb, IcebergCatalog, PyIceberg};
 pub use servers::iceberg_rest::{IcebergRest, IcebergRestOptions};
 pub use servers::kafka::KafkaServer;
+pub use servers::kafka::secured::{SASL_USER, SecuredKafka};
 pub use servers::ministack::Ministack;
 pub use servers::process::{Launch, Process};
 pub use servers::s3::S3Server;

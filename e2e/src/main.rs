@@ -134,7 +134,7 @@ async fn down() -> Result<ExitCode> {
     };
     Command::new("kill").arg(pid.to_string()).status()?;
     await_until(Duration::from_secs(60), "lab down", async || {
-        Ok(running(&file).is_none())
+        Ok(!Path::new(&format!("/proc/{pid}")).exists())
     })
     .await?;
     Ok(ExitCode::SUCCESS)

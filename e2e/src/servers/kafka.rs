@@ -1,7 +1,9 @@
 //! A Kafka broker: one node, KRaft, no topic ever created by accident, nothing ever deleted by age.
 
+pub(crate) mod secured;
+
 use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::time::Duration;
 
 use anyhow::{Context, Result};
@@ -28,11 +30,28 @@ impl KafkaServer {
     /// The same, with lines added to `server.properties`; the last setting of a key wins.
     pub async fn start_with(folder: &Path, properties: &str) -> Result<Self> {
         let installed = Installation::find().await?.folder("kafka")?;
+        let settings = |_, _| properties.to_owned();
+        let format = |data: &Path, _: &Path| copy_formatted(installed, data);
+        Self::launch(folder, installed, settings, format).await
+    }
+
+    /// `more` settings (of the two ports) are added to the plain ones; `format` prepares the log folder for the file of
+    /// settings.
+    async fn launch(
+        folder: &Path,
+        installed: &Path,
+        more: impl FnOnce(u16, u16) -> String,
+        format: impl FnOnce(&Path, &Path) -> Result<()>,
+    ) -> Result<Self> {
         let data = folder.join("data");
-        format_storage(installed, &data)?;
+        fs::create_dir_all(&data)?;
         let (port, controller) = (free_port()?, free_port()?);
         let config = folder.join("server.properties");
-        fs::write(&config, settings(port, controller, &data) + properties)?;
+        fs::write(
+            &config,
+            settings(port, controller, &data) + &more(port, controller),
+        )?;
+        format(&data, &config)?;
         let process = Launch::new("kafka", "java", folder)
             .args([
                 "-Xms512m",
@@ -102,19 +121,13 @@ impl KafkaServer {
 }
 
 /// Copies the formatted log folder of the installation and gives it a cluster id of its own.
-fn format_storage(installed: &Path, data: &Path) -> Result<()> {
-    fs::create_dir_all(data)?;
+fn copy_formatted(installed: &Path, data: &Path) -> Result<()> {
     let template = installed.join("formatted");
     fs::copy(
         template.join("bootstrap.checkpoint"),
         data.join("bootstrap.checkpoint"),
     )
     .context("copy the formatted storage")?;
-    let cluster_id: String = rand::rng()
-        .sample_iter(rand::distr::Alphanumeric)
-        .take(22)
-        .map(char::from)
-        .collect();
     let properties: String = fs::read_to_string(template.join("meta.properties"))?
         .lines()
         .filter(|line| !line.starts_with("cluster.id="))
@@ -122,13 +135,18 @@ fn format_storage(installed: &Path, data: &Path) -> Result<()> {
         .collect();
     fs::write(
         data.join("meta.properties"),
-        format!("{properties}cluster.id={cluster_id}\n"),
+        format!("{properties}cluster.id={}\n", cluster_id()),
     )?;
     Ok(())
 }
 
+/// 22 characters, the length of 16 bytes in base64; the last carries 2 bits, so it is one of few.
+fn cluster_id() -> String {
+    let random = rand::rng().sample_iter(rand::distr::Alphanumeric);
+    random.take(21).map(char::from).chain(['w']).collect()
+}
+
 fn settings(port: u16, controller: u16, data: &Path) -> String {
-    let data: PathBuf = data.into();
     format!(
         "process.roles=broker,controller
 node.id=1
