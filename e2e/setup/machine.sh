@@ -54,6 +54,7 @@ if [ "${1:-all}" = all ]; then
   elif ! "$python" -c 'import venv, ensurepip' 2>/dev/null; then
     miss "Python's venv module" "Run: apt-get install python3-venv"
   fi
+  command -v openssl >/dev/null || miss "openssl" "Run: apt-get install openssl"
   command -v flock >/dev/null || miss "flock" "Install util-linux."
 fi
 exit $missing

@@ -1,6 +1,7 @@
 //! A Python process that answers a line of JSON with a line of JSON: see `readers/protocol.py`.
 
-use std::io::{BufRead, BufReader, Write};
+use std::fs::File;
+use std::io::{BufRead, BufReader, Read, Seek, Write};
 use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
 use std::sync::{Arc, Mutex};
 
@@ -21,7 +22,7 @@ struct Pipe {
     child: Child,
     requests: ChildStdin,
     answers: BufReader<ChildStdout>,
-    errors: tempfile::NamedTempFile,
+    errors: File,
 }
 
 impl ReaderProcess {
@@ -30,7 +31,7 @@ impl ReaderProcess {
             .await?
             .folder("readers")?
             .join("bin/python");
-        let errors = tempfile::NamedTempFile::new()?;
+        let errors = tempfile::tempfile()?;
         let mut command = Command::new(python);
         command
             .arg(e2e_folder().join("readers").join(script))
@@ -38,7 +39,7 @@ impl ReaderProcess {
             .env("PYTHONDONTWRITEBYTECODE", "1")
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
-            .stderr(errors.reopen()?);
+            .stderr(errors.try_clone()?);
         let mut child = os::spawn_bound(command).with_context(|| format!("start '{script}'"))?;
         let requests = child
             .stdin
@@ -81,7 +82,9 @@ impl Pipe {
         let _ = self.requests.write_all(line.as_bytes());
         let mut answer = String::new();
         if self.answers.read_line(&mut answer)? == 0 {
-            let errors = std::fs::read_to_string(self.errors.path())?;
+            let mut errors = String::new();
+            self.errors.rewind()?;
+            self.errors.read_to_string(&mut errors)?;
             bail!("the reader ended: {errors}");
         }
         let mut answer: Value = serde_json::from_str(&answer)?;

@@ -33,6 +33,8 @@ impl Ministack {
             .env("S3_DATA_DIR", folder.join("objects").display().to_string())
             // Glue and the rest are saved on a clean stop.
             .env("PERSIST_STATE", "1")
+            // Its pid file goes to the temporary folder, and SIGKILL leaves it there.
+            .env("TMPDIR", folder.display().to_string())
             .env("STATE_DIR", folder.join("state").display().to_string())
             .start()?;
         let server = Ministack {
