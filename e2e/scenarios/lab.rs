@@ -9,8 +9,8 @@ use rdkafka::ClientConfig;
 use rdkafka::consumer::{BaseConsumer, Consumer};
 use serde_json::json;
 use tidewater_e2e::{
-    IcebergCatalog, KafkaServer, Lab, Outcome, Record, S3Server, SASL_USER, SecuredKafka, Topic,
-    await_until, orders,
+    IcebergCatalog, IcebergRest, IcebergRestOptions, KafkaServer, Lab, Outcome, Record, S3Server,
+    SASL_USER, SecuredKafka, Topic, await_until, orders,
 };
 
 #[tokio::test]
@@ -377,5 +377,52 @@ async fn a_secured_broker_lets_in_who_proves_who_they_are_and_nobody_else() -> R
         admitted(kafka.sasl(), &wrong[2], refusal),
     )?;
     assert_eq!(refused, (false, false, false, false, false));
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_guarded_catalog_wants_a_token_and_hands_out_s3_keys() -> Result<()> {
+    let lab = Lab::shared().await?;
+    let options = IcebergRestOptions {
+        token: Some("let-me-in".to_owned()),
+        vend_credentials: true,
+    };
+    let warehouse = format!("s3://{}/tables", lab.bucket().await?);
+    let catalog = IcebergRest::start(&lab.scratch()?, &warehouse, lab.s3(), &options).await?;
+    let client = reqwest::Client::builder().no_proxy().build()?;
+    let config = client.get(format!("{}/v1/config", catalog.uri()));
+    assert_eq!(config.send().await?.status().as_u16(), 401);
+
+    let form = "grant_type=client_credentials&client_id=id&client_secret=secret&scope=catalog";
+    let request = client
+        .post(format!("{}/v1/oauth/tokens", catalog.uri()))
+        .body(form);
+    let request = request.header("content-type", "application/x-www-form-urlencoded");
+    let granted: serde_json::Value = request.send().await?.error_for_status()?.json().await?;
+    for token in ["let-me-in", granted["access_token"].as_str().unwrap()] {
+        let namespaces = client
+            .get(format!("{}/v1/namespaces", catalog.uri()))
+            .bearer_auth(token);
+        namespaces.send().await?.error_for_status()?;
+    }
+
+    let namespaces = format!("{}/v1/namespaces", catalog.uri());
+    let namespace = client
+        .post(&namespaces)
+        .bearer_auth("let-me-in")
+        .json(&json!({"namespace": ["ns"]}));
+    namespace.send().await?.error_for_status()?;
+    let create = json!({"name": "t", "schema": {"type": "struct", "fields": []}});
+    let table = client
+        .post(format!("{namespaces}/ns/tables"))
+        .bearer_auth("let-me-in")
+        .json(&create);
+    let table: serde_json::Value = table.send().await?.error_for_status()?.json().await?;
+    assert_eq!(table["config"]["s3.endpoint"], json!(lab.s3().endpoint));
+    assert_eq!(
+        table["config"]["s3.secret-access-key"],
+        json!(lab.s3().secret_key),
+        "{table}"
+    );
     Ok(())
 }
