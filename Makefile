@@ -1,0 +1,57 @@
+# Everything one does with this repository. `make help` lists it.
+
+SHELL := bash
+.SHELLFLAGS := -euo pipefail -c
+
+# Servers and readers of the lab, outside the checkout: shared by checkouts, kept between runs.
+export TIDEWATER_CACHE ?= $(HOME)/.cache/tidewater
+
+# --workspace everywhere: with -p, features would differ and the C code of librdkafka be compiled once more.
+# Failpoints let the scenarios kill the runtime between any two steps of a commit.
+FEATURES := --features tidewater-runtime/failpoints
+TARGET := $(or $(CARGO_TARGET_DIR),target)
+
+.PHONY: help demo test lint generate bench soak lab lab-down setup setup-build setup-lab
+
+help: ## List the targets
+	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' Makefile | expand -t 12
+
+demo: ## Kafka to Parquet and Iceberg in one process; needs Rust and a C toolchain only
+	cargo run --profile demo --no-default-features -p tidewater-runtime --bin tidewater -- demo
+
+test: setup ## Every test, on real servers
+	cargo build --workspace $(FEATURES)
+	@e2e/setup/counted.sh $(TARGET)/debug/lab run -- cargo test --workspace $(FEATURES)
+
+lint: setup-build ## Format, clippy, and licences where cargo-deny is installed
+	cargo fmt --all --check
+	cargo clippy --workspace --all-targets $(FEATURES) -- -D warnings
+	cargo clippy -p tidewater-runtime --no-default-features -- -D warnings
+	@if cargo deny --version >/dev/null 2>&1; then cargo deny check; else echo "cargo-deny is not installed: licences not checked"; fi
+
+generate: ## Write the generated files: CRDs and reference pages
+	cargo run -p tidewater-crds -- generate
+
+bench: setup ## Measure throughput and CPU per record
+	cargo build --workspace --release --bin tidewater --bin lab --bin bench
+	$(TARGET)/release/lab run -- $(TARGET)/release/bench
+
+soak: setup ## Kill, cut and rebalance for a long while, and count every record
+	cargo build --workspace $(FEATURES)
+	$(TARGET)/debug/lab run -- cargo test --workspace $(FEATURES) --test scenarios soak_long -- --ignored --nocapture
+
+lab: setup ## Start the servers in the background and print what to export
+	@cargo build --quiet --workspace $(FEATURES) --bin lab
+	@$(TARGET)/debug/lab up
+
+lab-down: ## Stop them
+	@$(TARGET)/debug/lab down
+
+setup: setup-build setup-lab ## Install what the lab needs
+
+setup-build:
+	@e2e/setup/machine.sh build
+
+setup-lab:
+	@e2e/setup/machine.sh
+	@e2e/setup/install.sh >/dev/null

@@ -1,0 +1,9 @@
+//! Scenarios on real servers. Each module is named for what it guards.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    reason = "a test fails by panicking"
+)]
+
+mod lab;

@@ -1,0 +1,167 @@
+//! `lab run -- <command>`, `lab up`, `lab down`: the servers around a command, or in the background for work by hand.
+
+use std::fs::{self, File};
+use std::os::unix::process::CommandExt;
+use std::path::{Path, PathBuf};
+use std::process::{Command, ExitCode, Stdio};
+use std::time::Duration;
+
+use anyhow::{Context, Result, bail};
+use tidewater_e2e::{Lab, await_until};
+use tokio::signal::unix::{SignalKind, signal};
+
+const USAGE: &str =
+    "usage: lab run -- <command> [args]   start the servers, run the command, stop the servers
+       lab up                       start the servers in the background
+       lab down                     stop them
+       lab env                      print the variables of the running servers";
+
+#[tokio::main]
+async fn main() -> Result<ExitCode> {
+    let args: Vec<String> = std::env::args().skip(1).collect();
+    let words: Vec<&str> = args.iter().map(String::as_str).collect();
+    match words.as_slice() {
+        ["run", "--", program, rest @ ..] => Box::pin(run(program, rest)).await,
+        ["up"] => up().await,
+        ["serve", file] => Box::pin(serve(Path::new(file))).await,
+        ["down"] => down().await,
+        ["env"] => {
+            print_environment(&state_file())?;
+            Ok(ExitCode::SUCCESS)
+        }
+        _ => {
+            eprintln!("{USAGE}");
+            Ok(ExitCode::from(2))
+        }
+    }
+}
+
+/// The endpoints of the lab in the background, one per checkout.
+fn state_file() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../target/lab/endpoints.json")
+}
+
+async fn run(program: &str, args: &[&str]) -> Result<ExitCode> {
+    let lab = Lab::start().await?;
+    let file = lab.endpoints().folder.join("endpoints.json");
+    write(&lab, &file)?;
+    let mut terminate = signal(SignalKind::terminate())?;
+    // Ctrl-C reaches the command through the terminal; here it must only not end us before the command.
+    let mut interrupt = signal(SignalKind::interrupt())?;
+    let mut child = tokio::process::Command::new(program)
+        .args(args)
+        .env("TIDEWATER_LAB", &file)
+        .kill_on_drop(true)
+        .spawn()
+        .with_context(|| format!("start '{program}'"))?;
+    let status = loop {
+        tokio::select! {
+            status = child.wait() => break Some(status?),
+            _ = terminate.recv() => break None,
+            _ = interrupt.recv() => {}
+        }
+    };
+    let Some(status) = status else {
+        child.kill().await?;
+        lab.stop(false)?;
+        return Ok(ExitCode::from(143));
+    };
+    if !status.success() {
+        eprintln!(
+            "lab: logs are in {} until the next lab starts",
+            lab.endpoints().folder.display()
+        );
+    }
+    lab.stop(!status.success())?;
+    let code = status
+        .code()
+        .and_then(|code| u8::try_from(code).ok())
+        .unwrap_or(1);
+    Ok(ExitCode::from(code))
+}
+
+async fn up() -> Result<ExitCode> {
+    let file = state_file();
+    let folder = file.parent().context("folder of the state file")?;
+    fs::create_dir_all(folder)?;
+    if let Some(pid) = running(&file) {
+        eprintln!("lab: running already, pid {pid}");
+        print_environment(&file)?;
+        return Ok(ExitCode::SUCCESS);
+    }
+    let log_path = folder.join("lab.log");
+    let log = File::create(&log_path)?;
+    let mut server = Command::new(std::env::current_exe()?)
+        .arg("serve")
+        .arg(&file)
+        .stdin(Stdio::null())
+        .stdout(log.try_clone()?)
+        .stderr(log)
+        .process_group(0)
+        .spawn()?;
+    let mut ended = None;
+    // Long, because a first start installs the servers.
+    await_until(Duration::from_secs(900), "lab up", async || {
+        ended = server.try_wait()?;
+        Ok(ended.is_some() || running(&file).is_some())
+    })
+    .await?;
+    if ended.is_some() {
+        bail!(
+            "the servers did not start:\n{}",
+            fs::read_to_string(&log_path)?
+        );
+    }
+    print_environment(&file)?;
+    Ok(ExitCode::SUCCESS)
+}
+
+async fn serve(file: &Path) -> Result<ExitCode> {
+    let mut terminate = signal(SignalKind::terminate())?;
+    let lab = Lab::start().await?;
+    write(&lab, file)?;
+    terminate.recv().await;
+    fs::remove_file(file)?;
+    lab.stop(false)?;
+    Ok(ExitCode::SUCCESS)
+}
+
+async fn down() -> Result<ExitCode> {
+    let file = state_file();
+    let Some(pid) = running(&file) else {
+        eprintln!("lab: not running");
+        return Ok(ExitCode::SUCCESS);
+    };
+    Command::new("kill").arg(pid.to_string()).status()?;
+    await_until(Duration::from_secs(60), "lab down", async || {
+        Ok(!Path::new(&format!("/proc/{pid}")).exists())
+    })
+    .await?;
+    Ok(ExitCode::SUCCESS)
+}
+
+/// The process that holds the lab of this file, if it lives.
+fn running(file: &Path) -> Option<u32> {
+    let pid = Lab::attach(file).ok()?.endpoints().pid;
+    let name = fs::read(format!("/proc/{pid}/cmdline")).ok()?;
+    // Not a stranger who got the number since.
+    name.split(|byte| *byte == 0)
+        .any(|word| word == b"serve")
+        .then_some(pid)
+}
+
+fn write(lab: &Lab, file: &Path) -> Result<()> {
+    let draft = file.with_extension("draft");
+    fs::write(&draft, serde_json::to_vec_pretty(lab.endpoints())?)?;
+    fs::rename(&draft, file)?;
+    Ok(())
+}
+
+fn print_environment(file: &Path) -> Result<()> {
+    let lab = Lab::attach(file)?;
+    println!("export TIDEWATER_LAB={}", fs::canonicalize(file)?.display());
+    for (key, value) in lab.environment() {
+        println!("export {key}={value}");
+    }
+    Ok(())
+}
