@@ -217,7 +217,7 @@ mod tests {
         while chrono::Datelike::year(&day) < 10_000 {
             let expected = (day - epoch).num_days() as i32;
             assert_eq!(date(day.to_string().as_bytes()), Some(expected), "{day}");
-            day += chrono::Days::new(17);
+            day += chrono::TimeDelta::days(17);
         }
         for bad in [
             "2025-02-29",
