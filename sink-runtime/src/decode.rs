@@ -6,8 +6,24 @@ use std::sync::Arc;
 use arrow::array::RecordBatch;
 use arrow::datatypes::SchemaRef;
 
-use crate::plan::DecodePlan;
+use self::infer::InferringDecoder;
+use self::json::{JsonDecoder, Surroundings};
+use self::parse::Unknown;
+use crate::plan::{DecodePlan, UnknownFields, ValueSchema};
 use crate::record::RawBatch;
+
+mod column;
+mod cursor;
+mod infer;
+mod json;
+mod keys;
+mod metadata;
+mod number;
+mod parse;
+mod predict;
+mod temporal;
+#[cfg(test)]
+mod tests;
 
 /// Why a record was refused; also the dead letter's error class.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -73,10 +89,36 @@ pub trait Decoder: Send {
 }
 
 /// The decoder a plan asks for.
-///
-/// # Errors
-/// None today: the plan is already checked.
 pub fn decoder(plan: &Arc<DecodePlan>) -> Box<dyn Decoder> {
-    let _ = plan;
-    unimplemented!()
+    new(plan, true)
+}
+
+/// The same without prediction: the strict general decoder takes every record. For comparison.
+pub fn general_decoder(plan: &Arc<DecodePlan>) -> Box<dyn Decoder> {
+    new(plan, false)
+}
+
+fn new(plan: &Arc<DecodePlan>, predict: bool) -> Box<dyn Decoder> {
+    let around = Surroundings {
+        tombstones: plan.tombstones,
+        metadata: plan.metadata.clone(),
+    };
+    match &plan.value {
+        ValueSchema::Declared { schema, unknown } => {
+            let unknown = match unknown {
+                UnknownFields::Ignore => Unknown::Ignore,
+                UnknownFields::Reject => Unknown::Refuse,
+            };
+            Box::new(JsonDecoder::new(schema, unknown, false, predict, around))
+        }
+        ValueSchema::Inferred {
+            sample_records,
+            on_conflict,
+        } => Box::new(InferringDecoder::new(
+            *sample_records,
+            *on_conflict,
+            predict,
+            around,
+        )),
+    }
 }

@@ -1,0 +1,193 @@
+//! CPU time of decoding 200-byte orders into nine columns; `arrow-json` is the control. Time is per batch: the
+//! throughput line gives records per second.
+
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    missing_docs,
+    reason = "benchmark"
+)]
+
+use std::fmt::Write;
+use std::hint::black_box;
+use std::sync::Arc;
+
+use arrow::datatypes::{DataType, Field as ArrowField, Schema as ArrowSchema, TimeUnit};
+use arrow::json::ReaderBuilder;
+use criterion::{Criterion, Throughput, criterion_group, criterion_main};
+use tidewater_runtime::decode::{Decoder, decoder, general_decoder};
+use tidewater_runtime::plan::{
+    DecodePlan, MetadataColumns, OnConflict, OnError, Tombstones, UnknownFields, ValueSchema,
+};
+use tidewater_runtime::record::{Arena, AssignmentEpoch, RawBatch, TimestampType, TopicPartition};
+use tidewater_runtime::schema::{Encoding, Field, Schema, Type};
+
+const RECORDS: usize = 8192;
+
+const CURRENCIES: [&str; 4] = ["SEK", "EUR", "USD", "GBP"];
+const STATUSES: [&str; 5] = ["packed", "created", "shipped", "delivered", "cancelled"];
+const COUNTRIES: [&str; 4] = ["ES", "SE", "DE", "FR"];
+const NAMES: [&str; 5] = [
+    "katya.horvat",
+    "li.wei",
+    "maria.gonzalez",
+    "ola.nordmann",
+    "j.smith",
+];
+
+fn millis(i: usize) -> i64 {
+    1_760_000_000_000 + i as i64 * 37
+}
+
+/// RFC 3339 with milliseconds, of a day in October 2025.
+fn iso(i: usize) -> String {
+    let ms = millis(i) - 1_759_968_000_000;
+    let (s, ms) = (ms / 1000, ms % 1000);
+    let (h, m, s) = (s / 3600 % 24, s / 60 % 60, s % 60);
+    format!("2025-10-09T{h:02}:{m:02}:{s:02}.{ms:03}Z")
+}
+
+fn order(out: &mut String, i: usize, reordered: bool) {
+    let id = 1_000_000_000 + i;
+    let customer = format!("{}-{:05}", NAMES[i % 5], i * 7919 % 100_000);
+    let (whole, cents) = (i * 31 % 1999 + 1, i * 17 % 100);
+    let (currency, status, country) = (CURRENCIES[i % 4], STATUSES[i % 5], COUNTRIES[i / 3 % 4]);
+    let (created, updated, quantity) = (millis(i), iso(i), i % 9 + 1);
+    if reordered {
+        write!(out, r#"{{"customer":"{customer}","order_id":{id},"currency":"{currency}","amount":{whole}.{cents:02},"country":"{country}","status":"{status}","updated_at":"{updated}","created_at":{created},"quantity":{quantity}}}"#)
+    } else {
+        write!(out, r#"{{"order_id":{id},"customer":"{customer}","amount":{whole}.{cents:02},"currency":"{currency}","status":"{status}","country":"{country}","created_at":{created},"updated_at":"{updated}","quantity":{quantity}}}"#)
+    }
+    .unwrap();
+}
+
+fn batch(shape: impl Fn(usize) -> bool) -> RawBatch {
+    let mut values = Arena::default();
+    let mut text = String::new();
+    for i in 0..RECORDS {
+        text.clear();
+        order(&mut text, i, shape(i));
+        values.push(Some(text.as_bytes()));
+    }
+    RawBatch {
+        tp: TopicPartition::new("orders", 0),
+        epoch: AssignmentEpoch(0),
+        values,
+        offsets: (0..RECORDS as i64).collect(),
+        timestamps: vec![1_760_000_000_000; RECORDS],
+        timestamp_type: TimestampType::CreateTime,
+        keys: None,
+        headers: None,
+    }
+}
+
+fn schema(amount: Type) -> Schema {
+    Schema {
+        fields: vec![
+            Field::required("order_id", Type::Long),
+            Field::optional("customer", Type::String),
+            Field::optional("amount", amount),
+            Field::optional("currency", Type::String),
+            Field::optional("status", Type::String),
+            Field::optional("country", Type::String),
+            Field {
+                encoding: Some(Encoding::EpochMillis),
+                ..Field::optional("created_at", Type::Timestamptz)
+            },
+            Field {
+                encoding: Some(Encoding::Iso8601),
+                ..Field::optional("updated_at", Type::Timestamptz)
+            },
+            Field::optional("quantity", Type::Int),
+        ],
+    }
+}
+
+fn plan(value: ValueSchema) -> Arc<DecodePlan> {
+    Arc::new(DecodePlan {
+        value,
+        on_error: OnError::Fail,
+        tombstones: Tombstones::Skip,
+        metadata: MetadataColumns::default(),
+    })
+}
+
+fn declared(amount: Type) -> Arc<DecodePlan> {
+    plan(ValueSchema::Declared {
+        schema: schema(amount),
+        unknown: UnknownFields::Ignore,
+    })
+}
+
+fn control(raw: &RawBatch) -> usize {
+    let timestamp = |unit| DataType::Timestamp(unit, Some("+00:00".into()));
+    let fields = [
+        ("order_id", DataType::Int64),
+        ("customer", DataType::Utf8),
+        ("amount", DataType::Decimal128(12, 2)),
+        ("currency", DataType::Utf8),
+        ("status", DataType::Utf8),
+        ("country", DataType::Utf8),
+        ("created_at", timestamp(TimeUnit::Millisecond)),
+        ("updated_at", timestamp(TimeUnit::Microsecond)),
+        ("quantity", DataType::Int32),
+    ];
+    let fields: Vec<ArrowField> = fields
+        .into_iter()
+        .map(|(name, ty)| ArrowField::new(name, ty, true))
+        .collect();
+    let mut decoder = ReaderBuilder::new(Arc::new(ArrowSchema::new(fields)))
+        .with_batch_size(RECORDS)
+        .build_decoder()
+        .unwrap();
+    let mut rest = raw.values.bytes.as_slice();
+    while !rest.is_empty() {
+        let taken = decoder.decode(rest).unwrap();
+        rest = &rest[taken..];
+    }
+    decoder.flush().unwrap().unwrap().num_rows()
+}
+
+fn decode(criterion: &mut Criterion) {
+    let mut group = criterion.benchmark_group("decode");
+    group.throughput(Throughput::Elements(RECORDS as u64));
+    let steady = batch(|_| false);
+    let alternating = batch(|i| i % 2 == 1);
+    // A pattern that does not repeat.
+    let mixed = batch(|i| (i * 2_654_435_761) >> 7 & 1 == 1);
+    let decimal = declared(Type::Decimal {
+        precision: 12,
+        scale: 2,
+    });
+    let double = declared(Type::Double);
+    let inferred = plan(ValueSchema::Inferred {
+        sample_records: 1000,
+        on_conflict: OnConflict::String,
+    });
+    let mut run = |name: &str, mut decoder: Box<dyn Decoder>, raw: &RawBatch| {
+        assert_eq!(decoder.decode(raw).rows.len(), RECORDS);
+        group.bench_function(name, |b| b.iter(|| decoder.decode(black_box(raw)).batch));
+    };
+    run("predicting", decoder(&decimal), &steady);
+    run("predicting, double", decoder(&double), &steady);
+    run("predicting, inferred", decoder(&inferred), &steady);
+    run(
+        "predicting, alternating shapes",
+        decoder(&decimal),
+        &alternating,
+    );
+    run("predicting, mixed shapes", decoder(&decimal), &mixed);
+    run("general", general_decoder(&decimal), &steady);
+    run("general, double", general_decoder(&double), &steady);
+    run(
+        "general, alternating shapes",
+        general_decoder(&decimal),
+        &alternating,
+    );
+    assert_eq!(control(&steady), RECORDS);
+    group.bench_function("arrow-json", |b| b.iter(|| control(black_box(&steady))));
+    group.finish();
+}
+
+criterion_group!(benches, decode);
+criterion_main!(benches);

@@ -1,0 +1,333 @@
+//! A schema from the records themselves. Pure.
+//! Every record has a shape; shapes join to the least one that holds both. A null, `{}` or `[]` alone gives no column
+//! yet. The schema only widens: columns keep their order, new ones come last, and the batch that widens it is decoded
+//! again as a whole.
+
+use arrow::datatypes::SchemaRef;
+
+use super::cursor::{Cursor, Syntax};
+use super::json::{JsonDecoder, Surroundings};
+use super::parse::Unknown;
+use super::{Decoded, Decoder, RejectClass};
+use crate::plan::OnConflict;
+use crate::record::RawBatch;
+use crate::schema::arrow::{ELEMENT, metadata_fields};
+use crate::schema::{Field, Schema, Type};
+
+/// Fields of all levels that a schema may grow to; a record that would add more is refused.
+pub(super) const MAX_FIELDS: usize = 1000;
+
+/// What is known of a value's type.
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum Shape {
+    /// Only nulls so far.
+    Unseen,
+    Boolean,
+    Long,
+    Double,
+    String,
+    Struct(Vec<Member>),
+    List(Box<Shape>),
+}
+
+/// In the order first seen.
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Member {
+    name: String,
+    shape: Shape,
+}
+
+/// Two shapes that no type holds both of, or a record that is not JSON.
+#[derive(Debug)]
+struct NoShape;
+
+impl From<Syntax> for NoShape {
+    fn from(_: Syntax) -> Self {
+        Self
+    }
+}
+
+#[derive(Debug)]
+pub(super) struct InferringDecoder {
+    known: Shape,
+    schema: Schema,
+    /// Records still to look at before they are decoded: saves decoding the first batches over and over.
+    to_sample: usize,
+    on_conflict: OnConflict,
+    predict: bool,
+    around: Surroundings,
+    /// Names that the metadata columns have taken.
+    reserved: Vec<String>,
+    inner: JsonDecoder,
+}
+
+impl InferringDecoder {
+    pub(super) fn new(
+        sample_records: usize,
+        on_conflict: OnConflict,
+        predict: bool,
+        around: Surroundings,
+    ) -> Self {
+        let schema = Schema::default();
+        let reserved = metadata_fields(&around.metadata)
+            .iter()
+            .map(|f| f.name().clone())
+            .collect();
+        Self {
+            known: Shape::Struct(Vec::new()),
+            inner: decoder(&schema, on_conflict, predict, &around),
+            schema,
+            to_sample: sample_records,
+            on_conflict,
+            predict,
+            around,
+            reserved,
+        }
+    }
+
+    /// Learns from the rows; whether the schema became another one.
+    fn widen(&mut self, raw: &RawBatch, rows: impl Iterator<Item = usize>) -> bool {
+        for row in rows {
+            if let Some(record) = raw.values.get(row) {
+                self.learn(record);
+            }
+        }
+        let Shape::Struct(members) = &self.known else {
+            return false;
+        };
+        let schema = Schema {
+            fields: fields(members, &self.schema.fields),
+        };
+        if schema == self.schema {
+            return false;
+        }
+        self.inner = decoder(&schema, self.on_conflict, self.predict, &self.around);
+        self.schema = schema;
+        true
+    }
+
+    /// A record that has no shape, conflicts or asks for too many columns teaches nothing.
+    fn learn(&mut self, record: &[u8]) {
+        let Ok(shape) = shape_of(record, self.on_conflict) else {
+            return;
+        };
+        let Shape::Struct(members) = &shape else {
+            return;
+        };
+        let taken = |m: &Member| m.shape.column(None).is_some() && self.reserved.contains(&m.name);
+        if members.iter().any(taken) || self.known.covers(&shape, self.on_conflict) {
+            return;
+        }
+        if let Ok(joined) = self.known.clone().join(shape, self.on_conflict) {
+            let (before, after) = (self.known.size(), joined.size());
+            if after <= MAX_FIELDS || after <= before {
+                self.known = joined;
+            }
+        }
+    }
+}
+
+impl Decoder for InferringDecoder {
+    fn decode(&mut self, raw: &RawBatch) -> Decoded {
+        let sample = self.to_sample.min(raw.len());
+        self.to_sample -= sample;
+        if sample > 0 {
+            self.widen(raw, 0..sample);
+        }
+        loop {
+            let decoded = self.inner.decode(raw);
+            let misfits = decoded.rejects.iter().filter(|r| {
+                matches!(
+                    r.class,
+                    RejectClass::TypeMismatch | RejectClass::OutOfRange | RejectClass::UnknownField
+                )
+            });
+            // Ends: shapes only grow, and within bounds.
+            if !self.widen(raw, misfits.map(|r| r.row as usize)) {
+                return decoded;
+            }
+        }
+    }
+
+    fn schema(&self) -> SchemaRef {
+        self.inner.schema()
+    }
+}
+
+fn decoder(
+    schema: &Schema,
+    on_conflict: OnConflict,
+    predict: bool,
+    around: &Surroundings,
+) -> JsonDecoder {
+    let text = on_conflict == OnConflict::String;
+    JsonDecoder::new(schema, Unknown::RefuseTyped, text, predict, around.clone())
+}
+
+fn shape_of(record: &[u8], on_conflict: OnConflict) -> Result<Shape, NoShape> {
+    if simdutf8::basic::from_utf8(record).is_err() {
+        return Err(NoShape);
+    }
+    let mut cursor = Cursor::new(record, 0);
+    cursor.whitespace();
+    let shape = read(&mut cursor, on_conflict)?;
+    cursor.end()?;
+    Ok(shape)
+}
+
+fn read(cursor: &mut Cursor<'_>, on_conflict: OnConflict) -> Result<Shape, NoShape> {
+    let mut scratch = Vec::new();
+    match cursor.peek() {
+        b'{' => {
+            cursor.enter()?;
+            let mut members: Vec<Member> = Vec::new();
+            let mut more = !cursor.empty(b'}');
+            while more {
+                let key = cursor.key(&mut scratch)?;
+                let name = String::from_utf8_lossy(key.unwrap_or(&scratch)).into_owned();
+                let shape = read(cursor, on_conflict)?;
+                add(&mut members, Member { name, shape }, on_conflict)?;
+                more = cursor.another(b'}')?;
+            }
+            Ok(Shape::Struct(members))
+        }
+        b'[' => {
+            cursor.enter()?;
+            let mut element = Shape::Unseen;
+            let mut more = !cursor.empty(b']');
+            while more {
+                element = element.join(read(cursor, on_conflict)?, on_conflict)?;
+                more = cursor.another(b']')?;
+            }
+            Ok(Shape::List(Box::new(element)))
+        }
+        b'-' | b'0'..=b'9' => {
+            let number = cursor.number()?;
+            let long = number.plain && super::number::integer(number.text).is_some();
+            Ok(if long { Shape::Long } else { Shape::Double })
+        }
+        byte => {
+            cursor.skip(&mut scratch)?;
+            Ok(match byte {
+                b'"' => Shape::String,
+                b'n' => Shape::Unseen,
+                _ => Shape::Boolean,
+            })
+        }
+    }
+}
+
+/// Joined with the member of its name, or put last.
+fn add(members: &mut Vec<Member>, member: Member, on_conflict: OnConflict) -> Result<(), NoShape> {
+    match members.iter_mut().find(|m| m.name == member.name) {
+        Some(known) => {
+            let shape = std::mem::replace(&mut known.shape, Shape::Unseen);
+            known.shape = shape.join(member.shape, on_conflict)?;
+        }
+        None => members.push(member),
+    }
+    Ok(())
+}
+
+impl Shape {
+    /// The least shape that holds both.
+    fn join(self, other: Self, on_conflict: OnConflict) -> Result<Self, NoShape> {
+        match (self, other) {
+            (Self::Unseen, shape) | (shape, Self::Unseen) => Ok(shape),
+            (Self::Long | Self::Double, Self::Double) | (Self::Double, Self::Long) => {
+                Ok(Self::Double)
+            }
+            (Self::Struct(mut members), Self::Struct(others)) => {
+                for member in others {
+                    add(&mut members, member, on_conflict)?;
+                }
+                Ok(Self::Struct(members))
+            }
+            (Self::List(element), Self::List(other)) => {
+                Ok(Self::List(Box::new(element.join(*other, on_conflict)?)))
+            }
+            (one, other) if one == other => Ok(one),
+            (one, other) => match on_conflict {
+                OnConflict::String => Ok(Self::String),
+                // What has no column yet gives way.
+                OnConflict::Reject if one.column(None).is_none() => Ok(other),
+                OnConflict::Reject => Err(NoShape),
+            },
+        }
+    }
+
+    /// Whether joining `other` would change nothing.
+    fn covers(&self, other: &Self, on_conflict: OnConflict) -> bool {
+        match (self, other) {
+            (_, Self::Unseen) | (Self::Double, Self::Long | Self::Double) => true,
+            (Self::Struct(members), Self::Struct(others)) => {
+                others.iter().enumerate().all(|(at, other)| {
+                    let guess = members.get(at).filter(|m| m.name == other.name);
+                    guess
+                        .or_else(|| members.iter().find(|m| m.name == other.name))
+                        .is_some_and(|m| m.shape.covers(&other.shape, on_conflict))
+                })
+            }
+            (Self::List(element), Self::List(other)) => element.covers(other, on_conflict),
+            (Self::String, _) => on_conflict == OnConflict::String || *other == Self::String,
+            (one, other) => one == other,
+        }
+    }
+
+    /// Fields in it, of all levels.
+    fn size(&self) -> usize {
+        match self {
+            Self::Struct(members) => members.iter().map(|m| 1 + m.shape.size()).sum(),
+            Self::List(element) => element.size(),
+            _ => 0,
+        }
+    }
+
+    /// `None` while there is nothing to store. `before`: the type it had.
+    fn column(&self, before: Option<&Type>) -> Option<Type> {
+        Some(match self {
+            Self::Unseen => return None,
+            Self::Boolean => Type::Boolean,
+            Self::Long => Type::Long,
+            Self::Double => Type::Double,
+            Self::String => Type::String,
+            Self::Struct(members) => {
+                let before = match before {
+                    Some(Type::Struct(fields)) => fields.as_slice(),
+                    _ => &[],
+                };
+                let fields = fields(members, before);
+                if fields.is_empty() {
+                    return None;
+                }
+                Type::Struct(fields)
+            }
+            Self::List(element) => {
+                let before = match before {
+                    Some(Type::List(element)) => Some(&element.ty),
+                    _ => None,
+                };
+                Type::List(Box::new(Field::optional(ELEMENT, element.column(before)?)))
+            }
+        })
+    }
+}
+
+/// The columns that there were, in their order, then the new ones.
+fn fields(members: &[Member], before: &[Field]) -> Vec<Field> {
+    let column = |member: &Member, before: Option<&Type>| {
+        Some(Field::optional(&member.name, member.shape.column(before)?))
+    };
+    let mut fields: Vec<Field> = before
+        .iter()
+        .filter_map(|field| {
+            let member = members.iter().find(|m| m.name == field.name)?;
+            column(member, Some(&field.ty))
+        })
+        .collect();
+    let new = members
+        .iter()
+        .filter(|m| before.iter().all(|f| f.name != m.name));
+    fields.extend(new.filter_map(|m| column(m, None)));
+    fields
+}

@@ -1,0 +1,203 @@
+//! JSON records of a known schema: a batch through the predicting or the general decoder, record by record. Pure.
+//! The two agree on every input; the first is only quicker.
+
+use std::sync::Arc;
+
+use arrow::array::{RecordBatch, RecordBatchOptions};
+use arrow::datatypes::SchemaRef;
+
+use super::column::Fields;
+use super::parse::{Halt, Parser, Trail, Unknown};
+use super::predict::{Predictor, Surprise};
+use super::{Decoded, Decoder, Reject, RejectClass, metadata};
+use crate::plan::{MetadataColumns, Tombstones};
+use crate::record::RawBatch;
+use crate::schema::Schema;
+use crate::schema::arrow::arrow_schema;
+
+/// The predictor reads whole words past the value it looks at: up to two behind the record's end.
+const READ_AHEAD: usize = 16;
+
+/// What a decoder does beside decoding values.
+#[derive(Clone, Debug)]
+pub(super) struct Surroundings {
+    pub(super) tombstones: Tombstones,
+    pub(super) metadata: MetadataColumns,
+}
+
+#[derive(Debug)]
+pub(super) struct JsonDecoder {
+    schema: SchemaRef,
+    fields: Fields,
+    parser: Parser,
+    predictor: Option<Predictor>,
+    trail: Trail,
+    around: Surroundings,
+}
+
+impl JsonDecoder {
+    /// `text`: string columns take any JSON value. `predict`: try the predicting decoder first.
+    pub(super) fn new(
+        schema: &Schema,
+        unknown: Unknown,
+        text: bool,
+        predict: bool,
+        around: Surroundings,
+    ) -> Self {
+        Self {
+            schema: arrow_schema(schema, &around.metadata),
+            fields: Fields::new(&schema.fields, text),
+            parser: Parser::new(unknown),
+            predictor: predict.then(|| Predictor::new(schema.fields.len())),
+            trail: Trail::default(),
+            around,
+        }
+    }
+
+    /// The record at `start..end` of the arena as row `row`.
+    #[inline]
+    fn record(
+        &mut self,
+        arena: &[u8],
+        (start, end): (usize, usize),
+        row: usize,
+    ) -> Result<(), Halt> {
+        let Self {
+            fields,
+            parser,
+            predictor,
+            trail,
+            ..
+        } = self;
+        let data = &arena[..end];
+        let Some(predictor) = predictor else {
+            return parser.record(data, start, fields, row, None);
+        };
+        if end + READ_AHEAD > arena.len() || !predictor.attentive() {
+            return parser.record(data, start, fields, row, None);
+        }
+        match predictor.record(arena, (start, end), fields, row, parser) {
+            Ok(()) => Ok(()),
+            Err(Surprise) => {
+                fields.truncate(row);
+                parser.record(data, start, fields, row, Some(trail))?;
+                predictor.learn(data, trail);
+                Ok(())
+            }
+        }
+    }
+
+    #[cold]
+    fn reject(row: u32, start: usize, halt: &Halt) -> Reject {
+        match halt {
+            Halt::Syntax(error) => Reject {
+                row,
+                class: RejectClass::Malformed,
+                message: format!("not JSON at byte {}: {}", error.at - start, error.what),
+            },
+            Halt::Misfit(misfit) => Reject {
+                row,
+                class: misfit.class,
+                message: misfit.to_string(),
+            },
+        }
+    }
+
+    fn rows(&mut self, raw: &RawBatch) -> (Vec<u32>, Vec<Reject>) {
+        let arena = raw.values.bytes.as_slice();
+        let all_utf8 = simdutf8::basic::from_utf8(arena).is_ok();
+        let mut rows = Vec::with_capacity(raw.len());
+        let mut rejects = Vec::new();
+        let mut nulls = raw.values.nulls.iter().peekable();
+        let mut start;
+        let mut end = 0;
+        self.fields.reserve(raw.len());
+        for index in 0..raw.len() {
+            let row = index as u32;
+            start = end;
+            end = raw.values.ends[index] as usize;
+            if nulls.next_if_eq(&&row).is_some() {
+                if self.around.tombstones == Tombstones::DeadLetter {
+                    rejects.push(Reject {
+                        row,
+                        class: RejectClass::Tombstone,
+                        message: "a null value".into(),
+                    });
+                }
+                continue;
+            }
+            if let Some(reject) = self.unfit(raw, index, (start, end), all_utf8) {
+                rejects.push(reject);
+                continue;
+            }
+            match self.record(arena, (start, end), rows.len()) {
+                Ok(()) => rows.push(row),
+                Err(halt) => {
+                    self.fields.truncate(rows.len());
+                    rejects.push(Self::reject(row, start, &halt));
+                }
+            }
+        }
+        (rows, rejects)
+    }
+
+    /// What speaks against a record before its JSON is looked at.
+    #[inline]
+    fn unfit(
+        &self,
+        raw: &RawBatch,
+        index: usize,
+        (start, end): (usize, usize),
+        all_utf8: bool,
+    ) -> Option<Reject> {
+        let reject = |class, message: &str| {
+            Some(Reject {
+                row: index as u32,
+                class,
+                message: message.into(),
+            })
+        };
+        // The values of a column are at most as long as the records they come from; offsets have 31 bits.
+        if end > i32::MAX as usize {
+            return reject(RejectClass::TooLarge, "beyond 2 GiB of its batch");
+        }
+        // Where the whole arena is UTF-8, so is each record that is JSON: it begins and ends with ASCII.
+        if !all_utf8 && simdutf8::basic::from_utf8(&raw.values.bytes[start..end]).is_err() {
+            return reject(RejectClass::Malformed, "not UTF-8");
+        }
+        if !metadata::timestamp_fits(&self.around.metadata, raw, index) {
+            return reject(
+                RejectClass::OutOfRange,
+                "the record's timestamp does not fit timestamptz",
+            );
+        }
+        None
+    }
+
+    #[allow(
+        clippy::expect_used,
+        reason = "the columns are made from the schema and hold one value per row"
+    )]
+    fn finish(&mut self, raw: &RawBatch, rows: &[u32]) -> RecordBatch {
+        let mut arrays = self.fields.finish();
+        arrays.extend(metadata::arrays(&self.around.metadata, raw, rows));
+        let options = RecordBatchOptions::new().with_row_count(Some(rows.len()));
+        RecordBatch::try_new_with_options(Arc::clone(&self.schema), arrays, &options)
+            .expect("arrays of the schema's types")
+    }
+}
+
+impl Decoder for JsonDecoder {
+    fn decode(&mut self, raw: &RawBatch) -> Decoded {
+        let (rows, rejects) = self.rows(raw);
+        Decoded {
+            batch: self.finish(raw, &rows),
+            rows,
+            rejects,
+        }
+    }
+
+    fn schema(&self) -> SchemaRef {
+        Arc::clone(&self.schema)
+    }
+}

@@ -1,0 +1,249 @@
+//! Decimal text to integers and decimals, exactly: a digit that does not fit is never rounded away. Pure.
+
+/// `±digits × 10^exponent`, without trailing zeros in `digits`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Exact {
+    negative: bool,
+    digits: u128,
+    exponent: i64,
+}
+
+/// More than any decimal(38) holds.
+const MAX_DIGITS: i64 = 38;
+
+pub(super) const POW10: [u128; 39] = {
+    let mut powers = [1_u128; 39];
+    let mut i = 1;
+    while i < 39 {
+        powers[i] = powers[i - 1] * 10;
+        i += 1;
+    }
+    powers
+};
+
+/// An integer of JSON's grammar: no fraction, no exponent.
+pub(super) fn integer(text: &[u8]) -> Option<i64> {
+    let (negative, digits) = match text {
+        [b'-', rest @ ..] => (true, rest),
+        _ => (false, text),
+    };
+    // 19 digits always fit 64 bits unsigned; JSON has no leading zeros.
+    if digits.len() > 19 {
+        return None;
+    }
+    let mut magnitude = 0_u64;
+    for digit in digits {
+        magnitude = magnitude * 10 + u64::from(digit.wrapping_sub(b'0'));
+    }
+    if negative {
+        0_i64.checked_sub_unsigned(magnitude)
+    } else {
+        i64::try_from(magnitude).ok()
+    }
+}
+
+/// The integer that a number with fraction or exponent is exactly equal to.
+pub(super) fn integral(text: &[u8]) -> Option<i64> {
+    let unscaled = parse(text)?.unscaled(0)?;
+    i64::try_from(unscaled).ok()
+}
+
+/// `text × 10^scale`, if that is an integer of at most `precision` digits. `text` is of JSON's number grammar, or of
+/// [`is_decimal`]'s wider one.
+pub(super) fn decimal(text: &[u8], precision: u8, scale: u8) -> Option<i128> {
+    let unscaled = parse(text)?.unscaled(i64::from(scale))?;
+    let limit = POW10.get(usize::from(precision))?;
+    (unscaled.unsigned_abs() < *limit).then_some(unscaled)
+}
+
+/// What a string may hold for a decimal column: a number that may have a plus sign, leading zeros, and no digits on
+/// one side of its point.
+pub(super) fn is_decimal(text: &[u8]) -> bool {
+    let mut rest = match text {
+        [b'-' | b'+', rest @ ..] => rest,
+        _ => text,
+    };
+    let whole = leading_digits(rest);
+    rest = &rest[whole..];
+    let mut fraction = 0;
+    if let [b'.', after @ ..] = rest {
+        fraction = leading_digits(after);
+        rest = &after[fraction..];
+    }
+    if let [b'e' | b'E', after @ ..] = rest {
+        let after = match after {
+            [b'-' | b'+', digits @ ..] => digits,
+            _ => after,
+        };
+        let exponent = leading_digits(after);
+        if exponent == 0 {
+            return false;
+        }
+        rest = &after[exponent..];
+    }
+    whole + fraction > 0 && rest.is_empty()
+}
+
+fn leading_digits(text: &[u8]) -> usize {
+    text.iter().take_while(|b| b.is_ascii_digit()).count()
+}
+
+/// `None` when more than 38 digits are significant.
+fn parse(text: &[u8]) -> Option<Exact> {
+    let mut negative = false;
+    let mut digits = 0_u128;
+    let mut significant = 0_i64;
+    // Zeros seen after the last significant digit: they shift the exponent, unless another digit follows.
+    let mut zeros = 0_i64;
+    let mut fraction = 0_i64;
+    let mut in_fraction = false;
+    let mut exponent = 0_i64;
+    for (at, byte) in text.iter().enumerate() {
+        match byte {
+            b'-' => negative = true,
+            b'.' => in_fraction = true,
+            b'e' | b'E' => {
+                exponent = saturating_exponent(&text[at + 1..]);
+                break;
+            }
+            b'0'..=b'9' => {
+                fraction += i64::from(in_fraction);
+                let digit = u128::from(byte - b'0');
+                if digit == 0 {
+                    zeros += i64::from(digits != 0);
+                } else {
+                    significant += zeros + 1;
+                    if significant > MAX_DIGITS {
+                        return None;
+                    }
+                    digits = digits * POW10[zeros as usize + 1] + digit;
+                    zeros = 0;
+                }
+            }
+            _ => {}
+        }
+    }
+    Some(Exact {
+        negative,
+        digits,
+        exponent: exponent.saturating_add(zeros).saturating_sub(fraction),
+    })
+}
+
+fn saturating_exponent(text: &[u8]) -> i64 {
+    let mut negative = false;
+    let mut value = 0_i64;
+    for byte in text {
+        match byte {
+            b'-' => negative = true,
+            b'0'..=b'9' => {
+                value = value
+                    .saturating_mul(10)
+                    .saturating_add(i64::from(byte - b'0'));
+            }
+            _ => {}
+        }
+    }
+    if negative { -value } else { value }
+}
+
+impl Exact {
+    fn unscaled(&self, scale: i64) -> Option<i128> {
+        if self.digits == 0 {
+            return Some(0);
+        }
+        // Below zero a digit other than zero would be cut off.
+        let shift = usize::try_from(self.exponent.saturating_add(scale)).ok()?;
+        let magnitude = self.digits.checked_mul(*POW10.get(shift)?)?;
+        let value = i128::try_from(magnitude).ok()?;
+        Some(if self.negative { -value } else { value })
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "tests")]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn decimals_are_exact_or_refused() {
+        let table: &[(&str, u8, u8, Option<i128>)] = &[
+            ("817.31", 12, 2, Some(81731)),
+            ("-817.3", 12, 2, Some(-81730)),
+            ("0.05", 12, 2, Some(5)),
+            ("0.005", 12, 2, None),
+            ("0.050", 12, 2, Some(5)),
+            ("-0.0", 12, 2, Some(0)),
+            ("1e2", 12, 2, Some(10000)),
+            ("12345e-2", 12, 2, Some(12345)),
+            ("12345e-3", 12, 2, None),
+            ("1.5E+3", 5, 0, Some(1500)),
+            ("9999999999.99", 12, 2, Some(999_999_999_999)),
+            ("10000000000.00", 12, 2, None),
+            ("0e99999999999999999999", 12, 2, Some(0)),
+            ("1e99999999999999999999", 12, 2, None),
+            ("1e-99999999999999999999", 12, 2, None),
+            (
+                "100000000000000000000000000000000000000000e-39",
+                4,
+                0,
+                Some(100),
+            ),
+            (
+                "99999999999999999999999999999999999999",
+                38,
+                0,
+                Some(99_999_999_999_999_999_999_999_999_999_999_999_999),
+            ),
+            ("100000000000000000000000000000000000000", 38, 0, None),
+            ("+007.50", 12, 2, Some(750)),
+            (".5", 1, 1, Some(5)),
+        ];
+        for (text, precision, scale, expected) in table {
+            assert_eq!(
+                decimal(text.as_bytes(), *precision, *scale),
+                *expected,
+                "{text}"
+            );
+        }
+    }
+
+    #[test]
+    fn integers_are_exact_or_refused() {
+        for (text, expected) in [
+            ("0", Some(0)),
+            ("-0", Some(0)),
+            ("9223372036854775807", Some(i64::MAX)),
+            ("9223372036854775808", None),
+            ("-9223372036854775808", Some(i64::MIN)),
+            ("-9223372036854775809", None),
+            ("9999999999999999999", None),
+            ("10000000000000000000", None),
+        ] {
+            assert_eq!(integer(text.as_bytes()), expected, "{text}");
+        }
+        for (text, expected) in [
+            ("1.0", Some(1)),
+            ("1e3", Some(1000)),
+            ("1.5", None),
+            ("15e-1", None),
+            ("150e-1", Some(15)),
+            ("9.223372036854775807e18", Some(i64::MAX)),
+            ("9.223372036854775808e18", None),
+        ] {
+            assert_eq!(integral(text.as_bytes()), expected, "{text}");
+        }
+    }
+
+    #[test]
+    fn only_numbers_pass_for_decimal_strings() {
+        for good in ["1", "+1", "-1.5", ".5", "5.", "007", "1e5", "1.e-5"] {
+            assert!(is_decimal(good.as_bytes()), "{good}");
+        }
+        for bad in [
+            "", ".", "-", "e5", "1e", "1e+", " 1", "1 ", "NaN", "Infinity", "1,5", "0x1", "1.2.3",
+        ] {
+            assert!(!is_decimal(bad.as_bytes()), "{bad}");
+        }
+    }
+}

@@ -1,0 +1,605 @@
+//! The general decoder: strict JSON of any shape, straight into columns. Pure.
+//! What it leaves behind in the columns after an error is for the caller to cut off.
+//! Of duplicate keys the last wins, and every one must fit. A record that is not JSON is `Malformed` even where an
+//! earlier field does not fit.
+
+use base64::Engine;
+use base64::alphabet;
+use base64::engine::{DecodePaddingMode, GeneralPurpose, GeneralPurposeConfig};
+
+use super::column::{BinaryWire, Bytes, Column, Data, Fields, List, Map};
+use super::cursor::{Cursor, Syntax, kind};
+use super::temporal::{self, MICROS_PER_DAY, Wire};
+use super::{RejectClass, number};
+
+/// What becomes of fields that no column has.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Unknown {
+    Ignore,
+    /// Refused, unless there is nothing in it but null, `{}` and `[]`: those tell no type.
+    RefuseTyped,
+    Refuse,
+}
+
+/// Why a record was left.
+#[derive(Debug)]
+pub(super) enum Halt {
+    Syntax(Syntax),
+    Misfit(Box<Misfit>),
+}
+
+#[derive(Debug)]
+pub(super) struct Misfit {
+    pub(super) class: RejectClass,
+    /// Innermost first.
+    path: Vec<String>,
+    what: String,
+}
+
+impl From<Syntax> for Halt {
+    fn from(error: Syntax) -> Self {
+        Self::Syntax(error)
+    }
+}
+
+impl Halt {
+    #[cold]
+    fn misfit(class: RejectClass, what: impl Into<String>) -> Self {
+        Self::Misfit(Box::new(Misfit {
+            class,
+            path: Vec::new(),
+            what: what.into(),
+        }))
+    }
+
+    #[cold]
+    fn mismatch(expected: &str, found: &str) -> Self {
+        Self::misfit(
+            RejectClass::TypeMismatch,
+            format!("expected {expected}, found {found}"),
+        )
+    }
+
+    #[cold]
+    fn out_of_range(expected: &str) -> Self {
+        Self::misfit(
+            RejectClass::OutOfRange,
+            format!("a number that does not fit {expected}"),
+        )
+    }
+
+    #[cold]
+    fn within(mut self, name: &str) -> Self {
+        if let Self::Misfit(misfit) = &mut self {
+            misfit.path.push(name.into());
+        }
+        self
+    }
+}
+
+impl std::fmt::Display for Misfit {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        if self.path.is_empty() {
+            return f.write_str(&self.what);
+        }
+        f.write_str("field `")?;
+        for (i, name) in self.path.iter().rev().enumerate() {
+            if i > 0 {
+                f.write_str(".")?;
+            }
+            f.write_str(name)?;
+        }
+        write!(f, "`: {}", self.what)
+    }
+}
+
+/// The keys of a record as they came, for the predictor to learn from.
+#[derive(Debug, Default)]
+pub(super) struct Trail {
+    pub(super) steps: Vec<Step>,
+    /// Where the last value ended.
+    pub(super) end: usize,
+    /// Shapes with duplicate keys are not worth learning.
+    pub(super) duplicates: bool,
+}
+
+/// From the end of one value to the start of the next.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Step {
+    pub(super) start: usize,
+    pub(super) end: usize,
+    pub(super) column: Option<usize>,
+}
+
+#[derive(Debug)]
+pub(super) struct Parser {
+    scratch: Vec<u8>,
+    /// Counts objects: each has its own stamp on the columns it wrote.
+    instance: u64,
+    pub(super) unknown: Unknown,
+}
+
+impl Parser {
+    pub(super) fn new(unknown: Unknown) -> Self {
+        Self {
+            scratch: Vec::new(),
+            instance: 0,
+            unknown,
+        }
+    }
+
+    pub(super) fn next_instance(&mut self) -> u64 {
+        self.instance += 1;
+        self.instance
+    }
+
+    /// One record as row `row` of the columns. `data` ends where the record ends.
+    pub(super) fn record(
+        &mut self,
+        data: &[u8],
+        start: usize,
+        fields: &mut Fields,
+        row: usize,
+        trail: Option<&mut Trail>,
+    ) -> Result<(), Halt> {
+        let mut cursor = Cursor::new(data, start);
+        match self.record_at(&mut cursor, fields, row, trail) {
+            Err(Halt::Misfit(misfit)) => {
+                let mut whole = Cursor::new(data, start);
+                whole.whitespace();
+                whole.skip(&mut self.scratch)?;
+                whole.end()?;
+                Err(Halt::Misfit(misfit))
+            }
+            other => other,
+        }
+    }
+
+    fn record_at(
+        &mut self,
+        cursor: &mut Cursor<'_>,
+        fields: &mut Fields,
+        row: usize,
+        mut trail: Option<&mut Trail>,
+    ) -> Result<(), Halt> {
+        let start = cursor.pos;
+        if let Some(trail) = &mut trail {
+            trail.steps.clear();
+            trail.duplicates = false;
+            trail.end = start;
+        }
+        cursor.whitespace();
+        match cursor.peek() {
+            b'{' => self.object(cursor, fields, row, trail)?,
+            0 => return Err(cursor.syntax("empty").into()),
+            byte => {
+                return Err(Halt::misfit(
+                    RejectClass::NotARecord,
+                    format!("expected an object, found {}", kind(byte)),
+                ));
+            }
+        }
+        cursor.end().map_err(Halt::Syntax)
+    }
+
+    fn object(
+        &mut self,
+        cursor: &mut Cursor<'_>,
+        fields: &mut Fields,
+        row: usize,
+        mut trail: Option<&mut Trail>,
+    ) -> Result<(), Halt> {
+        cursor.enter()?;
+        let stamp = self.next_instance();
+        let mut written = 0;
+        let mut guess = 0;
+        let mut more = !cursor.empty(b'}');
+        while more {
+            let key = cursor.key(&mut self.scratch)?;
+            let found = fields.keys.find(key.unwrap_or(&self.scratch), guess);
+            if let Some(trail) = &mut trail {
+                trail.steps.push(Step {
+                    start: trail.end,
+                    end: cursor.pos,
+                    column: found,
+                });
+            }
+            if let Some(index) = found {
+                let column = &mut fields.columns[index];
+                if column.stamp == stamp {
+                    column.truncate(row);
+                    if let Some(trail) = &mut trail {
+                        trail.duplicates = true;
+                    }
+                } else {
+                    column.stamp = stamp;
+                    written += 1;
+                }
+                guess = index + 1;
+                if let Err(halt) = self.value(cursor, column) {
+                    return Err(halt.within(&column.name));
+                }
+            } else {
+                self.unknown(cursor, key)?;
+            }
+            if let Some(trail) = &mut trail {
+                trail.end = cursor.pos;
+            }
+            more = cursor.another(b'}')?;
+        }
+        if written < fields.columns.len() {
+            fill_missing(fields, stamp)?;
+        }
+        Ok(())
+    }
+
+    /// `key`: as [`Cursor::key`] gave it.
+    fn unknown(&mut self, cursor: &mut Cursor<'_>, key: Option<&[u8]>) -> Result<(), Halt> {
+        match self.unknown {
+            Unknown::Ignore => {
+                cursor.skip(&mut self.scratch)?;
+                Ok(())
+            }
+            Unknown::Refuse => Err(refuse(key.unwrap_or(&self.scratch), kind(cursor.peek()))),
+            Unknown::RefuseTyped => {
+                // The key is needed only when the value turns out to have a type: scratch may go meanwhile.
+                let escaped = key.is_none().then(|| self.scratch.clone());
+                let found = kind(cursor.peek());
+                if cursor.skip(&mut self.scratch)? {
+                    let key = key.or(escaped.as_deref()).unwrap_or_default();
+                    return Err(refuse(key, found));
+                }
+                Ok(())
+            }
+        }
+    }
+
+    /// The value of a key that no column has, where the shape is already known.
+    pub(super) fn unknown_value(&mut self, cursor: &mut Cursor<'_>) -> Result<(), Halt> {
+        self.unknown(cursor, Some(b""))
+    }
+
+    /// One value of any kind into the column.
+    pub(super) fn value(
+        &mut self,
+        cursor: &mut Cursor<'_>,
+        column: &mut Column,
+    ) -> Result<(), Halt> {
+        let byte = cursor.peek();
+        if byte == b'n' {
+            cursor.literal(b"null")?;
+            if column.required {
+                return Err(missing("null in a required field"));
+            }
+            column.push_absent();
+            return Ok(());
+        }
+        match &mut column.data {
+            Data::Boolean(values) => values.push(boolean(cursor)?),
+            Data::Int(values) => {
+                let value = integer(cursor, "int")?;
+                values.push(i32::try_from(value).map_err(|_| Halt::out_of_range("int"))?);
+            }
+            Data::Long(values) => values.push(integer(cursor, "long")?),
+            Data::Float(values) => {
+                let value: f32 = float(cursor, "float")?;
+                if value.is_infinite() {
+                    return Err(Halt::out_of_range("float"));
+                }
+                values.push(value);
+            }
+            Data::Double(values) => {
+                let value: f64 = float(cursor, "double")?;
+                if value.is_infinite() {
+                    return Err(Halt::out_of_range("double"));
+                }
+                values.push(value);
+            }
+            Data::Decimal(decimals) => {
+                let (precision, scale) = (decimals.precision, decimals.scale);
+                let expected = || format!("decimal({precision}, {scale})");
+                let text = if byte == b'"' {
+                    let plain = cursor.string(&mut self.scratch)?;
+                    let text = plain.unwrap_or(&self.scratch);
+                    if !number::is_decimal(text) {
+                        return Err(Halt::mismatch(&expected(), "another string"));
+                    }
+                    text
+                } else {
+                    a_number(cursor, "decimal")?.text
+                };
+                let value = number::decimal(text, precision, scale)
+                    .ok_or_else(|| Halt::out_of_range(&expected()))?;
+                decimals.values.push(value);
+            }
+            Data::Date(values, wire) => {
+                let value =
+                    self.temporal(cursor, *wire, "date", temporal::date, |ticks, value| {
+                        ticks.days(value)
+                    })?;
+                values.push(value);
+            }
+            Data::Time(values, wire) => {
+                let value =
+                    self.temporal(cursor, *wire, "time", temporal::time, |ticks, value| {
+                        ticks
+                            .micros(value)
+                            .filter(|micros| (0..MICROS_PER_DAY).contains(micros))
+                    })?;
+                values.push(value);
+            }
+            Data::Timestamp(values, wire) => {
+                let value = self.temporal(
+                    cursor,
+                    *wire,
+                    "timestamp",
+                    temporal::timestamp,
+                    |ticks, value| ticks.micros(value),
+                )?;
+                values.push(value);
+            }
+            Data::Timestamptz(values, wire) => {
+                let value = self.temporal(
+                    cursor,
+                    *wire,
+                    "timestamptz",
+                    temporal::timestamp,
+                    |ticks, value| ticks.micros(value),
+                )?;
+                values.push(value);
+            }
+            Data::String(bytes) => bytes.push(self.text(cursor, "string")?),
+            Data::Text(bytes) if byte == b'"' => bytes.push(self.text(cursor, "string")?),
+            Data::Text(bytes) => {
+                let start = cursor.pos;
+                cursor.skip(&mut self.scratch)?;
+                bytes.push(&cursor.data[start..cursor.pos]);
+            }
+            Data::Uuid(values) => {
+                let text = self.text(cursor, "uuid")?;
+                let uuid = uuid::Uuid::try_parse_ascii(text)
+                    .map_err(|_| Halt::mismatch("uuid", "another string"))?;
+                values.extend_from_slice(uuid.as_bytes());
+            }
+            Data::Binary(bytes, wire) => {
+                let text = self.text(cursor, "binary")?;
+                binary(text, *wire, bytes)?;
+            }
+            Data::Struct(fields) => {
+                if byte != b'{' {
+                    return Err(mismatch(cursor, "struct"));
+                }
+                self.object(cursor, fields, column.validity.len(), None)?;
+            }
+            Data::List(list) => self.list(cursor, list)?,
+            Data::Map(map) => self.map(cursor, map)?,
+        }
+        column.validity.append_non_null();
+        Ok(())
+    }
+
+    #[inline]
+    fn text<'s, 'a: 's>(
+        &'s mut self,
+        cursor: &mut Cursor<'a>,
+        expected: &'static str,
+    ) -> Result<&'s [u8], Halt> {
+        if cursor.peek() != b'"' {
+            return Err(mismatch(cursor, expected));
+        }
+        let plain = cursor.string(&mut self.scratch)?;
+        Ok(plain.unwrap_or(&self.scratch))
+    }
+
+    fn temporal<T>(
+        &mut self,
+        cursor: &mut Cursor<'_>,
+        wire: Wire,
+        expected: &'static str,
+        from_text: fn(&[u8]) -> Option<T>,
+        from_ticks: fn(temporal::Ticks, i64) -> Option<T>,
+    ) -> Result<T, Halt> {
+        match (cursor.peek(), wire.ticks) {
+            (b'"', _) if wire.iso => {
+                let plain = cursor.string(&mut self.scratch)?;
+                from_text(plain.unwrap_or(&self.scratch))
+                    .ok_or_else(|| Halt::mismatch(expected, "another string"))
+            }
+            (b'-' | b'0'..=b'9', Some(ticks)) => from_ticks(ticks, integer(cursor, expected)?)
+                .ok_or_else(|| Halt::out_of_range(expected)),
+            _ => Err(mismatch(cursor, expected)),
+        }
+    }
+
+    fn list(&mut self, cursor: &mut Cursor<'_>, list: &mut List) -> Result<(), Halt> {
+        if cursor.peek() != b'[' {
+            return Err(mismatch(cursor, "list"));
+        }
+        cursor.enter()?;
+        let mut more = !cursor.empty(b']');
+        while more {
+            if let Err(halt) = self.value(cursor, &mut list.element) {
+                return Err(halt.within("element"));
+            }
+            more = cursor.another(b']')?;
+        }
+        list.offsets.push(list.element.len() as i32);
+        Ok(())
+    }
+
+    fn map(&mut self, cursor: &mut Cursor<'_>, map: &mut Map) -> Result<(), Halt> {
+        if cursor.peek() != b'{' {
+            return Err(mismatch(cursor, "map"));
+        }
+        let first = map.keys.rows();
+        let before = cursor.clone();
+        self.entries(cursor, map, &[])?;
+        let superseded = superseded(&map.keys, first);
+        if superseded.contains(&true) {
+            map.keys.truncate(first);
+            map.value.truncate(first);
+            *cursor = before;
+            self.entries(cursor, map, &superseded)?;
+        }
+        map.offsets.push(map.value.len() as i32);
+        Ok(())
+    }
+
+    /// The entries of a map, without those for which `skip` says true.
+    fn entries(
+        &mut self,
+        cursor: &mut Cursor<'_>,
+        map: &mut Map,
+        skip: &[bool],
+    ) -> Result<(), Halt> {
+        cursor.enter()?;
+        let mut more = !cursor.empty(b'}');
+        let mut entry = 0;
+        while more {
+            let key = cursor.key(&mut self.scratch)?;
+            if skip.get(entry) == Some(&true) {
+                cursor.skip(&mut self.scratch)?;
+            } else {
+                map.keys.push(key.unwrap_or(&self.scratch));
+                if let Err(halt) = self.value(cursor, &mut map.value) {
+                    return Err(halt.within("value"));
+                }
+            }
+            entry += 1;
+            more = cursor.another(b'}')?;
+        }
+        Ok(())
+    }
+}
+
+/// For each entry from `first` on, whether a later one has its key. Empty when none has.
+fn superseded(keys: &Bytes<i32>, first: usize) -> Vec<bool> {
+    let rows = keys.rows();
+    // Few entries are compared pair by pair; many would take quadratic time.
+    const FEW: usize = 16;
+    if rows - first <= FEW {
+        let duplicate = (first..rows)
+            .any(|row| (row + 1..rows).any(|later| keys.value(row) == keys.value(later)));
+        if !duplicate {
+            return Vec::new();
+        }
+    }
+    let mut last = std::collections::HashMap::with_capacity(rows - first);
+    for row in first..rows {
+        last.insert(keys.value(row), row);
+    }
+    (first..rows)
+        .map(|row| last.get(keys.value(row)) != Some(&row))
+        .collect()
+}
+
+/// Nulls for the columns that the object with this stamp did not name.
+pub(super) fn fill_missing(fields: &mut Fields, stamp: u64) -> Result<(), Halt> {
+    for column in &mut fields.columns {
+        if column.stamp != stamp {
+            if column.required {
+                return Err(missing("a required field is missing").within(&column.name));
+            }
+            column.push_absent();
+        }
+    }
+    Ok(())
+}
+
+#[cold]
+fn missing(what: &'static str) -> Halt {
+    Halt::misfit(RejectClass::MissingField, what)
+}
+
+#[cold]
+fn refuse(key: &[u8], found: &str) -> Halt {
+    // Keys are data: a long one is cut before it reaches a log line.
+    let name: String = String::from_utf8_lossy(key).chars().take(128).collect();
+    Halt::misfit(
+        RejectClass::UnknownField,
+        format!("no column for it ({found})"),
+    )
+    .within(&name)
+}
+
+/// A value of another kind than the column's, or none at all.
+#[cold]
+fn mismatch(cursor: &Cursor<'_>, expected: &str) -> Halt {
+    Halt::mismatch(expected, kind(cursor.peek()))
+}
+
+fn boolean(cursor: &mut Cursor<'_>) -> Result<bool, Halt> {
+    match cursor.peek() {
+        b't' => cursor.literal(b"true")?,
+        b'f' => {
+            cursor.literal(b"false")?;
+            return Ok(false);
+        }
+        _ => return Err(mismatch(cursor, "boolean")),
+    }
+    Ok(true)
+}
+
+#[inline]
+fn a_number<'a>(
+    cursor: &mut Cursor<'a>,
+    expected: &'static str,
+) -> Result<super::cursor::Number<'a>, Halt> {
+    match cursor.peek() {
+        b'-' | b'0'..=b'9' => Ok(cursor.number()?),
+        _ => Err(mismatch(cursor, expected)),
+    }
+}
+
+#[inline]
+fn integer(cursor: &mut Cursor<'_>, expected: &'static str) -> Result<i64, Halt> {
+    let found = a_number(cursor, expected)?;
+    let value = if found.plain {
+        number::integer(found.text)
+    } else {
+        number::integral(found.text)
+    };
+    value.ok_or_else(|| Halt::out_of_range(expected))
+}
+
+fn float<T: fast_float2::FastFloat>(
+    cursor: &mut Cursor<'_>,
+    expected: &'static str,
+) -> Result<T, Halt> {
+    let found = a_number(cursor, expected)?;
+    fast_float2::parse(found.text).map_err(|_| Halt::out_of_range(expected))
+}
+
+const BASE64: GeneralPurpose = GeneralPurpose::new(
+    &alphabet::STANDARD,
+    GeneralPurposeConfig::new().with_decode_padding_mode(DecodePaddingMode::Indifferent),
+);
+
+fn binary(text: &[u8], wire: BinaryWire, bytes: &mut Bytes<i64>) -> Result<(), Halt> {
+    let start = bytes.len;
+    let room = match wire {
+        BinaryWire::Base64 => base64::decoded_len_estimate(text.len()),
+        BinaryWire::Hex | BinaryWire::Utf8 => text.len(),
+    };
+    if bytes.values.len() < start + room {
+        bytes.grow(start + room);
+    }
+    let target = &mut bytes.values[start..start + room];
+    let written = match wire {
+        BinaryWire::Base64 => BASE64
+            .decode_slice(text, target)
+            .map_err(|_| Halt::mismatch("binary", "a string that is not Base64"))?,
+        BinaryWire::Hex => {
+            let half = text.len() / 2;
+            hex::decode_to_slice(text, &mut target[..half])
+                .map_err(|_| Halt::mismatch("binary", "a string that is not hexadecimal"))?;
+            half
+        }
+        BinaryWire::Utf8 => {
+            target.copy_from_slice(text);
+            room
+        }
+    };
+    bytes.close(start + written);
+    Ok(())
+}

@@ -1,0 +1,505 @@
+//! One value, one column: what fits, as what, and what does not.
+
+use super::*;
+use crate::schema::{Encoding, Type};
+use RejectClass::{Malformed, MissingField, OutOfRange, TypeMismatch};
+
+/// The value in a column of its own, after records that taught the predictor the shape, and before one that keeps it
+/// from the end of the arena.
+fn cell(field: &Field, value: &str) -> Result<String, RejectClass> {
+    let field = Field {
+        name: "v".into(),
+        ..field.clone()
+    };
+    let plan = declared(
+        vec![field, Field::optional("z", Type::Boolean)],
+        UnknownFields::Ignore,
+    );
+    let record = format!(r#"{{"v":{value},"z":true}}"#);
+    let batch = raw([
+        r#"{"v":null,"z":true}"#,
+        &record,
+        r#"{"v":null,"z":true}"#,
+        r#"{"z":true,"filler":"............"}"#,
+    ]);
+    let decoded = decode(&plan, &batch);
+    match decoded.rows.iter().position(|row| *row == 1) {
+        Some(row) => Ok(cells(&decoded, "v")[row].clone()),
+        None => Err(decoded.rejects.iter().find(|r| r.row == 1).unwrap().class),
+    }
+}
+
+fn check(ty: &Type, encoding: Option<Encoding>, table: &[(&str, Result<&str, RejectClass>)]) {
+    let field = Field {
+        encoding,
+        ..Field::optional("v", ty.clone())
+    };
+    for (value, expected) in table {
+        let found = cell(&field, value);
+        assert_eq!(
+            found.as_deref(),
+            expected.as_ref().map(|s| *s),
+            "{ty:?} {encoding:?} {value}"
+        );
+    }
+}
+
+#[test]
+fn booleans() {
+    check(
+        &Type::Boolean,
+        None,
+        &[
+            ("true", Ok("true")),
+            ("false", Ok("false")),
+            ("null", Ok("NULL")),
+            ("0", Err(TypeMismatch)),
+            ("\"true\"", Err(TypeMismatch)),
+            ("True", Err(Malformed)),
+            ("tru", Err(Malformed)),
+            ("truee", Err(Malformed)),
+        ],
+    );
+}
+
+#[test]
+fn integers_of_every_spelling_and_edge() {
+    check(
+        &Type::Long,
+        None,
+        &[
+            ("0", Ok("0")),
+            ("-0", Ok("0")),
+            ("1760000000000", Ok("1760000000000")),
+            ("123456789012345678", Ok("123456789012345678")),
+            ("1234567890123456789", Ok("1234567890123456789")),
+            ("9223372036854775807", Ok("9223372036854775807")),
+            ("-9223372036854775808", Ok("-9223372036854775808")),
+            ("9223372036854775808", Err(OutOfRange)),
+            ("123456789012345678901234567890", Err(OutOfRange)),
+            ("1.0", Ok("1")),
+            ("1e3", Ok("1000")),
+            ("1E+3", Ok("1000")),
+            ("1.5", Err(OutOfRange)),
+            ("1e-3", Err(OutOfRange)),
+            ("1e400", Err(OutOfRange)),
+            ("01", Err(Malformed)),
+            ("00", Err(Malformed)),
+            ("-", Err(Malformed)),
+            ("+1", Err(Malformed)),
+            ("1.", Err(Malformed)),
+            (".5", Err(Malformed)),
+            ("1e", Err(Malformed)),
+            ("1x", Err(Malformed)),
+            ("0x1", Err(Malformed)),
+            ("NaN", Err(Malformed)),
+            ("Infinity", Err(Malformed)),
+            ("\"1\"", Err(TypeMismatch)),
+            ("true", Err(TypeMismatch)),
+            ("[1]", Err(TypeMismatch)),
+            ("{}", Err(TypeMismatch)),
+        ],
+    );
+    check(
+        &Type::Int,
+        None,
+        &[
+            ("2147483647", Ok("2147483647")),
+            ("-2147483648", Ok("-2147483648")),
+            ("2147483648", Err(OutOfRange)),
+            ("1e10", Err(OutOfRange)),
+        ],
+    );
+}
+
+#[test]
+fn floating_point_numbers_are_the_nearest() {
+    check(
+        &Type::Double,
+        None,
+        &[
+            ("0", Ok("0.0")),
+            ("-0", Ok("-0.0")),
+            ("817.31", Ok("817.31")),
+            ("-0.1", Ok("-0.1")),
+            ("9007199254740993", Ok("9007199254740992.0")),
+            ("0.1234567890123456789", Ok("0.12345678901234568")),
+            ("1.7976931348623157e308", Ok("1.7976931348623157e308")),
+            ("1e309", Err(OutOfRange)),
+            ("-1e999999999999", Err(OutOfRange)),
+            ("1e-400", Ok("0.0")),
+            ("5e-324", Ok("5e-324")),
+            ("\"1.5\"", Err(TypeMismatch)),
+        ],
+    );
+    check(
+        &Type::Float,
+        None,
+        &[
+            ("0.1", Ok("0.1")),
+            ("16777217", Ok("16777216.0")),
+            ("3.5e38", Err(OutOfRange)),
+        ],
+    );
+}
+
+#[test]
+fn decimals_from_numbers_and_strings_keep_every_digit() {
+    let ty = Type::Decimal {
+        precision: 12,
+        scale: 2,
+    };
+    check(
+        &ty,
+        None,
+        &[
+            ("817.31", Ok("817.31")),
+            ("817.3", Ok("817.30")),
+            ("817", Ok("817.00")),
+            ("-817.31", Ok("-817.31")),
+            ("0.01", Ok("0.01")),
+            ("-0.01", Ok("-0.01")),
+            ("-0.00", Ok("0.00")),
+            ("0.010", Ok("0.01")),
+            ("0.001", Err(OutOfRange)),
+            ("1e-2", Ok("0.01")),
+            ("1e-3", Err(OutOfRange)),
+            ("8.1731e2", Ok("817.31")),
+            ("1e10", Err(OutOfRange)),
+            ("9999999999.99", Ok("9999999999.99")),
+            ("9999999999.991", Err(OutOfRange)),
+            ("10000000000", Err(OutOfRange)),
+            ("\"817.31\"", Ok("817.31")),
+            ("\"+1E+3\"", Ok("1000.00")),
+            ("\"817,31\"", Err(TypeMismatch)),
+            ("\"\"", Err(TypeMismatch)),
+            ("\"817.315\"", Err(OutOfRange)),
+            ("true", Err(TypeMismatch)),
+        ],
+    );
+    check(
+        &Type::Decimal {
+            precision: 38,
+            scale: 38,
+        },
+        None,
+        &[
+            (
+                "0.99999999999999999999999999999999999999",
+                Ok("0.99999999999999999999999999999999999999"),
+            ),
+            ("1", Err(OutOfRange)),
+            ("1e-38", Ok("0.00000000000000000000000000000000000001")),
+            ("1e-39", Err(OutOfRange)),
+            ("123456789.123456789", Err(OutOfRange)),
+        ],
+    );
+}
+
+#[test]
+fn timestamps_by_encoding() {
+    let instant = "2025-10-09T08:53:20Z";
+    for ty in [Type::Timestamptz, Type::Timestamp] {
+        let shown = if ty == Type::Timestamp {
+            "2025-10-09T08:53:20"
+        } else {
+            instant
+        };
+        check(
+            &ty,
+            None,
+            &[
+                ("\"2025-10-09T08:53:20.000Z\"", Ok(shown)),
+                ("\"2025-10-09T08:53:20Z\"", Ok(shown)),
+                ("\"2025-10-09T08:53:20\"", Ok(shown)),
+                ("\"2025-10-09 10:53:20.000000000+02:00\"", Ok(shown)),
+                ("\"2025-10-09T08:53:20\\u002e0Z\"", Ok(shown)),
+                ("1760000000000", Ok(shown)),
+                ("1.76e12", Ok(shown)),
+                ("1760000000000.5", Err(OutOfRange)),
+                ("9223372036854775807", Err(OutOfRange)),
+                ("\"yesterday\"", Err(TypeMismatch)),
+                ("\"2025-02-30T00:00:00Z\"", Err(TypeMismatch)),
+                ("\"2025-10-09T24:00:00Z\"", Err(TypeMismatch)),
+                ("\"2025-10-09T08:53:20.Z\"", Err(TypeMismatch)),
+                ("\"2025-10-09T08:53:20.0123456789Z\"", Err(TypeMismatch)),
+                ("\"2025-10-09T08:5:20Z\"", Err(TypeMismatch)),
+                ("\"1760000000000\"", Err(TypeMismatch)),
+                ("false", Err(TypeMismatch)),
+            ],
+        );
+    }
+    let zoned = Type::Timestamptz;
+    check(
+        &zoned,
+        None,
+        &[(
+            "\"2025-10-09T08:53:20.123456789Z\"",
+            Ok("2025-10-09T08:53:20.123456Z"),
+        )],
+    );
+    for (encoding, value) in [
+        (Encoding::EpochSeconds, "1760000000"),
+        (Encoding::EpochMillis, "1760000000000"),
+        (Encoding::EpochMicros, "1760000000000000"),
+        (Encoding::EpochNanos, "1760000000000000999"),
+    ] {
+        check(
+            &zoned,
+            Some(encoding),
+            &[
+                (value, Ok(instant)),
+                ("\"2025-10-09T08:53:20Z\"", Err(TypeMismatch)),
+            ],
+        );
+    }
+    check(
+        &zoned,
+        Some(Encoding::EpochNanos),
+        &[("-1", Ok("1969-12-31T23:59:59.999999Z"))],
+    );
+    check(
+        &zoned,
+        Some(Encoding::Iso8601),
+        &[
+            ("\"2025-10-09T08:53:20Z\"", Ok(instant)),
+            ("1760000000000", Err(TypeMismatch)),
+        ],
+    );
+}
+
+#[test]
+fn dates_and_times_by_encoding() {
+    check(
+        &Type::Date,
+        None,
+        &[
+            ("\"2025-10-09\"", Ok("2025-10-09")),
+            ("20370", Ok("2025-10-09")),
+            ("-1", Ok("1969-12-31")),
+            ("2147483648", Err(OutOfRange)),
+            ("\"2025-10-09T00:00:00Z\"", Err(TypeMismatch)),
+            ("\"2025-02-29\"", Err(TypeMismatch)),
+        ],
+    );
+    check(
+        &Type::Date,
+        Some(Encoding::EpochMillis),
+        &[("1760000000000", Ok("2025-10-09"))],
+    );
+    check(
+        &Type::Date,
+        Some(Encoding::EpochDays),
+        &[("\"2025-10-09\"", Err(TypeMismatch))],
+    );
+    check(
+        &Type::Time,
+        None,
+        &[
+            ("\"08:53:20.5\"", Ok("08:53:20.500")),
+            ("\"08:53\"", Ok("08:53:00")),
+            ("32000000", Ok("08:53:20")),
+            ("-1", Err(OutOfRange)),
+            ("86400000", Err(OutOfRange)),
+            ("\"24:00:00\"", Err(TypeMismatch)),
+        ],
+    );
+    check(
+        &Type::Time,
+        Some(Encoding::EpochNanos),
+        &[("86399999999999", Ok("23:59:59.999999"))],
+    );
+}
+
+#[test]
+fn strings_are_json_strings_only() {
+    check(
+        &Type::String,
+        None,
+        &[
+            ("\"\"", Ok("")),
+            ("\"katya\"", Ok("katya")),
+            ("\"eight___\"", Ok("eight___")),
+            ("\"żółć 🦆\"", Ok("żółć 🦆")),
+            (r#""a\"\\\/\b\f\n\r\tz""#, Ok("a\"\\/\u{8}\u{c}\n\r\tz")),
+            (r#""\u00e9\ud83e\udd86\u0000""#, Ok("é🦆\0")),
+            (r#""\ud83e""#, Err(Malformed)),
+            (r#""\udd86\ud83e""#, Err(Malformed)),
+            (r#""\ud83e\n""#, Err(Malformed)),
+            (r#""\ud83e\u0041""#, Err(Malformed)),
+            (r#""\u12g4""#, Err(Malformed)),
+            (r#""\x""#, Err(Malformed)),
+            ("\"a\nb\"", Err(Malformed)),
+            ("\"a\tb\"", Err(Malformed)),
+            ("\"a\u{7f}b\"", Ok("a\u{7f}b")),
+            ("\"open", Err(Malformed)),
+            ("'single'", Err(Malformed)),
+            ("1", Err(TypeMismatch)),
+            ("true", Err(TypeMismatch)),
+            ("[]", Err(TypeMismatch)),
+        ],
+    );
+}
+
+#[test]
+fn uuids_and_binaries() {
+    check(
+        &Type::Uuid,
+        None,
+        &[
+            (
+                "\"67E55044-10B1-426F-9247-BB680E5FE0C8\"",
+                Ok("67e5504410b1426f9247bb680e5fe0c8"),
+            ),
+            (
+                "\"67e5504410b1426f9247bb680e5fe0c8\"",
+                Ok("67e5504410b1426f9247bb680e5fe0c8"),
+            ),
+            ("\"67e55044-10b1-426f-9247-bb680e5fe0c\"", Err(TypeMismatch)),
+            ("7", Err(TypeMismatch)),
+        ],
+    );
+    check(
+        &Type::Binary,
+        None,
+        &[
+            ("\"3q2+7w==\"", Ok("deadbeef")),
+            ("\"3q2+7w\"", Ok("deadbeef")),
+            (r#""3q2\u002b7w==""#, Ok("deadbeef")),
+            ("\"\"", Ok("")),
+            ("\"3q2-7w==\"", Err(TypeMismatch)),
+            ("\"!\"", Err(TypeMismatch)),
+            ("1", Err(TypeMismatch)),
+        ],
+    );
+    check(
+        &Type::Binary,
+        Some(Encoding::Hex),
+        &[
+            ("\"DEADbeef\"", Ok("deadbeef")),
+            ("\"abc\"", Err(TypeMismatch)),
+            ("\"zz\"", Err(TypeMismatch)),
+        ],
+    );
+    check(
+        &Type::Binary,
+        Some(Encoding::Utf8),
+        &[("\"é\"", Ok("c3a9"))],
+    );
+}
+
+#[test]
+fn structs_lists_and_maps_nest() {
+    let point = Type::Struct(vec![
+        Field::required("x", Type::Int),
+        Field::optional("y", Type::Int),
+    ]);
+    check(
+        &point,
+        None,
+        &[
+            (r#"{"x":1,"y":2}"#, Ok("{x: 1, y: 2}")),
+            (r#"{ "y" : 2 , "x" : 1 }"#, Ok("{x: 1, y: 2}")),
+            (r#"{"x":1,"z":[{}]}"#, Ok("{x: 1, y: }")),
+            (r#"{"x":0,"x":1}"#, Ok("{x: 1, y: }")),
+            (r#"{"y":2}"#, Err(MissingField)),
+            (r#"{"x":null}"#, Err(MissingField)),
+            (r#"{}"#, Err(MissingField)),
+            (r#"{"x":"1"}"#, Err(TypeMismatch)),
+            (r#"{"x":1,}"#, Err(Malformed)),
+            (r#"{"x" 1}"#, Err(Malformed)),
+            ("[]", Err(TypeMismatch)),
+        ],
+    );
+    let list = Type::List(Box::new(Field::optional("element", point.clone())));
+    check(
+        &list,
+        None,
+        &[
+            ("[]", Ok("[]")),
+            (
+                r#"[{"x":1},null,{"x":2,"y":3}]"#,
+                Ok("[{x: 1, y: }, , {x: 2, y: 3}]"),
+            ),
+            (r#"[{"x":1},{}]"#, Err(MissingField)),
+            (r#"[{"x":1}"#, Err(Malformed)),
+            (r#"[,]"#, Err(Malformed)),
+            ("{}", Err(TypeMismatch)),
+        ],
+    );
+    check(
+        &Type::List(Box::new(Field::required("element", Type::Int))),
+        None,
+        &[("[1,null]", Err(MissingField))],
+    );
+    let map = Type::Map(Box::new(Field::optional("value", list)));
+    check(
+        &map,
+        None,
+        &[
+            ("{}", Ok("{}")),
+            (r#"{"a":[{"x":1}],"b":null}"#, Ok("{a: [{x: 1, y: }], b: }")),
+            (
+                r#"{"a":[],"b":null,"a":[{"x":1}]}"#,
+                Ok("{b: , a: [{x: 1, y: }]}"),
+            ),
+            (r#"{"a":[1]}"#, Err(TypeMismatch)),
+            ("[]", Err(TypeMismatch)),
+        ],
+    );
+}
+
+#[test]
+fn the_last_of_many_duplicate_map_keys_wins() {
+    let map = Field::optional(
+        "v",
+        Type::Map(Box::new(Field::optional("value", Type::Int))),
+    );
+    let entries: Vec<String> = (0..40).map(|i| format!("\"k{}\":{i}", i % 20)).collect();
+    let found = cell(&map, &format!("{{{}}}", entries.join(","))).unwrap();
+    assert!(found.starts_with("{k0: 20, k1: 21,"), "{found}");
+    assert!(found.ends_with("k19: 39}"), "{found}");
+}
+
+#[test]
+fn depth_is_limited() {
+    let nested = |depth: usize| format!("{}{}", "[".repeat(depth), "]".repeat(depth));
+    let plan = declared(vec![], UnknownFields::Ignore);
+    let record = |depth| format!("{{\"u\":{}}}", nested(depth));
+    let decoded = decode(&plan, &raw([record(127), record(128), "[".repeat(100_000)]));
+    assert_eq!(classes(&decoded), [(1, Malformed), (2, Malformed)]);
+}
+
+#[test]
+fn messages_name_the_field_and_never_the_value() {
+    let inner = Type::Struct(vec![Field::required("zip", Type::String)]);
+    let list = Type::List(Box::new(Field::optional("element", inner)));
+    let plan = declared(
+        vec![
+            Field::optional("addresses", list),
+            Field::optional("n", Type::Long),
+        ],
+        UnknownFields::Reject,
+    );
+    let decoded = decode(
+        &plan,
+        &raw([
+            r#"{"addresses":[{}]}"#,
+            r#"{"n":"hunter2"}"#,
+            r#"{"secret":"hunter2"}"#,
+            r#"{"n":1"#,
+            "7",
+        ]),
+    );
+    let messages: Vec<&str> = decoded.rejects.iter().map(|r| r.message.as_str()).collect();
+    assert_eq!(
+        messages,
+        [
+            "field `addresses.element.zip`: a required field is missing",
+            "field `n`: expected long, found string",
+            "field `secret`: no column for it (string)",
+            "not JSON at byte 6: expected a comma or the end of the object or array",
+            "expected an object, found number",
+        ]
+    );
+}

@@ -1,0 +1,220 @@
+//! Schemas from records: what they start as, and how they widen.
+
+use arrow::datatypes::{DataType, Schema as ArrowSchema};
+
+use super::*;
+use crate::decode::Decoder;
+use crate::decode::infer::MAX_FIELDS;
+
+/// `name: type` of every column.
+fn shape(schema: &ArrowSchema) -> String {
+    fn ty(data_type: &DataType) -> String {
+        match data_type {
+            DataType::Struct(fields) => {
+                let fields: Vec<String> = fields
+                    .iter()
+                    .map(|f| format!("{}: {}", f.name(), ty(f.data_type())))
+                    .collect();
+                format!("{{{}}}", fields.join(", "))
+            }
+            DataType::List(element) => format!("[{}]", ty(element.data_type())),
+            DataType::Int64 => "long".into(),
+            DataType::Float64 => "double".into(),
+            DataType::Utf8 => "string".into(),
+            DataType::Boolean => "boolean".into(),
+            other => other.to_string(),
+        }
+    }
+    assert!(schema.fields().iter().all(|f| f.is_nullable()));
+    let columns: Vec<String> = schema
+        .fields()
+        .iter()
+        .map(|f| format!("{}: {}", f.name(), ty(f.data_type())))
+        .collect();
+    columns.join(", ")
+}
+
+/// Batches one after the other; the last one's outcome.
+fn feed(decoder: &mut dyn Decoder, batches: &[&[&str]]) -> Decoded {
+    let mut last = None;
+    for records in batches {
+        let decoded = decoder.decode(&raw(*records));
+        assert_eq!(decoded.batch.schema(), decoder.schema());
+        last = Some(decoded);
+    }
+    last.unwrap()
+}
+
+#[test]
+fn every_json_kind_has_its_type() {
+    let decoded = decode(
+        &inferred(OnConflict::String),
+        &raw([
+            r#"{"l":1,"d":1.5,"b":true,"s":"2025-10-09T08:53:20Z","n":null,"o":{},"a":[],"p":{"x":[{"y":1}]},"big":18446744073709551615}"#,
+        ]),
+    );
+    assert_eq!(
+        shape(&decoded.batch.schema()),
+        "l: long, d: double, b: boolean, s: string, p: {x: [{y: long}]}, big: double"
+    );
+}
+
+#[test]
+fn columns_widen_and_new_ones_come_last() {
+    let mut decoder = decoder(&inferred(OnConflict::String));
+    let decoded = feed(
+        &mut *decoder,
+        &[
+            &[r#"{"a":1,"n":null,"p":{"x":1},"e":{},"l":[]}"#],
+            &[r#"{"z":true,"a":2}"#],
+            &[
+                r#"{"a":7}"#,
+                r#"{"n":"now","a":1.5}"#,
+                r#"{"p":{"w":2,"x":0.5},"e":{"f":1},"l":[{"g":1}]}"#,
+                r#"{"l":[{"g":2,"h":[1]}]}"#,
+            ],
+        ],
+    );
+    assert_eq!(
+        shape(&decoded.batch.schema()),
+        "a: double, p: {x: double, w: long}, z: boolean, n: string, e: {f: long}, l: [{g: long, h: [long]}]"
+    );
+    assert!(decoded.rejects.is_empty());
+    assert_eq!(cells(&decoded, "a"), ["7.0", "1.5", "NULL", "NULL"]);
+    assert_eq!(
+        cells(&decoded, "l"),
+        ["NULL", "NULL", "[{g: 1, h: }]", "[{g: 2, h: [1]}]"]
+    );
+}
+
+#[test]
+fn a_null_parent_gains_fields() {
+    let mut decoder = decoder(&inferred(OnConflict::Reject));
+    let decoded = feed(
+        &mut *decoder,
+        &[&[r#"{"p":null,"i":1}"#], &[r#"{"p":{"q":{"r":1}}}"#]],
+    );
+    assert_eq!(shape(&decoded.batch.schema()), "i: long, p: {q: {r: long}}");
+}
+
+#[test]
+fn conflicts_become_strings_of_the_json_text() {
+    let mut decoder = decoder(&inferred(OnConflict::String));
+    let decoded = feed(
+        &mut *decoder,
+        &[
+            &[r#"{"v":1,"l":[1]}"#],
+            &[
+                r#"{"v":1.50,"l":[1.0]}"#,
+                r#"{"v":"text"}"#,
+                r#"{"v":true,"l":["x",2,null]}"#,
+                r#"{"v": {"a" : [1, 2]} }"#,
+                r#"{"v":null}"#,
+            ],
+        ],
+    );
+    assert_eq!(shape(&decoded.batch.schema()), "v: string, l: [string]");
+    assert_eq!(
+        cells(&decoded, "v"),
+        ["1.50", "text", "true", r#"{"a" : [1, 2]}"#, "NULL"]
+    );
+    assert_eq!(
+        cells(&decoded, "l"),
+        ["[1.0]", "NULL", "[x, 2, ]", "NULL", "NULL"]
+    );
+}
+
+#[test]
+fn conflicts_are_refused_where_the_plan_says_so_and_teach_nothing() {
+    let mut decoder = decoder(&inferred(OnConflict::Reject));
+    let decoded = feed(
+        &mut *decoder,
+        &[
+            &[r#"{"v":1}"#],
+            &[
+                r#"{"v":"text","new":1}"#,
+                r#"{"v":2}"#,
+                r#"{"v":{}}"#,
+                r#"{"v":2.5}"#,
+            ],
+        ],
+    );
+    assert_eq!(shape(&decoded.batch.schema()), "v: double");
+    assert_eq!(decoded.rows, [1, 3]);
+    assert_eq!(
+        classes(&decoded),
+        [
+            (0, RejectClass::TypeMismatch),
+            (2, RejectClass::TypeMismatch)
+        ]
+    );
+}
+
+#[test]
+fn shapes_in_turn_do_not_change_the_schema_back_and_forth() {
+    let mut decoder = decoder(&inferred(OnConflict::String));
+    let one = r#"{"id":1,"amount":1,"who":{"name":"a"}}"#;
+    let other = r#"{"amount":2.5,"extra":[{"k":1}],"id":2,"who":{"age":3}}"#;
+    feed(&mut *decoder, &[&[one], &[other]]);
+    let settled = decoder.schema();
+    for _ in 0..5 {
+        feed(
+            &mut *decoder,
+            &[&[one], &[other], &[one, other, one], &["{}"], &[]],
+        );
+        assert_eq!(decoder.schema(), settled);
+    }
+    assert_eq!(
+        shape(&settled),
+        "id: long, amount: double, who: {name: string, age: long}, extra: [{k: long}]"
+    );
+}
+
+#[test]
+fn the_number_of_columns_is_bounded() {
+    let mut decoder = decoder(&inferred(OnConflict::String));
+    let wide: Vec<String> = (0..MAX_FIELDS).map(|i| format!("\"c{i}\":{i}")).collect();
+    let wide = format!("{{{}}}", wide.join(","));
+    let decoded = feed(
+        &mut *decoder,
+        &[
+            &[&wide],
+            &[r#"{"one more":1}"#, r#"{"c7":1.5}"#, r#"{"one more":null}"#],
+        ],
+    );
+    assert_eq!(decoder.schema().fields().len(), MAX_FIELDS);
+    assert_eq!(classes(&decoded), [(0, RejectClass::UnknownField)]);
+    assert_eq!(cells(&decoded, "c7"), ["1.5", "NULL"]);
+}
+
+#[test]
+fn a_metadata_column_keeps_its_name() {
+    let mut plan = (*inferred(OnConflict::String)).clone();
+    plan.metadata.topic = Some("topic".into());
+    let decoded = decode(
+        &Arc::new(plan),
+        &raw([
+            r#"{"id":1}"#,
+            r#"{"id":2,"topic":"x"}"#,
+            r#"{"topic":null}"#,
+        ]),
+    );
+    assert_eq!(shape(&decoded.batch.schema()), "id: long, topic: string");
+    assert_eq!(cells(&decoded, "topic"), ["orders", "orders"]);
+    assert_eq!(classes(&decoded), [(1, RejectClass::UnknownField)]);
+}
+
+#[test]
+fn broken_records_teach_nothing() {
+    let decoded = decode(
+        &inferred(OnConflict::String),
+        &raw([
+            &b"{\"a\":1,\"b\":\"\xff\"}"[..],
+            b"{\"c\":1",
+            b"[1]",
+            b"{\"d\":1}",
+        ]),
+    );
+    assert_eq!(shape(&decoded.batch.schema()), "d: long");
+    assert_eq!(decoded.rows, [3]);
+}
