@@ -1,0 +1,311 @@
+//! The two kinds.
+
+use std::collections::BTreeMap;
+
+use kube::{CustomResource, KubeSchema};
+use serde::{Deserialize, Serialize};
+
+use crate::catalog::{
+    CatalogSpec, EvolutionSpec, OnDestinationReset, StorageSpec, TableCommitSpec,
+};
+use crate::dataset::{
+    DatasetCommitSpec, Delivery, OutputSpec, PartitioningSpec, RotationSpec, max_open_files,
+};
+use crate::parquet::{ParquetSpec, yes};
+use crate::pod::PodSpec;
+use crate::quantity::ByteSize;
+use crate::source::SourceSpec;
+use crate::status::SinkStatus;
+use crate::store::DestinationSpec;
+use crate::value::{
+    DeadLetterSpec, MetadataColumnsSpec, OnError, SchemaSpec, TableValueSpec, Tombstones, ValueSpec,
+};
+
+/// Kafka topics into a dataset of files on S3.
+#[derive(CustomResource, Clone, Debug, PartialEq, Serialize, Deserialize, KubeSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+#[kube(
+    group = "tidewater.dev",
+    version = "v1alpha1",
+    kind = "KafkaS3Sink",
+    plural = "kafkas3sinks",
+    shortname = "ks3",
+    category = "tidewater",
+    namespaced,
+    status = "SinkStatus",
+    derive = "PartialEq",
+    doc = "Kafka topics into a dataset of files on S3, exactly once.",
+    scale(
+        spec_replicas_path = ".spec.replicas",
+        status_replicas_path = ".status.replicas",
+        label_selector_path = ".status.selector"
+    ),
+    printcolumn(
+        name = "Ready",
+        type_ = "string",
+        json_path = ".status.conditions[?(@.type==\"Ready\")].status"
+    ),
+    printcolumn(name = "Phase", type_ = "string", json_path = ".status.phase"),
+    printcolumn(name = "Replicas", type_ = "integer", json_path = ".spec.replicas"),
+    printcolumn(
+        name = "Available",
+        type_ = "integer",
+        json_path = ".status.readyReplicas"
+    ),
+    printcolumn(name = "Lag", type_ = "integer", json_path = ".status.lag.records"),
+    printcolumn(
+        name = "Last-commit",
+        type_ = "date",
+        json_path = ".status.commit.lastCommitTime"
+    ),
+    printcolumn(
+        name = "Age",
+        type_ = "date",
+        json_path = ".metadata.creationTimestamp"
+    ),
+    printcolumn(
+        name = "Topic",
+        type_ = "string",
+        json_path = ".spec.source.topics",
+        priority = 1
+    ),
+    printcolumn(
+        name = "Bucket",
+        type_ = "string",
+        json_path = ".spec.destination.s3.bucket",
+        priority = 1
+    ),
+    printcolumn(
+        name = "Message",
+        type_ = "string",
+        json_path = ".status.conditions[?(@.type==\"Ready\")].message",
+        priority = 1
+    )
+)]
+#[x_kube(validation = Rule::new("has(self.deadLetter) || !has(self.onError) || self.onError != 'DeadLetter'").message("onError: DeadLetter needs deadLetter").field_path(".onError"))]
+#[x_kube(validation = Rule::new("has(self.deadLetter) || self.tombstones != 'DeadLetter'").message("tombstones: DeadLetter needs deadLetter").field_path(".tombstones"))]
+pub struct KafkaS3SinkSpec {
+    /// Pods that share the work; leave it out when an autoscaler owns it. More than the topics have partitions stand
+    /// idle. Example: `3`.
+    #[serde(default = "one")]
+    #[schemars(range(min = 0))]
+    pub replicas: i32,
+    /// Whether the sink rests: no pods, whatever `replicas` says. Example: `true`.
+    #[serde(default)]
+    pub paused: bool,
+    /// The Kafka topics that are read, and how. Example: `{bootstrapServers: "kafka:9092", topics: [orders]}`.
+    pub source: SourceSpec,
+    /// How the records' values are read. Example: `{format: Json, schema: {fields: [{name: id, type: long}]}}`.
+    pub value: ValueSpec,
+    /// What happens to a record that does not fit: `DeadLetter`, `Skip` (counted, then dropped) or `Fail` (the process
+    /// stops at it). Default: `DeadLetter` when `deadLetter` is given, else `Fail`. Example: `Skip`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub on_error: Option<OnError>,
+    /// What happens to a record without a value: `Skip` or `DeadLetter`. Example: `DeadLetter`.
+    #[serde(default)]
+    pub tombstones: Tombstones,
+    /// Columns that carry what Kafka knows of a record. Default: none. Example: `{partition: kafka_partition, offset:
+    /// kafka_offset}`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub metadata_columns: Option<MetadataColumnsSpec>,
+    /// Folders below the destination, outermost first. Default: none. Example: `[{time: {granularity: Hour, column:
+    /// created_at}}, {column: country}]`.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 20))]
+    pub partitioning: Vec<PartitioningSpec>,
+    /// File format. Example: `{format: Parquet, compression: Zstd}`.
+    #[serde(default)]
+    pub output: OutputSpec,
+    /// When an open file is closed and committed. Example: `{maxBytes: 64Mi, maxOpen: 5m}`.
+    #[serde(default)]
+    pub rotation: RotationSpec,
+    /// When to give up. Example: `{maxConsecutiveFailures: 10}`.
+    #[serde(default)]
+    pub commit: DatasetCommitSpec,
+    /// Where the files go. Cannot be changed. Example: `{s3: {bucket: lake, prefix: raw/orders}}`.
+    pub destination: DestinationSpec,
+    /// `ExactlyOnce`, or `AtLeastOnce` for stores without conditional writes. Example: `AtLeastOnce`.
+    #[serde(default)]
+    pub delivery: Delivery,
+    /// Where records go that do not fit. Default: nowhere. Example: `{topic: orders.dlq}`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub dead_letter: Option<DeadLetterSpec>,
+    /// What a process may use. Example: `{memoryBudget: 512Mi}`.
+    #[serde(default)]
+    pub pod: PodSpec,
+}
+
+/// Kafka topics into an Apache Iceberg table.
+#[derive(CustomResource, Clone, Debug, PartialEq, Serialize, Deserialize, KubeSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+#[kube(
+    group = "tidewater.dev",
+    version = "v1alpha1",
+    kind = "IcebergTable",
+    plural = "icebergtables",
+    shortname = "icet",
+    category = "tidewater",
+    namespaced,
+    status = "SinkStatus",
+    derive = "PartialEq",
+    doc = "Kafka topics into an Apache Iceberg table, exactly once.",
+    scale(
+        spec_replicas_path = ".spec.replicas",
+        status_replicas_path = ".status.replicas",
+        label_selector_path = ".status.selector"
+    ),
+    printcolumn(
+        name = "Ready",
+        type_ = "string",
+        json_path = ".status.conditions[?(@.type==\"Ready\")].status"
+    ),
+    printcolumn(name = "Phase", type_ = "string", json_path = ".status.phase"),
+    printcolumn(name = "Replicas", type_ = "integer", json_path = ".spec.replicas"),
+    printcolumn(
+        name = "Available",
+        type_ = "integer",
+        json_path = ".status.readyReplicas"
+    ),
+    printcolumn(name = "Lag", type_ = "integer", json_path = ".status.lag.records"),
+    printcolumn(
+        name = "Last-commit",
+        type_ = "date",
+        json_path = ".status.commit.lastCommitTime"
+    ),
+    printcolumn(
+        name = "Age",
+        type_ = "date",
+        json_path = ".metadata.creationTimestamp"
+    ),
+    printcolumn(
+        name = "Topic",
+        type_ = "string",
+        json_path = ".spec.source.topics",
+        priority = 1
+    ),
+    printcolumn(
+        name = "Table",
+        type_ = "string",
+        json_path = ".spec.table",
+        priority = 1
+    ),
+    printcolumn(
+        name = "Message",
+        type_ = "string",
+        json_path = ".status.conditions[?(@.type==\"Ready\")].message",
+        priority = 1
+    )
+)]
+#[x_kube(validation = Rule::new("has(self.schema) != has(self.value.infer)").message("give exactly one of schema and value.infer").field_path(".schema"))]
+#[x_kube(validation = Rule::new("has(self.deadLetter) || !has(self.onError) || self.onError != 'DeadLetter'").message("onError: DeadLetter needs deadLetter").field_path(".onError"))]
+#[x_kube(validation = Rule::new("has(self.deadLetter) || self.tombstones != 'DeadLetter'").message("tombstones: DeadLetter needs deadLetter").field_path(".tombstones"))]
+#[x_kube(validation = Rule::new("!(has(self.storage) && has(self.catalog.local))").message("storage does not go with catalog.local").field_path(".storage"))]
+#[x_kube(validation = Rule::new("!has(self.value.infer) || self.evolution.addColumns").message("value.infer needs evolution.addColumns").field_path(".evolution"))]
+pub struct IcebergTableSpec {
+    /// Pods that share the work; leave it out when an autoscaler owns it. More than the topics have partitions stand
+    /// idle. Example: `3`.
+    #[serde(default = "one")]
+    #[schemars(range(min = 0))]
+    pub replicas: i32,
+    /// Whether the sink rests: no pods, whatever `replicas` says. Example: `true`.
+    #[serde(default)]
+    pub paused: bool,
+    /// The catalog that knows the table. Its kind cannot be changed. Example: `{rest: {uri: "http://catalog:8181"}}`.
+    pub catalog: CatalogSpec,
+    /// Namespace of the table; dots separate levels. Cannot be changed. Example: `sales`.
+    #[schemars(length(min = 1, max = 255))]
+    #[x_kube(validation = Rule::new("self == oldSelf").message("the table cannot be changed: create a new resource"))]
+    pub namespace: String,
+    /// Name of the table. Cannot be changed. Example: `orders`.
+    #[schemars(length(min = 1, max = 255))]
+    #[x_kube(validation = Rule::new("self == oldSelf").message("the table cannot be changed: create a new resource"))]
+    pub table: String,
+    /// Whether a missing table (and its namespace) is made. Example: `false`.
+    #[serde(default = "yes")]
+    pub create_if_missing: bool,
+    /// Where a new table's files go. Default: the catalog's choice. Example: `s3://lake/warehouse/sales/orders`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 1024))]
+    pub location: Option<String>,
+    /// Iceberg format version of a new table: 2 or 3. Example: `3`.
+    #[serde(default = "format_version")]
+    #[schemars(range(min = 2, max = 3))]
+    pub format_version: u8,
+    /// The columns, declared. Exactly one of `schema` and `value.infer` is needed. Example: `{fields: [{name: id, type:
+    /// long, required: true}]}`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub schema: Option<SchemaSpec>,
+    /// How the records' values are read. Example: `{format: Json}`.
+    #[serde(default)]
+    pub value: TableValueSpec,
+    /// Partitions of a new table: a column, or `year(c)`, `month(c)`, `day(c)`, `hour(c)`, `bucket(n, c)`,
+    /// `truncate(n, c)` or `void(c)` of one, with ` as name` where wanted. Default: none. Example: `["hour(created_at)",
+    /// "bucket(16, customer)"]`.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 50), inner(length(min = 1, max = 600)))]
+    pub partition_by: Vec<String>,
+    /// Sort order of a new table, and of the rows in each file: a column or transform as in `partitionBy`, then `asc` or
+    /// `desc`, then `nulls first` or `nulls last`. Default: none. Example: `["created_at desc nulls last"]`.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 50), inner(length(min = 1, max = 600)))]
+    pub sort_order: Vec<String>,
+    /// Properties of a new table. Default: none. Example: `{write.metadata.delete-after-commit.enabled: "true"}`.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    #[schemars(length(max = 200))]
+    pub properties: BTreeMap<String, String>,
+    /// What may be changed in an existing table to hold the records. Example: `{addColumns: false}`.
+    #[serde(default)]
+    pub evolution: EvolutionSpec,
+    /// How the Parquet files are written. Example: `{compression: Snappy}`.
+    #[serde(default)]
+    pub parquet: ParquetSpec,
+    /// Bytes at which a file is closed and the next one started. Example: `128Mi`.
+    #[serde(default = "target_file_size")]
+    pub target_file_size: ByteSize,
+    /// Open files per process; beyond it the longest open is closed. Example: `500`.
+    #[serde(default = "max_open_files")]
+    #[schemars(range(min = 1, max = 100_000))]
+    pub max_open_files: u32,
+    /// What to do when the table was rolled back, or dropped and made anew: `Stop`, `Reread` (from what the table holds
+    /// now) or `Continue` (from the recorded offsets, leaving the hole). Example: `Reread`.
+    #[serde(default)]
+    pub on_destination_reset: OnDestinationReset,
+    /// The store of the table's files. Default: S3 as the environment and the catalog say. Example: `{s3: {endpoint:
+    /// "http://minio.lake:9000", pathStyle: true}}`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub storage: Option<StorageSpec>,
+    /// The Kafka topics that are read, and how. Example: `{bootstrapServers: "kafka:9092", topics: [orders]}`.
+    pub source: SourceSpec,
+    /// What happens to a record that does not fit: `DeadLetter`, `Skip` (counted, then dropped) or `Fail` (the process
+    /// stops at it). Default: `DeadLetter` when `deadLetter` is given, else `Fail`. Example: `Skip`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub on_error: Option<OnError>,
+    /// What happens to a record without a value: `Skip` or `DeadLetter`. Example: `DeadLetter`.
+    #[serde(default)]
+    pub tombstones: Tombstones,
+    /// Columns that carry what Kafka knows of a record. Default: none. Example: `{partition: kafka_partition, offset:
+    /// kafka_offset}`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub metadata_columns: Option<MetadataColumnsSpec>,
+    /// When a commit is due. Example: `{interval: 5m}`.
+    #[serde(default)]
+    pub commit: TableCommitSpec,
+    /// Where records go that do not fit. Default: nowhere. Example: `{topic: orders.dlq}`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub dead_letter: Option<DeadLetterSpec>,
+    /// What a process may use. Example: `{memoryBudget: 512Mi}`.
+    #[serde(default)]
+    pub pod: PodSpec,
+}
+
+fn one() -> i32 {
+    1
+}
+
+fn format_version() -> u8 {
+    2
+}
+
+fn target_file_size() -> ByteSize {
+    ByteSize::mebibytes(256)
+}
