@@ -1,0 +1,506 @@
+//! The consumer thread: polls the client, drains the data queue, and carries messages to and from the engine. It never
+//! waits for anything but its own wake-up, so the client is polled whatever the engine does.
+//!
+//! Each turn: what the client noted, what the engine asked, what the brokers answered, then data. It sleeps only when
+//! all of these were empty, and is unparked by any of them.
+
+mod rebalance;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::{Arc, OnceLock};
+use std::thread::{self, Thread};
+use std::time::{Duration, Instant};
+
+use crossbeam_channel::{Receiver, TryRecvError, unbounded};
+use rdkafka::TopicPartitionList;
+use rdkafka::config::RDKafkaLogLevel;
+use rdkafka::consumer::{BaseConsumer, CommitMode, Consumer as _};
+use rdkafka::error::RDKafkaErrorCode as Code;
+use rdkafka::types::RDKafkaRespErr;
+use tokio::sync::mpsc::UnboundedSender;
+
+use super::assembly::Fields;
+use super::batch::DataQueue;
+use super::context::{Context, Noted, Protocol};
+use super::facts::client_config;
+use super::inquiry::{Answer, Inquiry, Question};
+use super::partitions::{Partitions, Phase, Place};
+use super::trouble::{Troubles, meaning};
+use super::{
+    BatchSink, Needs, Pressure, SourceCommand, SourceError, SourceEvent, SourceHandle, client_error,
+};
+use crate::plan::{SourcePlan, Topics};
+use crate::record::{Offset, TopicName, TopicPartition};
+
+/// Messages per call: 10 000 of 200 bytes are 2 MB and some 3 ms of work, then control events get their turn.
+const DRAIN: usize = 10_000;
+
+/// The longest sleep. Wake-ups come by themselves; this only bounds the harm of one that was lost.
+const REST: Duration = Duration::from_millis(100);
+
+/// Between two looks at the pressure while paused, and at a partition whose forwarding may have been undone.
+const SHORT_REST: Duration = Duration::from_millis(10);
+
+/// Control events served a turn.
+const EVENTS_PER_TURN: usize = 1000;
+
+/// How long leaving the group may take once nothing is held any more.
+const LEAVE: Duration = Duration::from_secs(5);
+
+/// From `Close` to the end.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Course {
+    Running,
+    /// Unsubscribed; the engine may release until then.
+    Draining(Instant),
+    /// Nothing is held; the client says goodbye until then.
+    Leaving(Instant),
+}
+
+pub(super) struct Consumer {
+    /// Before the client in this struct: destroyed before it.
+    queue: DataQueue<Context>,
+    client: Arc<BaseConsumer<Context>>,
+    plan: SourcePlan,
+    needs: Needs,
+    sink: Arc<dyn BatchSink>,
+    events: UnboundedSender<SourceEvent>,
+    commands: Receiver<SourceCommand>,
+    answers: Receiver<Answer>,
+    inquiry: Inquiry,
+    partitions: Partitions,
+    protocol: Protocol,
+    /// Revoked and not yet released. The client waits for one answer to all.
+    to_release: BTreeSet<TopicPartition>,
+    /// Released, and to be taken from the client in that answer.
+    released: Vec<TopicPartition>,
+    /// Seeks that wait until no answer to a revocation is due: the client would take them for it.
+    seeks: BTreeMap<TopicPartition, Offset>,
+    /// Some partition's forwarding is to be repeated.
+    unsettled: bool,
+    subscribed: BTreeSet<TopicName>,
+    troubles: Troubles,
+    paused: bool,
+    fatal: bool,
+    course: Course,
+}
+
+pub(super) fn start(
+    plan: &SourcePlan,
+    needs: Needs,
+    sink: Arc<dyn BatchSink>,
+    events: UnboundedSender<SourceEvent>,
+) -> Result<SourceHandle, SourceError> {
+    let mut config = client_config(plan);
+    // What this module's correctness rests on, whatever the plan says.
+    config
+        .set("enable.auto.commit", "false")
+        .set("enable.auto.offset.store", "false")
+        .set("enable.partition.eof", "true")
+        .set("auto.offset.reset", "error")
+        .set_log_level(if plan.properties.contains_key("debug") {
+            RDKafkaLogLevel::Debug
+        } else {
+            RDKafkaLogLevel::Info
+        });
+    let mut client: BaseConsumer<Context> = config
+        .create_with_context(Context::default())
+        .map_err(|error| client_error(plan, &error))?;
+    // As many as the engine has commands and the partitions questions: bounded by the partitions.
+    let (handle, commands) = unbounded();
+    let (inquirer, answers) = unbounded();
+    let wake = Arc::new(OnceLock::<Thread>::new());
+    let to_wake = Arc::clone(&wake);
+    let inquiry = Inquiry::start(plan, move |answer| {
+        // Sent before `wake` is looked at: an answer that finds it empty is seen by the thread's first turn.
+        if inquirer.send(answer).is_ok()
+            && let Some(thread) = to_wake.get()
+        {
+            thread.unpark();
+        }
+    })?;
+    let plan = plan.clone();
+    let join = thread::Builder::new()
+        .name("kafka-consumer".to_owned())
+        .spawn(move || {
+            let me = thread::current();
+            wake.get_or_init(|| me.clone());
+            let unparked = me.clone();
+            client.set_nonempty_callback(move || unparked.unpark());
+            let client = Arc::new(client);
+            Consumer {
+                queue: DataQueue::new(Arc::clone(&client), DRAIN, me),
+                client,
+                partitions: Partitions::new(needs, plan.batch_records),
+                plan,
+                needs,
+                sink,
+                events,
+                commands,
+                answers,
+                inquiry,
+                protocol: Protocol::Incremental,
+                to_release: BTreeSet::new(),
+                released: Vec::new(),
+                seeks: BTreeMap::new(),
+                unsettled: false,
+                subscribed: BTreeSet::new(),
+                troubles: Troubles::default(),
+                paused: false,
+                fatal: false,
+                course: Course::Running,
+            }
+            .run();
+        })
+        .map_err(|error| SourceError::Client(format!("consumer thread: {error}")))?;
+    Ok(SourceHandle {
+        commands: handle,
+        thread: join.thread().clone(),
+        join,
+    })
+}
+
+impl Consumer {
+    fn run(mut self) {
+        if let Topics::List(topics) = &self.plan.topics {
+            let topics = topics.iter().cloned().collect();
+            self.subscribe(topics);
+        }
+        loop {
+            let now = Instant::now();
+            let quiet = self.serve_client(now);
+            self.serve_engine(now);
+            self.serve_answers(now);
+            if self.proceed(now) {
+                break;
+            }
+            let more = self.fetch(now);
+            self.deliver_overdue(now);
+            if quiet && !more {
+                self.rest();
+            }
+        }
+        self.tell(SourceEvent::Closed);
+    }
+
+    /// What the client has to say. False when there may be more.
+    fn serve_client(&mut self, now: Instant) -> bool {
+        let mut quiet = false;
+        for _ in 0..EVENTS_PER_TURN {
+            let before = self.client.context().calls();
+            let (polled, record) = match self.client.poll(Duration::ZERO) {
+                None => (false, false),
+                Some(polled) => (true, polled.is_ok()),
+            };
+            if record {
+                // Every partition is forwarded before it is assigned. Were this to happen, a record would be lost.
+                self.fatal(SourceError::Fatal(
+                    "a record came outside of the data queue".to_owned(),
+                ));
+            }
+            if !polled && self.client.context().calls() == before {
+                quiet = true;
+                break;
+            }
+        }
+        while let Some(noted) = self.client.context().take() {
+            match noted {
+                Noted::Assigned(partitions, protocol) => {
+                    self.troubles.joined();
+                    self.assigned(partitions, protocol);
+                }
+                Noted::Revoked {
+                    partitions,
+                    protocol,
+                    lost,
+                } => self.revoked(partitions, protocol, lost),
+                Noted::Error(code, reason) => self.client_reports(code, &reason, now),
+                Noted::CommitFailed(reason) => {
+                    self.trouble(SourceError::CommitOffsets(reason), now);
+                }
+                Noted::Statistics(json) => self.tell(SourceEvent::Statistics(json)),
+            }
+        }
+        self.watch_for_loss();
+        if let Some(error) = self.troubles.hopeless(now) {
+            self.fatal(error);
+        }
+        quiet
+    }
+
+    fn serve_engine(&mut self, now: Instant) {
+        loop {
+            match self.commands.try_recv() {
+                Ok(SourceCommand::Start(starts)) => self.start(starts),
+                Ok(SourceCommand::Release(partitions)) => self.release(&partitions),
+                Ok(SourceCommand::Seek(tp, at, epoch)) => self.seek(tp, at, epoch),
+                Ok(SourceCommand::CommitOffsets(offsets)) => self.commit(&offsets, now),
+                Ok(SourceCommand::Close) => self.close(now + self.plan.drain_timeout),
+                Err(TryRecvError::Empty) => break,
+                Err(TryRecvError::Disconnected) => {
+                    // Nobody can release anything.
+                    self.close(now);
+                    if let Course::Draining(deadline) = &mut self.course {
+                        *deadline = now;
+                    }
+                    break;
+                }
+            }
+        }
+        self.seek_if_possible();
+    }
+
+    fn serve_answers(&mut self, now: Instant) {
+        while let Ok(answer) = self.answers.try_recv() {
+            match answer {
+                Answer::Offsets(located) => self.located(located),
+                Answer::Topics(topics) => self.subscribe(topics),
+                Answer::Trouble(error) => self.trouble(error, now),
+            }
+        }
+    }
+
+    fn subscribe(&mut self, topics: BTreeSet<TopicName>) {
+        // An empty subscription would be an error; the old one stands until a topic matches again.
+        if topics.is_empty() || topics == self.subscribed || self.course != Course::Running {
+            return;
+        }
+        let names: Vec<&str> = topics.iter().map(TopicName::as_str).collect();
+        match self.client.subscribe(&names) {
+            Ok(()) => {
+                tracing::info!(topics = names.join(", "), "subscribed");
+                self.subscribed = topics;
+            }
+            Err(error) => self.fatal(SourceError::Fatal(error.to_string())),
+        }
+    }
+
+    /// Takes what waits in the data queue. True when there may be more.
+    fn fetch(&mut self, now: Instant) -> bool {
+        self.paused = match self.sink.pressure() {
+            Pressure::High => true,
+            Pressure::Low => false,
+            Pressure::Between => self.paused,
+        };
+        if self.paused || self.course != Course::Running {
+            return false;
+        }
+        self.forward_unsettled();
+        // Errors are rare: they are put aside, so that the loop over records stays tight.
+        let mut errors = Vec::new();
+        let sink = &*self.sink;
+        let mut drained = self.queue.drain();
+        let more = drained.full();
+        let mut of_run: Option<(usize, i32, Option<Place>)> = None;
+        while let Some(record) = drained.next() {
+            let place = match of_run {
+                Some((topic, partition, place))
+                    if topic == record.topic_id() && partition == record.partition() =>
+                {
+                    place
+                }
+                _ => {
+                    let (topic, partition) = (record.topic(), record.partition());
+                    let place = self.partitions.find(topic, partition);
+                    of_run = Some((record.topic_id(), partition, place));
+                    self.troubles.arrived(topic);
+                    place
+                }
+            };
+            let Some(place) = place else { continue };
+            if record.error() == 0 {
+                let fields = Fields::of(record, self.needs);
+                self.partitions
+                    .accept(place, fields, now, |batch| sink.push(batch));
+            } else if record.error() == RDKafkaRespErr::RD_KAFKA_RESP_ERR__PARTITION_EOF as i32 {
+                if let Some(partition) = self.partitions.at_mut(place)
+                    && partition.phase == Phase::Fetching
+                    && record.offset() >= partition.next
+                {
+                    if let Some(batch) = partition.take_batch() {
+                        sink.push(batch);
+                    }
+                    partition.settled = true;
+                    partition.from_log_start = false;
+                    partition.next = record.offset();
+                    let at = Offset(record.offset());
+                    let tp = partition.tp.clone();
+                    let _ = self.events.send(SourceEvent::CaughtUp { tp, at });
+                }
+            } else {
+                let text = record.value().map(String::from_utf8_lossy);
+                let text = text.unwrap_or_default().into_owned();
+                if let Some(partition) = self.partitions.at_mut(place)
+                    && ends_reading(record.error())
+                    && partition.phase == Phase::Fetching
+                {
+                    // Nothing behind it may be delivered.
+                    partition.phase = Phase::Halted;
+                    partition.settled = true;
+                    if let Some(batch) = partition.take_batch() {
+                        sink.push(batch);
+                    }
+                    errors.push((Some(place), record.error(), record.offset(), text));
+                } else if !ends_reading(record.error()) {
+                    errors.push((None, record.error(), record.offset(), text));
+                }
+            }
+        }
+        drop(drained);
+        for (place, code, offset, text) in errors {
+            self.record_error(place, code, offset, text, now);
+        }
+        more
+    }
+
+    fn record_error(
+        &mut self,
+        halted: Option<Place>,
+        code: i32,
+        offset: i64,
+        text: String,
+        now: Instant,
+    ) {
+        let code_named = RDKafkaRespErr::try_from(code).map_or(Code::Unknown, Code::from);
+        let halted = halted.and_then(|place| self.partitions.at(place));
+        match halted {
+            Some(partition) if out_of_range(code) => {
+                let question = Question::Bounds(partition.tp.clone(), partition.epoch);
+                self.inquiry.ask(question);
+            }
+            Some(partition) => {
+                let error = SourceError::Unreadable {
+                    tp: partition.tp.clone(),
+                    offset: Offset(offset.max(partition.next)),
+                    message: text,
+                };
+                self.fatal(error);
+            }
+            None => self.client_reports(code_named, &text, now),
+        }
+    }
+
+    fn deliver_overdue(&mut self, now: Instant) {
+        let sink = &*self.sink;
+        self.partitions.overdue(now, |batch| sink.push(batch));
+    }
+
+    fn rest(&self) {
+        let mut rest = REST;
+        if self.paused || self.unsettled {
+            rest = SHORT_REST;
+        }
+        if let Some(due) = self.partitions.next_due() {
+            rest = rest.min(due.saturating_duration_since(Instant::now()));
+        }
+        if !rest.is_zero() {
+            thread::park_timeout(rest);
+        }
+    }
+
+    fn commit(&mut self, offsets: &[(TopicPartition, Offset)], now: Instant) {
+        if offsets.is_empty() {
+            return;
+        }
+        let mut list = TopicPartitionList::with_capacity(offsets.len());
+        let mut committed = Ok(());
+        for (tp, offset) in offsets {
+            let position = rdkafka::Offset::Offset(offset.0);
+            committed = committed.and(list.add_partition_offset(
+                tp.topic.as_str(),
+                tp.partition,
+                position,
+            ));
+        }
+        let committed = committed.and_then(|()| self.client.commit(&list, CommitMode::Async));
+        if let Err(error) = committed {
+            self.trouble(SourceError::CommitOffsets(error.to_string()), now);
+        }
+    }
+
+    /// Begins to leave; idempotent.
+    fn close(&mut self, deadline: Instant) {
+        if self.course != Course::Running {
+            return;
+        }
+        self.course = Course::Draining(deadline);
+        if self.client_is_dead() {
+            // It gave everything up by itself and will not say so.
+            self.lose_all();
+        } else {
+            self.client.unsubscribe();
+        }
+    }
+
+    fn client_is_dead(&self) -> bool {
+        self.client.client().fatal_error().is_some()
+    }
+
+    /// Goes on with leaving. True when that is done.
+    fn proceed(&mut self, now: Instant) -> bool {
+        match self.course {
+            Course::Running => false,
+            Course::Draining(deadline) => {
+                if now >= deadline {
+                    self.lose_all();
+                }
+                if self.partitions.is_empty() {
+                    self.client.context().leave();
+                    if let Err(error) = self.client.close_queue() {
+                        tracing::debug!(error = %error, "close the consumer");
+                        return true;
+                    }
+                    self.course = Course::Leaving(now + LEAVE);
+                }
+                false
+            }
+            Course::Leaving(deadline) => self.client.closed() || now >= deadline,
+        }
+    }
+
+    fn client_reports(&mut self, code: Code, reason: &str, now: Instant) {
+        if let Some((code, reason)) = self.client.client().fatal_error() {
+            self.fatal(SourceError::Fatal(format!("{code}: {reason}")));
+            return;
+        }
+        match meaning(code, reason) {
+            error @ SourceError::Fatal(_) => self.fatal(error),
+            error => self.trouble(error, now),
+        }
+    }
+
+    fn trouble(&mut self, error: SourceError, now: Instant) {
+        if let Some(error) = self.troubles.report(error, now) {
+            self.tell(SourceEvent::Trouble(error));
+        }
+    }
+
+    fn fatal(&mut self, error: SourceError) {
+        // The first says why; those that follow from it add nothing.
+        if !self.fatal {
+            self.fatal = true;
+            self.tell(SourceEvent::Fatal(error));
+        }
+    }
+
+    /// An engine that is gone shows as a closed command channel.
+    fn tell(&self, event: SourceEvent) {
+        let _ = self.events.send(event);
+    }
+}
+
+/// The position is not in the log, or the log was cut behind it.
+fn out_of_range(code: i32) -> bool {
+    code == RDKafkaRespErr::RD_KAFKA_RESP_ERR__AUTO_OFFSET_RESET as i32
+        || code == RDKafkaRespErr::RD_KAFKA_RESP_ERR__LOG_TRUNCATION as i32
+        || code == RDKafkaRespErr::RD_KAFKA_RESP_ERR_OFFSET_OUT_OF_RANGE as i32
+}
+
+/// Errors that the client passes over: records behind them arrive with a hole in front.
+fn ends_reading(code: i32) -> bool {
+    out_of_range(code)
+        || code == RDKafkaRespErr::RD_KAFKA_RESP_ERR__BAD_MSG as i32
+        || code == RDKafkaRespErr::RD_KAFKA_RESP_ERR__BAD_COMPRESSION as i32
+        || code == RDKafkaRespErr::RD_KAFKA_RESP_ERR__NOT_IMPLEMENTED as i32
+        || code == RDKafkaRespErr::RD_KAFKA_RESP_ERR_MSG_SIZE_TOO_LARGE as i32
+}

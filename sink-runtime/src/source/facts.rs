@@ -1,0 +1,281 @@
+//! Questions to the brokers that are not consumption: cluster, topics, log bounds, the group's offsets. A client of its
+//! own that never joins the group. Calls block, each for at most its timeout: not for the consumer thread, and from
+//! async code only inside `spawn_blocking`.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use rdkafka::Offset as Position;
+use rdkafka::TopicPartitionList;
+use rdkafka::config::{ClientConfig, RDKafkaLogLevel};
+use rdkafka::consumer::{BaseConsumer, Consumer};
+use rdkafka::error::RDKafkaErrorCode as Code;
+use rdkafka::metadata::MetadataTopic;
+use rdkafka::types::RDKafkaRespErr;
+use regex::Regex;
+
+use super::context::Quiet;
+use super::trouble::call_failed;
+use super::{SourceError, client_error};
+use crate::plan::{Property, SourcePlan};
+use crate::record::{Offset, TopicName, TopicPartition};
+
+/// Logs wait in the client's queue until polled; more than these a call are left to the next.
+const POLLS_PER_CALL: usize = 100;
+
+/// A position to be looked up.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Lookup {
+    /// The first offset in the log.
+    Start,
+    /// The offset behind the last record a consumer of the plan's isolation level can see.
+    End,
+    /// The first record as young, milliseconds since the epoch.
+    Timestamp(i64),
+}
+
+/// A client for questions.
+pub struct Facts {
+    client: BaseConsumer<Quiet>,
+    timeout: Duration,
+}
+
+impl std::fmt::Debug for Facts {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Facts")
+            .field("timeout", &self.timeout)
+            .finish_non_exhaustive()
+    }
+}
+
+impl Facts {
+    /// Makes the client; nothing is asked yet. No call takes longer than `timeout` per round trip.
+    pub fn connect(plan: &SourcePlan, timeout: Duration) -> Result<Self, SourceError> {
+        let mut config = client_config(plan);
+        config
+            .remove("group.instance.id")
+            .set("enable.auto.commit", "false")
+            .set("statistics.interval.ms", "0")
+            .set("log.connection.close", "false")
+            .set_log_level(RDKafkaLogLevel::Warning);
+        let client = config
+            .create_with_context(Quiet)
+            .map_err(|error| client_error(plan, &error))?;
+        Ok(Self { client, timeout })
+    }
+
+    /// `None` when the brokers did not answer, or have none.
+    pub fn cluster_id(&self) -> Option<String> {
+        let id = self.client.client().fetch_cluster_id(self.timeout);
+        self.serve();
+        id
+    }
+
+    /// Partition numbers of a topic, ascending.
+    pub fn partitions(&self, topic: &TopicName) -> Result<Vec<i32>, SourceError> {
+        let metadata = self
+            .client
+            .fetch_metadata(Some(topic.as_str()), self.timeout)
+            .map_err(|error| call_failed("describe topic", &error));
+        self.serve();
+        let metadata = metadata?;
+        let found = metadata
+            .topics()
+            .iter()
+            .find(|found| found.name() == topic.as_str());
+        partitions_of(topic, found)
+    }
+
+    /// Topics whose whole name matches, with their partition numbers. Internal topics (`__…`) only when the pattern
+    /// itself begins so.
+    pub fn matching_topics(
+        &self,
+        pattern: &str,
+    ) -> Result<BTreeMap<TopicName, Vec<i32>>, SourceError> {
+        let regex = whole_name(pattern)?;
+        let metadata = self
+            .client
+            .fetch_metadata(None, self.timeout)
+            .map_err(|error| call_failed("list topics", &error));
+        self.serve();
+        let metadata = metadata?;
+        let internal = pattern.trim_start_matches('^').starts_with("__");
+        let mut topics = BTreeMap::new();
+        for found in metadata.topics() {
+            let topic = found.name();
+            if regex.is_match(topic) && (internal || !topic.starts_with("__")) {
+                let topic = TopicName::new(topic);
+                // A topic between creation and its first leader has an error here; the next look finds it.
+                if let Ok(partitions) = partitions_of(&topic, Some(found)) {
+                    topics.insert(topic, partitions);
+                }
+            }
+        }
+        Ok(topics)
+    }
+
+    /// `(log start, log end)` of each, in order; `None` where the brokers do not say. The end is the last stable
+    /// offset for a plan that reads committed records only.
+    pub fn watermarks(
+        &self,
+        partitions: &[TopicPartition],
+    ) -> Result<Vec<Option<(Offset, Offset)>>, SourceError> {
+        let ask = |lookup| {
+            let asked: Vec<_> = partitions.iter().map(|tp| (tp.clone(), lookup)).collect();
+            self.locate(&asked)
+        };
+        let (starts, ends) = (ask(Lookup::Start)?, ask(Lookup::End)?);
+        Ok(starts
+            .into_iter()
+            .zip(ends)
+            .map(|(start, end)| Some((start.ok()??, end.ok()??)))
+            .collect())
+    }
+
+    /// The first record at or after the time in each, in order; `None` where no record is as young.
+    pub fn offsets_for_timestamp(
+        &self,
+        partitions: &[TopicPartition],
+        timestamp: i64,
+    ) -> Result<Vec<Option<Offset>>, SourceError> {
+        let asked: Vec<_> = partitions
+            .iter()
+            .map(|tp| (tp.clone(), Lookup::Timestamp(timestamp)))
+            .collect();
+        self.locate(&asked)?.into_iter().collect()
+    }
+
+    /// The group's committed offset of each, in order.
+    pub fn committed(
+        &self,
+        partitions: &[TopicPartition],
+    ) -> Result<Vec<Option<Offset>>, SourceError> {
+        if partitions.is_empty() {
+            return Ok(Vec::new());
+        }
+        let mut list = TopicPartitionList::with_capacity(partitions.len());
+        for tp in partitions {
+            list.add_partition(tp.topic.as_str(), tp.partition);
+        }
+        let answer = self.client.committed_offsets(list, self.timeout);
+        self.serve();
+        let answer = answer.map_err(|error| call_failed("read group offsets", &error))?;
+        partitions
+            .iter()
+            .map(
+                |tp| match answer.find_partition(tp.topic.as_str(), tp.partition) {
+                    None => Ok(None),
+                    Some(element) => {
+                        element
+                            .error()
+                            .map_err(|error| call_failed("read group offsets", &error))?;
+                        Ok(concrete(element.offset()))
+                    }
+                },
+            )
+            .collect()
+    }
+
+    /// One round trip per broker for all. Of each, in order: the offset, `None` when no record is as young, or why the
+    /// broker did not say.
+    pub(super) fn locate(
+        &self,
+        asked: &[(TopicPartition, Lookup)],
+    ) -> Result<Vec<Result<Option<Offset>, SourceError>>, SourceError> {
+        const WHAT: &str = "look offsets up";
+        if asked.is_empty() {
+            return Ok(Vec::new());
+        }
+        let mut list = TopicPartitionList::with_capacity(asked.len());
+        for (tp, lookup) in asked {
+            let position = match lookup {
+                Lookup::Start => Position::Beginning,
+                Lookup::End => Position::End,
+                Lookup::Timestamp(at) => Position::Offset((*at).max(0)),
+            };
+            list.add_partition_offset(tp.topic.as_str(), tp.partition, position)
+                .map_err(|error| call_failed(WHAT, &error))?;
+        }
+        let answer = self.client.offsets_for_times(list, self.timeout);
+        self.serve();
+        let answer = answer.map_err(|error| call_failed(WHAT, &error))?;
+        Ok(asked
+            .iter()
+            .map(|(tp, lookup)| {
+                let element = answer
+                    .find_partition(tp.topic.as_str(), tp.partition)
+                    .ok_or_else(|| SourceError::NoSuchTopic(tp.topic.to_string()))?;
+                element.error().map_err(|error| call_failed(WHAT, &error))?;
+                match (concrete(element.offset()), lookup) {
+                    (None, Lookup::Start | Lookup::End) => Err(SourceError::Lookup {
+                        what: WHAT,
+                        message: format!("no offset of \"{tp}\" in the answer"),
+                    }),
+                    (found, _) => Ok(found),
+                }
+            })
+            .collect())
+    }
+
+    fn serve(&self) {
+        for _ in 0..POLLS_PER_CALL {
+            if self.client.poll(Duration::ZERO).is_none() {
+                return;
+            }
+        }
+    }
+}
+
+/// The plan's properties, with nothing added.
+pub(super) fn client_config(plan: &SourcePlan) -> ClientConfig {
+    let mut config = ClientConfig::new();
+    for (key, value) in &plan.properties {
+        config.set(key, Property::expose(value));
+    }
+    config.set("bootstrap.servers", &plan.bootstrap_servers);
+    config.set("group.id", &plan.group_id);
+    config
+}
+
+/// The pattern, matched against whole names.
+pub(super) fn whole_name(pattern: &str) -> Result<Regex, SourceError> {
+    Regex::new(&format!("^(?:{pattern})$"))
+        .map_err(|error| SourceError::Client(format!("topic pattern \"{pattern}\": {error}")))
+}
+
+fn concrete(position: Position) -> Option<Offset> {
+    match position {
+        Position::Offset(offset) if offset >= 0 => Some(Offset(offset)),
+        _ => None,
+    }
+}
+
+fn partitions_of(
+    topic: &TopicName,
+    found: Option<&MetadataTopic>,
+) -> Result<Vec<i32>, SourceError> {
+    let missing = || SourceError::NoSuchTopic(topic.to_string());
+    let found = found.ok_or_else(missing)?;
+    match found.error() {
+        None => {}
+        Some(
+            RDKafkaRespErr::RD_KAFKA_RESP_ERR_UNKNOWN_TOPIC_OR_PART
+            | RDKafkaRespErr::RD_KAFKA_RESP_ERR__UNKNOWN_TOPIC,
+        ) => return Err(missing()),
+        Some(RDKafkaRespErr::RD_KAFKA_RESP_ERR_TOPIC_AUTHORIZATION_FAILED) => {
+            return Err(SourceError::Denied(format!("topic \"{topic}\"")));
+        }
+        Some(error) => {
+            return Err(SourceError::Lookup {
+                what: "describe topic",
+                message: Code::from(error).to_string(),
+            });
+        }
+    }
+    let mut partitions: Vec<i32> = found.partitions().iter().map(|p| p.id()).collect();
+    partitions.sort_unstable();
+    if partitions.is_empty() {
+        return Err(missing());
+    }
+    Ok(partitions)
+}
