@@ -131,9 +131,13 @@ fn judge(status: u16, code: &str) -> Kind {
         "ExpiredToken" | "ExpiredTokenException" | "TokenRefreshRequired" => Kind::Throttled,
         "RequestTimeout" => Kind::Ambiguous,
         "NotImplemented" => Kind::NotImplemented,
+        // versitygw's, with status 404.
+        "XAdminUserNotFound" => Kind::Denied,
         _ => match status {
             412 => Kind::Precondition,
-            404 => Kind::NoSuchKey,
+            // With another code than those above the answer is not about the object: taking it for absent would be
+            // a guess.
+            404 if code.is_empty() => Kind::NoSuchKey,
             401 | 403 => Kind::Denied,
             408 => Kind::Ambiguous,
             429 => Kind::Throttled,
@@ -159,6 +163,8 @@ mod tests {
             (404, "NoSuchKey", Kind::NoSuchKey),
             (404, "", Kind::NoSuchKey),
             (404, "NoSuchUpload", Kind::NoSuchUpload),
+            (404, "NoSuchWebsiteConfiguration", Kind::Refused),
+            (404, "XAdminUserNotFound", Kind::Denied),
             (403, "AccessDenied", Kind::Denied),
             (403, "", Kind::Denied),
             (401, "Unauthorized", Kind::Denied),

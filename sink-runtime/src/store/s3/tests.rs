@@ -28,7 +28,7 @@ fn plan(endpoint: &str, key: &str, secret: &str, bucket: &str) -> S3Plan {
         },
         encryption: Encryption::BucketDefault,
         storage_class: None,
-        tags: BTreeMap::from([("team".to_owned(), "a & b=c".to_owned())]),
+        tags: BTreeMap::from([("team".to_owned(), "a + b=c".to_owned())]),
         checksum: Checksum::Crc64Nvme,
         part_size: 5 << 20,
         upload_concurrency: 4,
