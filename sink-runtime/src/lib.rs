@@ -1,6 +1,8 @@
 //! The sink runtime: Kafka topics into S3 datasets and Iceberg tables, exactly once.
 //! Modules stand in the order that data flows; see `docs/concepts.md`.
 
+#[cfg(feature = "cloud")]
+pub mod aws;
 pub mod budget;
 pub mod cli;
 pub mod catalog;

@@ -2,6 +2,7 @@
 //! data. `s3`, `local` and `memory` keep the same promises; `faulty` wraps any of them for tests.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::time::SystemTime;
 
 use async_trait::async_trait;
@@ -9,6 +10,22 @@ use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
 use crate::errors::{Class, Classified, class};
+use crate::plan::StorePlan;
+
+mod backoff;
+#[doc(hidden)]
+pub mod conformance;
+pub mod faulty;
+pub mod local;
+pub mod memory;
+mod probe;
+#[cfg(feature = "cloud")]
+pub mod s3;
+pub mod upload;
+
+pub use local::LocalStore;
+pub use memory::MemoryStore;
+pub use upload::{StagedObject, Upload, Uploader};
 
 /// Key of an object, relative to the store's root (bucket and prefix, or directory). No leading slash.
 pub type ObjectKey = String;
@@ -35,7 +52,7 @@ pub struct PartTag {
     /// From 1.
     pub number: i32,
     pub etag: String,
-    /// Checksum of the part as the store wants it back on completion (base64), where one is used.
+    /// Checksum of the part as the store wants it back on completion, where one is used: `<algorithm>:<base64>`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub checksum: Option<String>,
 }
@@ -176,5 +193,28 @@ pub trait Store: Send + Sync + std::fmt::Debug {
     ///
     /// # Errors
     /// [`StoreError::Unfit`] when they do not.
-    async fn probe(&self, prefix: &str) -> Result<(), StoreError>;
+    async fn probe(&self, prefix: &str) -> Result<(), StoreError> {
+        probe::conditional_puts(self, prefix).await
+    }
 }
+
+/// The store that a plan names. A local root is created when it is not there; a bucket never is.
+///
+/// # Errors
+/// What stands in the way of using it, as far as it can be known without writing.
+pub async fn open(plan: &StorePlan) -> Result<Arc<dyn Store>, StoreError> {
+    match plan {
+        StorePlan::Local { path } => Ok(Arc::new(LocalStore::open(path).await?)),
+        #[cfg(feature = "cloud")]
+        StorePlan::S3(plan) => Ok(Arc::new(Box::pin(s3::S3Store::open(plan)).await?)),
+        #[cfg(not(feature = "cloud"))]
+        StorePlan::S3(plan) => Err(StoreError::Refused {
+            operation: "open",
+            key: format!("s3://{}", plan.bucket),
+            source: "this build has no S3 support (feature \"cloud\")".into(),
+        }),
+    }
+}
+
+#[cfg(test)]
+mod tests;
