@@ -7,6 +7,8 @@ use arrow::array::RecordBatch;
 
 use crate::record::TopicPartition;
 
+pub mod iceberg;
+
 /// Decoded rows of one topic-partition with what Kafka knows of each.
 #[derive(Clone, Debug)]
 pub struct Rows {
