@@ -9,6 +9,12 @@ use iceberg::spec::{TableMetadata, TableMetadataBuildResult, TableMetadataRef};
 use crate::errors::{Class, Classified, class};
 use crate::store::BoxError;
 
+pub mod faulty;
+pub mod local;
+pub mod memory;
+mod metadata_file;
+pub mod stage;
+
 /// A table as loaded.
 #[derive(Clone, Debug)]
 pub struct Base {
@@ -73,9 +79,23 @@ pub enum CommitError {
     /// May have happened. Load and look before anything else.
     #[error("outcome of the commit is unknown")]
     Unknown(#[source] BoxError),
+    /// Did not happen; may work later.
+    #[error("the catalog did not take the commit for now")]
+    Unavailable(#[source] BoxError),
     /// Never will.
     #[error(transparent)]
     Refused(CatalogError),
+}
+
+impl Classified for CommitError {
+    fn class(&self) -> Class {
+        match self {
+            Self::Conflict => class::CATALOG_CONFLICT,
+            Self::Unknown(_) => class::CATALOG_UNKNOWN,
+            Self::Unavailable(_) => class::CATALOG_UNAVAILABLE,
+            Self::Refused(refusal) => refusal.class(),
+        }
+    }
 }
 
 /// One table in one catalog.
@@ -89,7 +109,8 @@ pub trait TableOps: Send + Sync + std::fmt::Debug {
 
     async fn load(&self) -> Result<Base, CatalogError>;
 
-    /// Creates the table (and its namespace) with this initial metadata.
+    /// Creates the table (and its namespace) with this initial metadata. An empty location leaves the choice to the
+    /// catalog. A catalog that assigns the uuid itself does so: what counts is the answer.
     ///
     /// # Errors
     /// [`CatalogError::TableExists`] when somebody was faster.

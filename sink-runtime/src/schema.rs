@@ -4,6 +4,8 @@
 use serde::{Deserialize, Serialize};
 
 pub mod arrow;
+pub mod evolution;
+pub mod iceberg;
 
 /// Columns, in order.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]

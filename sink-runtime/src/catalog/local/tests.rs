@@ -1,0 +1,143 @@
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    reason = "tests"
+)]
+
+use iceberg::spec::{
+    FormatVersion, NestedField, PartitionSpec, PrimitiveType, Schema, SortOrder,
+    TableMetadataBuilder, Type,
+};
+
+use super::*;
+
+fn initial() -> TableMetadata {
+    let schema = Schema::builder()
+        .with_fields([NestedField::required(1, "id", Type::Primitive(PrimitiveType::Long)).into()])
+        .build()
+        .unwrap();
+    TableMetadataBuilder::new(
+        schema,
+        PartitionSpec::unpartition_spec(),
+        SortOrder::unsorted_order(),
+        String::new(),
+        FormatVersion::V2,
+        [].into(),
+    )
+    .unwrap()
+    .build()
+    .unwrap()
+    .metadata
+}
+
+fn table(root: &Path) -> LocalTable {
+    LocalTable::new(root, &["sales".to_owned()], "orders").unwrap()
+}
+
+fn with_property(base: &Base, key: &str) -> TableMetadataBuildResult {
+    TableMetadata::clone(&base.metadata)
+        .into_builder(base.metadata_location.clone())
+        .set_properties([(key.to_owned(), "1".to_owned())].into())
+        .unwrap()
+        .build()
+        .unwrap()
+}
+
+#[tokio::test]
+async fn a_table_that_is_not_there_is_told_apart_from_one_that_is() {
+    let root = tempfile::tempdir().unwrap();
+    let table = table(root.path());
+    assert!(matches!(
+        table.load().await,
+        Err(CatalogError::NoSuchTable { .. })
+    ));
+    table.create(initial()).await.unwrap();
+    assert!(matches!(
+        table.create(initial()).await,
+        Err(CatalogError::TableExists { .. })
+    ));
+}
+
+#[tokio::test]
+async fn the_hint_names_the_current_metadata_file() {
+    let root = tempfile::tempdir().unwrap();
+    let table = table(root.path());
+    let base = table.create(initial()).await.unwrap();
+    table
+        .commit(&base, with_property(&base, "a"), vec![])
+        .await
+        .unwrap();
+    let hint = std::fs::read_to_string(table.metadata_directory().join(HINT)).unwrap();
+    assert!(hint.starts_with("00001-"), "{hint}");
+    assert!(
+        table
+            .metadata_directory()
+            .join(format!("{hint}.metadata.json"))
+            .exists()
+    );
+}
+
+#[tokio::test]
+async fn of_commits_on_one_base_one_wins_and_the_others_hear_so() {
+    let root = tempfile::tempdir().unwrap();
+    let base = table(root.path()).create(initial()).await.unwrap();
+    let commits = (0..8).map(|n| {
+        let (table, base) = (table(root.path()), base.clone());
+        tokio::spawn(async move {
+            let built = with_property(&base, &format!("writer-{n}"));
+            table.commit(&base, built, vec![]).await
+        })
+    });
+    let answers = futures::future::join_all(commits).await;
+    let (won, lost): (Vec<_>, Vec<_>) = answers
+        .into_iter()
+        .map(Result::unwrap)
+        .partition(Result::is_ok);
+    assert_eq!(won.len(), 1);
+    assert!(lost.iter().all(|l| matches!(l, Err(CommitError::Conflict))));
+}
+
+#[tokio::test]
+async fn expired_metadata_files_go_when_the_table_asks_for_it() {
+    let root = tempfile::tempdir().unwrap();
+    let table = table(root.path());
+    let created = table.create(initial()).await.unwrap();
+    let built = TableMetadata::clone(&created.metadata)
+        .into_builder(created.metadata_location.clone())
+        .set_properties(
+            [
+                ("write.metadata.previous-versions-max", "2"),
+                ("write.metadata.delete-after-commit.enabled", "true"),
+            ]
+            .map(|(k, v)| (k.to_owned(), v.to_owned()))
+            .into(),
+        )
+        .unwrap()
+        .build()
+        .unwrap();
+    table.commit(&created, built, vec![]).await.unwrap();
+    for n in 0..6 {
+        let base = table.load().await.unwrap();
+        let built = with_property(&base, &format!("k{n}"));
+        table.commit(&base, built, vec![]).await.unwrap();
+    }
+    let files = std::fs::read_dir(table.metadata_directory())
+        .unwrap()
+        .filter(|e| {
+            e.as_ref()
+                .unwrap()
+                .file_name()
+                .to_string_lossy()
+                .ends_with(SUFFIX)
+        })
+        .count();
+    assert_eq!(files, 3, "the current one and two before it");
+}
+
+#[test]
+fn a_name_that_leaves_the_warehouse_is_refused() {
+    for name in ["..", "a/b", "", ".hidden"] {
+        assert!(LocalTable::new(Path::new("/w"), &["ns".to_owned()], name).is_err());
+    }
+}

@@ -1,0 +1,369 @@
+//! Turns a wished change into manifests, a manifest list and the next table metadata, all unpublished. Writes files
+//! under the table's metadata directory; touches no catalog.
+//!
+//! Every stage makes a snapshot on `main`, without files too: a change of the ledger always shows as a new snapshot,
+//! so that requiring `main`'s snapshot guards the ledger in the table's properties as well.
+
+use std::collections::{BTreeMap, HashMap};
+
+use iceberg::TableRequirement;
+use iceberg::io::FileIO;
+use iceberg::spec::{
+    DataContentType, DataFile, FormatVersion, MAIN_BRANCH, ManifestFile, ManifestList,
+    ManifestListWriter, ManifestWriterBuilder, Operation, PartitionSpecRef, Schema, SchemaRef,
+    Snapshot, SnapshotSummaryCollector, Summary, TableMetadata, TableMetadataBuildResult,
+};
+use uuid::Uuid;
+
+use super::metadata_file::{directory, io_error, metadata_error};
+use super::{Base, CatalogError};
+
+/// What a commit changes.
+#[derive(Clone, Debug)]
+pub struct Change {
+    /// Fresh for every attempt.
+    pub snapshot_id: i64,
+    /// Names the staged files.
+    pub commit_uuid: Uuid,
+    pub now_ms: i64,
+    pub files: Vec<DataFile>,
+    /// The partition spec `files` were written with.
+    pub spec_id: i32,
+    /// The new current schema, where it changes.
+    pub schema: Option<Schema>,
+    pub set_properties: BTreeMap<String, String>,
+    pub remove_properties: Vec<String>,
+    /// Computed keys (`added-*`, `total-*`) win over these.
+    pub summary: BTreeMap<String, String>,
+}
+
+/// A change on a base, ready to be published.
+#[derive(Debug)]
+pub struct Staged {
+    pub snapshot_id: i64,
+    pub built: TableMetadataBuildResult,
+    /// What must still hold when it is published.
+    pub requirements: Vec<TableRequirement>,
+    /// Files that were written; garbage if this is never published.
+    pub paths: Vec<String>,
+}
+
+/// A random id that no snapshot of the table has.
+pub fn fresh_snapshot_id(metadata: &TableMetadata) -> i64 {
+    loop {
+        let (high, low) = Uuid::new_v4().as_u64_pair();
+        let id = i64::try_from((high ^ low) >> 1).unwrap_or(i64::MAX);
+        if id > 0 && metadata.snapshot_by_id(id).is_none() {
+            return id;
+        }
+    }
+}
+
+/// # Errors
+/// What could not be read, written or built; nothing that was written stays then.
+pub async fn stage(io: &FileIO, base: &Base, change: Change) -> Result<Staged, CatalogError> {
+    let mut paths = Vec::new();
+    let snapshot_id = change.snapshot_id;
+    let staged = stage_into(io, base, change, &mut paths).await;
+    match staged {
+        Ok((built, requirements)) => Ok(Staged {
+            snapshot_id,
+            built,
+            requirements,
+            paths,
+        }),
+        Err(error) => {
+            discard(io, &paths).await;
+            Err(error)
+        }
+    }
+}
+
+/// Deletes staged files. Only for those that are certainly not referenced.
+pub async fn discard(io: &FileIO, paths: &[String]) {
+    for path in paths {
+        if let Err(error) = io.delete(path).await {
+            tracing::warn!(%path, %error, "could not delete staged metadata");
+        }
+    }
+}
+
+async fn stage_into(
+    io: &FileIO,
+    base: &Base,
+    change: Change,
+    paths: &mut Vec<String>,
+) -> Result<(TableMetadataBuildResult, Vec<TableRequirement>), CatalogError> {
+    let table = &base.metadata;
+    let mut requirements = vec![
+        TableRequirement::UuidMatch { uuid: table.uuid() },
+        TableRequirement::RefSnapshotIdMatch {
+            r#ref: MAIN_BRANCH.to_owned(),
+            snapshot_id: table.current_snapshot_id(),
+        },
+        TableRequirement::CurrentSchemaIdMatch {
+            current_schema_id: table.current_schema_id(),
+        },
+    ];
+    let building = |e: iceberg::Error| metadata_error("build metadata", e);
+    let mut builder = TableMetadata::clone(table).into_builder(base.metadata_location.clone());
+    if let Some(schema) = change.schema {
+        requirements.push(TableRequirement::LastAssignedFieldIdMatch {
+            last_assigned_field_id: table.last_column_id(),
+        });
+        builder = builder.add_current_schema(schema).map_err(building)?;
+    }
+    // The builder alone knows the id of a new schema.
+    let schema = builder
+        .clone()
+        .build()
+        .map_err(building)?
+        .metadata
+        .current_schema()
+        .clone();
+
+    let spec = table.partition_spec_by_id(change.spec_id).ok_or_else(|| {
+        metadata_error(
+            "find partition spec of the files",
+            format!("the table has no partition spec {}", change.spec_id),
+        )
+    })?;
+    let summary = summary(table, &change.files, change.summary, &schema, spec);
+    let snapshot = Stage {
+        io,
+        table,
+        snapshot_id: change.snapshot_id,
+        commit_uuid: change.commit_uuid,
+        schema,
+        spec: spec.clone(),
+    }
+    .write(change.files, summary, change.now_ms, paths)
+    .await?;
+
+    crate::failpoint::pass("iceberg.after-manifests");
+    builder = builder
+        .set_branch_snapshot(snapshot, MAIN_BRANCH)
+        .map_err(building)?;
+    if !change.set_properties.is_empty() {
+        builder = builder
+            .set_properties(change.set_properties.into_iter().collect())
+            .map_err(building)?;
+    }
+    if !change.remove_properties.is_empty() {
+        builder = builder
+            .remove_properties(&change.remove_properties)
+            .map_err(building)?;
+    }
+    Ok((builder.build().map_err(building)?, requirements))
+}
+
+struct Stage<'a> {
+    io: &'a FileIO,
+    table: &'a TableMetadata,
+    snapshot_id: i64,
+    commit_uuid: Uuid,
+    schema: SchemaRef,
+    spec: PartitionSpecRef,
+}
+
+impl Stage<'_> {
+    async fn write(
+        self,
+        files: Vec<DataFile>,
+        summary: Summary,
+        now_ms: i64,
+        paths: &mut Vec<String>,
+    ) -> Result<Snapshot, CatalogError> {
+        let mut manifests = Vec::new();
+        if !files.is_empty() {
+            manifests.push(self.write_manifest(files, paths).await?);
+        }
+        manifests.extend(self.carried_manifests().await?);
+
+        let operation = "write manifest list";
+        let path = format!(
+            "{}/snap-{}-0-{}.avro",
+            directory(self.table),
+            self.snapshot_id,
+            self.commit_uuid
+        );
+        paths.push(path.clone());
+        let output = self
+            .io
+            .new_output(&path)
+            .map_err(|e| metadata_error(operation, e))?;
+        let file = output.writer().await.map_err(|e| io_error(operation, e))?;
+        let parent = self.table.current_snapshot_id();
+        let sequence = self.table.next_sequence_number();
+        let first_row_id = self.table.next_row_id();
+        let mut list = match self.table.format_version() {
+            FormatVersion::V1 => ManifestListWriter::v1(file, self.snapshot_id, parent),
+            FormatVersion::V2 => ManifestListWriter::v2(file, self.snapshot_id, parent, sequence),
+            FormatVersion::V3 => {
+                ManifestListWriter::v3(file, self.snapshot_id, parent, sequence, Some(first_row_id))
+            }
+        };
+        list.add_manifests(manifests.into_iter())
+            .map_err(|e| metadata_error(operation, e))?;
+        let next_row_id = list.next_row_id();
+        list.close().await.map_err(|e| io_error(operation, e))?;
+
+        // Metadata refuses to step back in time; the clocks of writers differ.
+        let timestamp = now_ms.max(self.table.last_updated_ms());
+        let snapshot = Snapshot::builder()
+            .with_snapshot_id(self.snapshot_id)
+            .with_parent_snapshot_id(parent)
+            .with_sequence_number(sequence)
+            .with_timestamp_ms(timestamp)
+            .with_manifest_list(path)
+            .with_summary(summary)
+            .with_schema_id(self.schema.schema_id());
+        Ok(match next_row_id {
+            Some(next) => snapshot
+                .with_row_range(first_row_id, next - first_row_id)
+                .build(),
+            None => snapshot.build(),
+        })
+    }
+
+    async fn carried_manifests(&self) -> Result<Vec<ManifestFile>, CatalogError> {
+        let operation = "read manifest list";
+        let Some(current) = self.table.current_snapshot() else {
+            return Ok(Vec::new());
+        };
+        if current.encryption_key_id().is_some() {
+            return Err(metadata_error(
+                operation,
+                "encrypted tables are not supported",
+            ));
+        }
+        let bytes = self
+            .io
+            .new_input(current.manifest_list())
+            .map_err(|e| metadata_error(operation, e))?
+            .read()
+            .await
+            .map_err(|e| io_error(operation, e))?;
+        let list = ManifestList::parse_with_version(&bytes, self.table.format_version())
+            .map_err(|e| metadata_error(operation, e))?;
+        Ok(list
+            .consume_entries()
+            .into_iter()
+            // Nothing alive in it and not of the parent: it has told its deletions.
+            .filter(|m| {
+                m.has_added_files()
+                    || m.has_existing_files()
+                    || m.added_snapshot_id == current.snapshot_id()
+            })
+            .collect())
+    }
+
+    async fn write_manifest(
+        &self,
+        files: Vec<DataFile>,
+        paths: &mut Vec<String>,
+    ) -> Result<ManifestFile, CatalogError> {
+        let operation = "write manifest";
+        let invalid = |e| metadata_error(operation, e);
+        self.check(&files)?;
+        let path = format!("{}/{}-m0.avro", directory(self.table), self.commit_uuid);
+        paths.push(path.clone());
+        let output = self.io.new_output(&path).map_err(invalid)?;
+        let builder = ManifestWriterBuilder::new(
+            output,
+            Some(self.snapshot_id),
+            self.schema.clone(),
+            self.spec.as_ref().clone(),
+        );
+        let mut writer = match self.table.format_version() {
+            FormatVersion::V1 => builder.build_v1(),
+            FormatVersion::V2 => builder.build_v2_data(),
+            FormatVersion::V3 => builder.build_v3_data(),
+        };
+        for file in files {
+            // A negative number is inherited: what the commit gives.
+            writer.add_file(file, -1).map_err(invalid)?;
+        }
+        writer
+            .write_manifest_file()
+            .await
+            .map_err(|e| io_error(operation, e))
+    }
+
+    /// The writer panics on what does not fit.
+    fn check(&self, files: &[DataFile]) -> Result<(), CatalogError> {
+        let operation = "check data files";
+        let partition = self
+            .spec
+            .partition_type(&self.schema)
+            .map_err(|e| metadata_error(operation, e))?;
+        for file in files {
+            let values = file.partition().fields();
+            let fits = values.len() == partition.fields().len()
+                && values.iter().zip(partition.fields()).all(|(value, field)| {
+                    let Some(value) = value else { return true };
+                    match (
+                        field.field_type.as_primitive_type(),
+                        value.as_primitive_literal(),
+                    ) {
+                        (Some(ty), Some(literal)) => ty.compatible(&literal),
+                        _ => false,
+                    }
+                });
+            if !fits || file.content_type() != DataContentType::Data {
+                return Err(metadata_error(
+                    operation,
+                    format!(
+                        "\"{}\" is no data file of partition spec {}",
+                        file.file_path(),
+                        self.spec.spec_id()
+                    ),
+                ));
+            }
+        }
+        Ok(())
+    }
+}
+
+fn summary(
+    table: &TableMetadata,
+    files: &[DataFile],
+    own: BTreeMap<String, String>,
+    schema: &SchemaRef,
+    spec: &PartitionSpecRef,
+) -> Summary {
+    let mut collector = SnapshotSummaryCollector::default();
+    for file in files {
+        collector.add_file(file, schema.clone(), spec.clone());
+    }
+    let mut properties: HashMap<String, String> = own.into_iter().collect();
+    properties.extend(collector.build());
+    let previous = table
+        .current_snapshot()
+        .map(|s| &s.summary().additional_properties);
+    for (total, added) in [
+        ("total-data-files", "added-data-files"),
+        ("total-delete-files", "added-delete-files"),
+        ("total-records", "added-records"),
+        ("total-files-size", "added-files-size"),
+        ("total-position-deletes", "added-position-deletes"),
+        ("total-equality-deletes", "added-equality-deletes"),
+    ] {
+        let before = match previous {
+            None => Some(0),
+            // Unknown before, unknown after: a wrong total is worse than none.
+            Some(p) => p.get(total).and_then(|v| v.parse::<u64>().ok()),
+        };
+        let added = properties
+            .get(added)
+            .and_then(|v| v.parse::<u64>().ok())
+            .unwrap_or(0);
+        if let Some(before) = before {
+            properties.insert(total.to_owned(), (before + added).to_string());
+        }
+    }
+    Summary {
+        operation: Operation::Append,
+        additional_properties: properties,
+    }
+}
