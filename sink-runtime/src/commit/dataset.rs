@@ -1,1 +1,520 @@
-//! x
+//! Commits to an S3-style dataset: drives the ledger machine against a [`Store`]. Reads the clock for the ledger's
+//! human-readable stamp only; sleeps between retries.
+//!
+//! Safe to cancel anywhere: a commit whose future is dropped midway is found, and finished or fenced, by the next call.
+//! What is remembered of a ledger is given away when a call begins and taken back when it ended well, so that no call
+//! ever builds on a half-done one. A steady commit is one conditional put and the completions, no read.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::future::Future;
+use std::sync::Arc;
+
+use futures::{StreamExt, TryStreamExt, stream};
+use parking_lot::Mutex;
+
+use crate::commit::backoff::{BackoffPolicy, Pacer};
+use crate::errors::{Class, Classified, Retry, class};
+use crate::failpoint;
+use crate::ledger::machine::{
+    Event, Intent, Machine, Outcome, Problem, Proposal, Purpose, RangeLost, Restart, Seen, Step,
+};
+use crate::ledger::{CommitId, DocumentError, LedgerDocument, PendingFile, Stamp};
+use crate::record::{Offset, OffsetRange, TopicPartition};
+use crate::store::{Completed, Expect, ObjectKey, Store, StoreError, Version};
+
+pub mod name;
+mod sweep;
+
+pub use name::DatasetFileName;
+pub use sweep::Swept;
+
+/// Files of one commit that are completed (or removed) at the same time.
+const FILES_AT_ONCE: usize = 8;
+
+/// What a topic-partition's ledger is to be moved on by.
+#[derive(Clone, Debug)]
+pub struct CommitRequest {
+    pub tp: TopicPartition,
+    /// `next` as last seen: from [`Recovered`] or [`Committed`].
+    pub expected: Option<Offset>,
+    /// Empty, and without files, to mark how far was read: the first position of a partition that has no ledger yet.
+    pub range: OffsetRange,
+    /// Every destination of the sink holds every record below it.
+    pub floor: Offset,
+    /// Staged, all parts there, not completed; keys never used before.
+    pub files: Vec<PendingFile>,
+    /// The same over retries of the same content.
+    pub commit_id: CommitId,
+    pub cluster_id: Option<String>,
+    pub topic_id: Option<String>,
+}
+
+/// A new start, chosen by the user's policy.
+#[derive(Clone, Debug)]
+pub struct ResetRequest {
+    pub tp: TopicPartition,
+    pub next: Offset,
+    pub commit_id: CommitId,
+    pub cluster_id: Option<String>,
+    pub topic_id: Option<String>,
+}
+
+/// What a ledger says once everything in it is finished.
+#[derive(Clone, Debug)]
+pub struct Recovered {
+    /// `None`: the dataset knows nothing of the topic-partition.
+    pub next: Option<Offset>,
+    pub document: Option<LedgerDocument>,
+    /// Files of the last commit that were still named as pending, visible now. Their partitions may be unknown to the
+    /// catalog.
+    pub completed: Vec<PendingFile>,
+    /// A commit whose staged files had vanished: `next` went back to its start.
+    pub lost: Option<RangeLost>,
+}
+
+#[derive(Clone, Debug)]
+pub struct Committed {
+    pub next: Offset,
+    /// The request's files, all visible.
+    pub files: Vec<PendingFile>,
+    /// Of an earlier commit, found pending and completed on the way.
+    pub recovered: Vec<PendingFile>,
+    /// It was there: the reply to an earlier attempt had been lost.
+    pub already: bool,
+}
+
+#[derive(Debug, thiserror::Error)]
+pub enum CommitFailure {
+    /// Another owner went on. The request's uploads are aborted. Open again and resume from what the ledger says.
+    #[error("fenced: another owner moved the ledger on")]
+    Fenced { found: Option<Offset> },
+    /// The request's staged files vanished before they were visible; what was visible of them is removed. Open again
+    /// and read from `next`.
+    #[error("staged files of {range} vanished; it is read again from {next}")]
+    Lost { range: OffsetRange, next: Offset },
+    /// The outcome is open: ask again with the same request, or open. `gave_up`: by the policy's bounds, otherwise the
+    /// error is one that no retry mends.
+    #[error("drive commit")]
+    Store {
+        #[source]
+        source: StoreError,
+        gave_up: bool,
+    },
+    #[error("read ledger")]
+    Ledger(#[from] DocumentError),
+    /// A pending file's key holds something of another size.
+    #[error("\"{key}\" has {found} bytes where the ledger says {expected}")]
+    Altered {
+        key: ObjectKey,
+        expected: u64,
+        found: u64,
+    },
+    /// A call that breaks this module's contract.
+    #[error("commit request makes no sense: {0}")]
+    Misused(&'static str),
+}
+
+impl Classified for CommitFailure {
+    fn class(&self) -> Class {
+        match self {
+            Self::Fenced { .. } => class::FENCED,
+            Self::Lost { .. } => class::FILES_LOST,
+            Self::Store { source, .. } => source.class(),
+            Self::Ledger(source) => source.class(),
+            Self::Altered { .. } => class::FILE_ALTERED,
+            Self::Misused(_) => class::INTERNAL,
+        }
+    }
+}
+
+/// The ledger of an opened topic-partition.
+#[derive(Clone, Debug)]
+struct Known {
+    /// `Unknown` while a call is under way and after one that failed.
+    seen: Seen,
+    /// As opened: claims are made under it.
+    generation: u64,
+}
+
+/// Commits of one sink to one dataset. One call per topic-partition at a time is the intended use; more are safe and
+/// fence each other.
+#[derive(Debug)]
+pub struct DatasetCommitter {
+    store: Arc<dyn Store>,
+    sink: String,
+    writer: String,
+    policy: BackoffPolicy,
+    known: Mutex<BTreeMap<TopicPartition, Known>>,
+}
+
+impl DatasetCommitter {
+    /// `writer`: host name and process id, for people who read ledgers.
+    pub fn new(
+        store: Arc<dyn Store>,
+        sink: impl Into<String>,
+        writer: impl Into<String>,
+        policy: BackoffPolicy,
+    ) -> Self {
+        Self {
+            store,
+            sink: sink.into(),
+            writer: writer.into(),
+            policy,
+            known: Mutex::new(BTreeMap::new()),
+        }
+    }
+
+    /// Loads the ledger and finishes whatever its last owner left: on assignment, and after every failure that is not
+    /// retried.
+    pub async fn open(&self, tp: &TopicPartition) -> Result<Recovered, CommitFailure> {
+        self.forget(tp);
+        let mut machine = self.machine(tp, Seen::Unknown, 0, Intent::Open);
+        match self.drive(&mut machine).await? {
+            Outcome::Whole => {}
+            other => return Err(failure(other, &mut machine, None)),
+        }
+        let (completed, lost) = (machine.completed().to_vec(), machine.lost().cloned());
+        let seen = machine.into_seen();
+        let document = document_of(&seen).cloned();
+        let generation = document.as_ref().map_or(0, |d| d.generation);
+        self.remember(tp, seen, generation);
+        Ok(Recovered {
+            next: document.as_ref().map(|d| d.next),
+            document,
+            completed,
+            lost,
+        })
+    }
+
+    pub async fn commit(&self, request: CommitRequest) -> Result<Committed, CommitFailure> {
+        check(&request)?;
+        let CommitRequest { tp, range, .. } = request;
+        let proposal = Proposal {
+            expected: request.expected,
+            range,
+            floor: request.floor,
+            files: request.files.clone(),
+            commit_id: request.commit_id,
+            cluster_id: request.cluster_id,
+            topic_id: request.topic_id,
+        };
+        let known = self.borrow(&tp)?;
+        let mut machine = self.machine(&tp, known.seen, known.generation, Intent::Commit(proposal));
+        failpoint::pass("dataset.staged");
+        let already = match self.drive(&mut machine).await? {
+            Outcome::Stands { already } => already,
+            other => return Err(failure(other, &mut machine, Some(range))),
+        };
+        let mine: BTreeSet<&ObjectKey> = request.files.iter().map(|file| &file.key).collect();
+        let recovered = machine.completed().iter();
+        let recovered = recovered.filter(|file| !mine.contains(&file.key));
+        let recovered = recovered.cloned().collect();
+        self.remember(&tp, machine.into_seen(), known.generation);
+        Ok(Committed {
+            next: range.end,
+            files: request.files,
+            recovered,
+            already,
+        })
+    }
+
+    /// Clears the ledger's list of pending files, all of which are visible. Worth a put when nothing follows for a
+    /// while: until the list is cleared, a visible file that somebody deletes counts as lost.
+    pub async fn settle(&self, tp: &TopicPartition) -> Result<(), CommitFailure> {
+        let known = self.borrow(tp)?;
+        let mut machine = self.machine(tp, known.seen, known.generation, Intent::Settle);
+        match self.drive(&mut machine).await? {
+            Outcome::Whole => {}
+            other => return Err(failure(other, &mut machine, None)),
+        }
+        let seen = machine.into_seen();
+        let document = document_of(&seen);
+        if document.map_or(0, |d| d.generation) != known.generation {
+            let found = document.map(|d| d.next);
+            return Err(CommitFailure::Fenced { found });
+        }
+        self.remember(tp, seen, known.generation);
+        Ok(())
+    }
+
+    /// Gives an opened topic-partition a new start, in a new generation: what was claimed before is fenced.
+    pub async fn reset(&self, request: ResetRequest) -> Result<Committed, CommitFailure> {
+        let tp = request.tp;
+        let known = self.borrow(&tp)?;
+        let restart = Restart {
+            next: request.next,
+            commit_id: request.commit_id,
+            cluster_id: request.cluster_id,
+            topic_id: request.topic_id,
+        };
+        let mut machine = self.machine(&tp, known.seen, known.generation, Intent::Reset(restart));
+        let already = match self.drive(&mut machine).await? {
+            Outcome::Stands { already } => already,
+            other => return Err(failure(other, &mut machine, None)),
+        };
+        let recovered = machine.completed().to_vec();
+        self.remember(&tp, machine.into_seen(), known.generation + 1);
+        Ok(Committed {
+            next: request.next,
+            files: Vec::new(),
+            recovered,
+            already,
+        })
+    }
+
+    /// The topic-partition is not ours any more.
+    pub fn forget(&self, tp: &TopicPartition) {
+        self.known.lock().remove(tp);
+    }
+
+    fn machine(&self, tp: &TopicPartition, seen: Seen, generation: u64, intent: Intent) -> Machine {
+        let now = chrono::Utc::now();
+        let stamp = Stamp {
+            writer: self.writer.clone(),
+            written_at: now.to_rfc3339_opts(chrono::SecondsFormat::Secs, true),
+        };
+        Machine::new(&self.sink, tp.clone(), stamp, seen, generation, intent)
+    }
+
+    fn borrow(&self, tp: &TopicPartition) -> Result<Known, CommitFailure> {
+        match self.known.lock().get_mut(tp) {
+            Some(known) => Ok(Known {
+                seen: std::mem::replace(&mut known.seen, Seen::Unknown),
+                generation: known.generation,
+            }),
+            None => Err(CommitFailure::Misused("the topic-partition is not open")),
+        }
+    }
+
+    fn remember(&self, tp: &TopicPartition, seen: Seen, generation: u64) {
+        self.known
+            .lock()
+            .insert(tp.clone(), Known { seen, generation });
+    }
+
+    async fn drive(&self, machine: &mut Machine) -> Result<Outcome, CommitFailure> {
+        let mut pacer = Pacer::start(self.policy);
+        let mut step = machine.step(Event::Begin);
+        loop {
+            let event = match step {
+                Step::Done(outcome) => return Ok(outcome),
+                Step::Get { key } => Event::Got(retried(&pacer, || self.store.get(&key)).await?),
+                Step::Put {
+                    key,
+                    body,
+                    expect,
+                    purpose,
+                } => {
+                    before_put(purpose);
+                    let event = self.put(&mut pacer, &key, body, expect).await?;
+                    after_put(purpose, &event);
+                    event
+                }
+                Step::Complete(files) => Event::Completed(self.complete(&pacer, files).await?),
+                Step::Head(keys) => Event::Headed(self.sizes(&pacer, keys).await?),
+                Step::Abort(uploads) => {
+                    let aborts = uploads.into_iter().map(|(key, id)| {
+                        let pacer = &pacer;
+                        async move { retried(pacer, || self.store.abort(&key, &id)).await }
+                    });
+                    let aborts = stream::iter(aborts).buffered(FILES_AT_ONCE);
+                    aborts.try_collect::<()>().await?;
+                    Event::Aborted
+                }
+                Step::Delete(keys) => {
+                    let deletes = keys.into_iter().map(|key| {
+                        let pacer = &pacer;
+                        async move { retried(pacer, || self.store.delete(&key)).await }
+                    });
+                    let deletes = stream::iter(deletes).buffered(FILES_AT_ONCE);
+                    deletes.try_collect::<()>().await?;
+                    failpoint::pass("dataset.after-delete");
+                    Event::Deleted
+                }
+            };
+            step = machine.step(event);
+        }
+    }
+
+    /// Every reply that sends the machine back to reading costs one of the bounded attempts.
+    async fn put(
+        &self,
+        pacer: &mut Pacer,
+        key: &str,
+        body: bytes::Bytes,
+        expect: Expect,
+    ) -> Result<Event, CommitFailure> {
+        loop {
+            let reply: Result<Version, StoreError> =
+                self.store.put(key, body.clone(), expect.clone()).await;
+            let (source, event) = match reply {
+                Ok(version) => return Ok(Event::Put(version)),
+                Err(source @ StoreError::Conflict { .. }) => (source, Some(Event::Conflict)),
+                Err(source @ StoreError::Unknown { .. }) => (source, Some(Event::Unknown)),
+                Err(source) if source.class().retry == Retry::Never => {
+                    return Err(CommitFailure::Store {
+                        source,
+                        gave_up: false,
+                    });
+                }
+                Err(source) => (source, None),
+            };
+            tracing::debug!(key, error = %crate::errors::OneLine(&source), "ledger put failed");
+            if !pacer.again().await {
+                return Err(CommitFailure::Store {
+                    source,
+                    gave_up: true,
+                });
+            }
+            if let Some(event) = event {
+                return Ok(event);
+            }
+        }
+    }
+
+    async fn complete(
+        &self,
+        pacer: &Pacer,
+        files: Vec<PendingFile>,
+    ) -> Result<Vec<Completed>, CommitFailure> {
+        let calls = files.into_iter().map(|file| async move {
+            let call = || self.store.complete(&file.key, &file.upload, &file.parts);
+            let completed = retried(pacer, call).await;
+            failpoint::pass("dataset.after-first-complete");
+            completed
+        });
+        let calls = stream::iter(calls).buffered(FILES_AT_ONCE);
+        let replies = calls.try_collect().await?;
+        failpoint::pass("dataset.after-completes");
+        Ok(replies)
+    }
+
+    async fn sizes(
+        &self,
+        pacer: &Pacer,
+        keys: Vec<ObjectKey>,
+    ) -> Result<Vec<Option<u64>>, CommitFailure> {
+        let calls = keys.into_iter().map(|key| async move {
+            let info = retried(pacer, || self.store.head(&key)).await?;
+            Ok(info.map(|info| info.size))
+        });
+        stream::iter(calls)
+            .buffered(FILES_AT_ONCE)
+            .try_collect()
+            .await
+    }
+}
+
+/// Repeats an idempotent call until it works, never will, or the bounds are reached.
+async fn retried<T, F, Fut>(pacer: &Pacer, call: F) -> Result<T, CommitFailure>
+where
+    F: Fn() -> Fut,
+    Fut: Future<Output = Result<T, StoreError>>,
+{
+    let mut pacer = pacer.part();
+    loop {
+        let source = match call().await {
+            Ok(value) => return Ok(value),
+            Err(source) => source,
+        };
+        if source.class().retry == Retry::Never {
+            return Err(CommitFailure::Store {
+                source,
+                gave_up: false,
+            });
+        }
+        if !pacer.again().await {
+            return Err(CommitFailure::Store {
+                source,
+                gave_up: true,
+            });
+        }
+    }
+}
+
+fn check(request: &CommitRequest) -> Result<(), CommitFailure> {
+    let CommitRequest { range, files, .. } = request;
+    if range.end < range.start {
+        return Err(CommitFailure::Misused("the range ends before it starts"));
+    }
+    let outside = |file: &PendingFile| {
+        file.first_offset < range.start
+            || file.last_offset >= range.end
+            || file.last_offset < file.first_offset
+    };
+    if files.iter().any(outside) {
+        return Err(CommitFailure::Misused(
+            "a file holds offsets outside the range",
+        ));
+    }
+    let keys: BTreeSet<&ObjectKey> = files.iter().map(|file| &file.key).collect();
+    if keys.len() != files.len() {
+        return Err(CommitFailure::Misused("two files have one key"));
+    }
+    Ok(())
+}
+
+fn document_of(seen: &Seen) -> Option<&LedgerDocument> {
+    match seen {
+        Seen::Present { document, .. } => Some(document),
+        _ => None,
+    }
+}
+
+fn failure(outcome: Outcome, machine: &mut Machine, range: Option<OffsetRange>) -> CommitFailure {
+    match outcome {
+        Outcome::Fenced { found } => CommitFailure::Fenced { found },
+        Outcome::Lost { next } => CommitFailure::Lost {
+            range: range.unwrap_or(OffsetRange {
+                start: next,
+                end: next,
+            }),
+            next,
+        },
+        Outcome::Unreadable(Problem::Altered {
+            key,
+            expected,
+            found,
+        }) => CommitFailure::Altered {
+            key,
+            expected,
+            found,
+        },
+        Outcome::Unreadable(Problem::Document) => match machine.take_document_error() {
+            Some(error) => CommitFailure::Ledger(error),
+            None => CommitFailure::Misused("an error was reported twice"),
+        },
+        Outcome::Whole | Outcome::Stands { .. } => {
+            CommitFailure::Misused("an outcome that does not belong to the call")
+        }
+    }
+}
+
+fn before_put(purpose: Purpose) {
+    match purpose {
+        Purpose::Commit => failpoint::pass("dataset.before-cas"),
+        Purpose::Settle => failpoint::pass("dataset.before-settle"),
+        Purpose::Retracting => failpoint::pass("dataset.before-retracting"),
+        Purpose::Retracted => failpoint::pass("dataset.before-retracted"),
+        Purpose::Reset => failpoint::pass("dataset.before-reset"),
+    }
+}
+
+fn after_put(purpose: Purpose, event: &Event) {
+    if !matches!(event, Event::Put(_)) {
+        return;
+    }
+    match purpose {
+        Purpose::Commit => failpoint::pass("dataset.after-cas"),
+        Purpose::Settle => failpoint::pass("dataset.after-settle"),
+        Purpose::Retracting => {
+            failpoint::pass("dataset.after-retracting");
+            tracing::warn!("staged files of a commit vanished; it is taken back");
+        }
+        Purpose::Retracted => failpoint::pass("dataset.after-retracted"),
+        Purpose::Reset => failpoint::pass("dataset.after-reset"),
+    }
+}
+
+#[cfg(test)]
+mod tests;
