@@ -57,7 +57,15 @@ fn fenced(next: Option<i64>) -> Verdict {
 fn the_table_of_verdicts_holds() {
     let there = ledger();
     let some = Some(&there);
-    let rows: &[(&str, Option<&LedgerDocument>, Claim, i64, u128, Verdict)] = &[
+    type Row<'a> = (
+        &'a str,
+        Option<&'a LedgerDocument>,
+        Claim,
+        i64,
+        u128,
+        Verdict,
+    );
+    let rows: &[Row<'_>] = &[
         ("first ever", None, claim(None, 5, 9), 0, 2, Verdict::Commit),
         (
             "next in line",
