@@ -52,6 +52,7 @@ impl fmt::Display for CommitId {
 
 /// A file of a commit that was staged and may not be visible yet.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
 pub struct PendingFile {
     pub key: ObjectKey,
     pub upload: UploadId,

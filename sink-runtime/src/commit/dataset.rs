@@ -13,7 +13,7 @@ use futures::{StreamExt, TryStreamExt, stream};
 use parking_lot::Mutex;
 
 use crate::commit::backoff::{BackoffPolicy, Pacer};
-use crate::errors::{Class, Classified, Retry, class};
+use crate::errors::{Class, Classified, OneLine, Retry, class};
 use crate::failpoint;
 use crate::ledger::machine::{
     Event, Intent, Machine, Outcome, Problem, Proposal, Purpose, RangeLost, Restart, Seen, Step,
@@ -297,7 +297,10 @@ impl DatasetCommitter {
         let mut step = machine.step(Event::Begin);
         loop {
             let event = match step {
-                Step::Done(outcome) => return Ok(outcome),
+                Step::Done(outcome) => {
+                    report_lost(machine);
+                    return Ok(outcome);
+                }
                 Step::Get { key } => Event::Got(retried(&pacer, || self.store.get(&key)).await?),
                 Step::Put {
                     key,
@@ -312,10 +315,19 @@ impl DatasetCommitter {
                 }
                 Step::Complete(files) => Event::Completed(self.complete(&pacer, files).await?),
                 Step::Head(keys) => Event::Headed(self.sizes(&pacer, keys).await?),
-                Step::Abort(uploads) => {
+                Step::Abort { uploads, required } => {
                     let aborts = uploads.into_iter().map(|(key, id)| {
                         let pacer = &pacer;
-                        async move { retried(pacer, || self.store.abort(&key, &id)).await }
+                        async move {
+                            if required {
+                                return retried(pacer, || self.store.abort(&key, &id)).await;
+                            }
+                            // What stays is swept one day; being fenced is the news.
+                            if let Err(error) = self.store.abort(&key, &id).await {
+                                tracing::debug!(key, error = %OneLine(&error), "abort failed");
+                            }
+                            Ok(())
+                        }
                     });
                     let aborts = stream::iter(aborts).buffered(FILES_AT_ONCE);
                     aborts.try_collect::<()>().await?;
@@ -359,7 +371,7 @@ impl DatasetCommitter {
                 }
                 Err(source) => (source, None),
             };
-            tracing::debug!(key, error = %crate::errors::OneLine(&source), "ledger put failed");
+            tracing::debug!(key, error = %OneLine(&source), "ledger put failed");
             if !pacer.again().await {
                 return Err(CommitFailure::Store {
                     source,
@@ -490,6 +502,21 @@ fn failure(outcome: Outcome, machine: &mut Machine, range: Option<OffsetRange>) 
     }
 }
 
+fn report_lost(machine: &Machine) {
+    if let Some(lost) = machine.lost() {
+        let (topic, partition) = (machine.tp().topic.as_str(), machine.tp().partition);
+        let (range, commit) = (lost.range.to_string(), lost.commit_id.to_string());
+        tracing::warn!(
+            topic,
+            partition,
+            range,
+            commit,
+            files = lost.files,
+            "staged files vanished; the commit was taken back and its range is read again"
+        );
+    }
+}
+
 fn before_put(purpose: Purpose) {
     match purpose {
         Purpose::Commit => failpoint::pass("dataset.before-cas"),
@@ -507,10 +534,7 @@ fn after_put(purpose: Purpose, event: &Event) {
     match purpose {
         Purpose::Commit => failpoint::pass("dataset.after-cas"),
         Purpose::Settle => failpoint::pass("dataset.after-settle"),
-        Purpose::Retracting => {
-            failpoint::pass("dataset.after-retracting");
-            tracing::warn!("staged files of a commit vanished; it is taken back");
-        }
+        Purpose::Retracting => failpoint::pass("dataset.after-retracting"),
         Purpose::Retracted => failpoint::pass("dataset.after-retracted"),
         Purpose::Reset => failpoint::pass("dataset.after-reset"),
     }

@@ -6,7 +6,7 @@
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
-use super::{CommitId, PendingFile};
+use super::{CommitId, PendingFile, Progress};
 use crate::errors::{Class, Classified, class};
 use crate::record::{Offset, OffsetRange, TopicPartition};
 use crate::store::ObjectKey;
@@ -171,6 +171,15 @@ impl LedgerDocument {
 
     pub fn tp(&self) -> TopicPartition {
         TopicPartition::new(self.topic.as_str(), self.partition)
+    }
+
+    /// For [`super::positions`](mod@super::positions).
+    pub fn progress(&self) -> Progress {
+        Progress {
+            next: Some(self.next),
+            floor: Some(self.floor),
+            reread: self.reread,
+        }
     }
 
     /// The version after a commit on top of `base`.

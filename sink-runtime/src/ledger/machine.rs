@@ -87,7 +87,11 @@ pub enum Step {
     },
     Complete(Vec<PendingFile>),
     Head(Vec<ObjectKey>),
-    Abort(Vec<(ObjectKey, UploadId)>),
+    Abort {
+        uploads: Vec<(ObjectKey, UploadId)>,
+        /// Otherwise it only tidies up, and may fail.
+        required: bool,
+    },
     Delete(Vec<ObjectKey>),
     Done(Outcome),
 }
@@ -205,6 +209,10 @@ impl Machine {
         }
     }
 
+    pub fn tp(&self) -> &TopicPartition {
+        &self.tp
+    }
+
     /// The ledger as known at the end.
     pub fn seen(&self) -> &Seen {
         &self.seen
@@ -294,7 +302,10 @@ impl Machine {
                     });
                     self.waiting = Waiting::AbortRetracted;
                     // Before the deletes: afterwards no late completion can make a file visible again.
-                    Step::Abort(uploads_of(&retraction.files))
+                    Step::Abort {
+                        uploads: uploads_of(&retraction.files),
+                        required: true,
+                    }
                 } else {
                     self.waiting = Waiting::Complete;
                     Step::Complete(document.pending.clone())
@@ -456,7 +467,10 @@ impl Machine {
         match &self.intent {
             Intent::Commit(proposal) if !proposal.files.is_empty() => {
                 self.waiting = Waiting::AbortOwn(found);
-                Step::Abort(uploads_of(&proposal.files))
+                Step::Abort {
+                    uploads: uploads_of(&proposal.files),
+                    required: false,
+                }
             }
             _ => Step::Done(Outcome::Fenced { found }),
         }
@@ -528,5 +542,3 @@ fn uploads_of(files: &[PendingFile]) -> Vec<(ObjectKey, UploadId)> {
 
 #[cfg(test)]
 mod simulation;
-#[cfg(test)]
-mod tests;

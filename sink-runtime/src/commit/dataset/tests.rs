@@ -237,6 +237,27 @@ async fn a_zombie_adds_nothing_and_changes_no_object() {
     assert_eq!(zombie.open(&tp(0)).await.unwrap().next, Some(Offset(20)));
 }
 
+#[tokio::test]
+async fn being_fenced_is_told_also_where_tidying_up_is_denied() {
+    let (shelf, zombie) = begun().await;
+    let owner = committer(&shelf);
+    owner.open(&tp(0)).await.unwrap();
+    owner
+        .commit(staged(&shelf, Some(10), 10, 20))
+        .await
+        .unwrap();
+    owner.settle(&tp(0)).await.unwrap();
+    let slow = staged(&shelf, Some(10), 10, 17);
+    // put (conflict), get, 2 × abort
+    shelf.plan([(2, Fate::Denied), (3, Fate::Denied)]);
+    let failure = zombie.commit(slow).await.unwrap_err();
+    assert!(
+        matches!(failure, CommitFailure::Fenced { .. }),
+        "{failure:?}"
+    );
+    assert_eq!(shelf.calls(), ["put", "get", "abort", "abort"]);
+}
+
 // T24
 #[tokio::test]
 async fn a_commit_with_a_vanished_upload_is_taken_back_and_its_range_read_again() {
