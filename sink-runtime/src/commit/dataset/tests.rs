@@ -13,7 +13,8 @@ use futures::FutureExt;
 
 use self::shelf::{Fate, Shelf};
 use super::*;
-use crate::ledger::ledger_key;
+use crate::ledger::{CommitId, ledger_key};
+use crate::record::Offset;
 
 const SINK: &str = "default.orders";
 
