@@ -73,6 +73,8 @@ pub mod class {
         TABLE_INCOMPATIBLE = Never, User, "TableIncompatible", "change the schema as the message says, or allow the evolution";
         CATALOG_REFUSED = Never, External, "CatalogRefused", "read the catalog's message";
         LEDGER_UNREADABLE = Never, External, "LedgerUnreadable", "restore the ledger object from a backup or a bucket version";
+        FILES_LOST = Reload, External, "StagedFilesLost", "a lifecycle rule or another tool removed uploads in progress; the records are read again";
+        FILE_ALTERED = Never, User, "FileAltered", "restore the file named in the message, or delete it: its records are then read again";
         RECORD_REFUSED = Never, User, "RecordRefused", "a record does not fit the schema; set spec.onError or correct the producer";
         DEAD_LETTER_UNAVAILABLE = Backoff, External, "DeadLetterUnavailable", "check the dead-letter topic or prefix";
         FENCED = Reload, Internal, "Fenced", "another owner of the partition went on; nothing to do";

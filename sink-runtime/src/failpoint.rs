@@ -4,7 +4,22 @@
 //! (default 1). Every place is listed in [`ALL`], so that a test can walk them.
 
 /// Every failpoint, in the order a commit passes them.
-pub const ALL: &[&str] = &[];
+pub const ALL: &[&str] = &[
+    "dataset.staged",
+    "dataset.before-cas",
+    "dataset.after-cas",
+    "dataset.after-first-complete",
+    "dataset.after-completes",
+    "dataset.before-settle",
+    "dataset.after-settle",
+    "dataset.before-retracting",
+    "dataset.after-retracting",
+    "dataset.after-delete",
+    "dataset.before-retracted",
+    "dataset.after-retracted",
+    "dataset.before-reset",
+    "dataset.after-reset",
+];
 
 #[cfg(feature = "failpoints")]
 pub fn pass(name: &str) {
@@ -37,3 +52,44 @@ fn kill_self() {
 #[cfg(not(feature = "failpoints"))]
 #[inline(always)]
 pub fn pass(_name: &str) {}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "tests")]
+
+    use std::collections::BTreeSet;
+    use std::path::{Path, PathBuf};
+
+    use super::ALL;
+
+    fn sources(directory: &Path, into: &mut Vec<PathBuf>) {
+        for entry in std::fs::read_dir(directory).unwrap() {
+            let path = entry.unwrap().path();
+            if path.is_dir() {
+                sources(&path, into);
+            } else if path.extension().is_some_and(|extension| extension == "rs") {
+                into.push(path);
+            }
+        }
+    }
+
+    #[test]
+    fn every_place_in_the_code_is_listed_and_every_listed_place_exists() {
+        let mut files = Vec::new();
+        sources(
+            &Path::new(env!("CARGO_MANIFEST_DIR")).join("src"),
+            &mut files,
+        );
+        let mut passed = BTreeSet::new();
+        let mark = concat!("failpoint::", "pass(\"");
+        for file in files {
+            let text = std::fs::read_to_string(file).unwrap();
+            for rest in text.split(mark).skip(1) {
+                passed.insert(rest.split('"').next().unwrap().to_owned());
+            }
+        }
+        let listed: BTreeSet<String> = ALL.iter().map(|name| (*name).to_owned()).collect();
+        assert_eq!(passed, listed);
+        assert_eq!(listed.len(), ALL.len(), "listed twice");
+    }
+}

@@ -1,5 +1,11 @@
-//! The heart: what a destination holds of each topic-partition, and who may move that on. A state machine without
-//! I/O and without a clock: events in, the next step out. `commit` drives it against a store or a catalog.
+//! The heart: what a destination holds of each topic-partition, and who may move that on. Pure: no I/O, no clock, no
+//! randomness; commit ids and times are given in. `commit` drives it against a store or a catalog.
+//!
+//! * [`document`]: the ledger of one topic-partition of one dataset, as stored.
+//! * [`judge`](mod@judge): claims against a ledger.
+//! * [`machine`]: commit, recovery, settling and reset of a dataset's ledger, step by step.
+//! * [`positions`](mod@positions): where to read on after an assignment.
+//! * [`origin`]: whether the topic is still the one that the ledger speaks of.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -8,6 +14,17 @@ use serde::{Deserialize, Serialize};
 
 use crate::record::{Offset, OffsetRange, TopicPartition};
 use crate::store::{ObjectKey, PartTag, UploadId};
+
+pub mod document;
+pub mod judge;
+pub mod machine;
+pub mod origin;
+pub mod positions;
+
+pub use document::{DocumentError, LedgerDocument, Retraction, Stamp, ledger_key};
+pub use judge::{judge, judge_all};
+pub use origin::{Origin, Recreation, Resume, SourceCheck, after_expiry, check_source};
+pub use positions::{Progress, StartPosition, positions};
 
 /// Names one attempt to move a ledger on; fresh for every attempt's content, kept over its retries.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -35,6 +52,7 @@ impl fmt::Display for CommitId {
 
 /// A file of a commit that was staged and may not be visible yet.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
 pub struct PendingFile {
     pub key: ObjectKey,
     pub upload: UploadId,
@@ -47,33 +65,6 @@ pub struct PendingFile {
     /// Offsets of the file's first and last record.
     pub first_offset: Offset,
     pub last_offset: Offset,
-}
-
-/// Ledger of one topic-partition of one dataset, as stored.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase", deny_unknown_fields)]
-pub struct LedgerDocument {
-    /// Of this document: 1.
-    pub format: u32,
-    pub sink: String,
-    pub topic: String,
-    pub partition: i32,
-    pub cluster_id: Option<String>,
-    pub topic_id: Option<String>,
-    /// The destination holds every record below it and none at or above it.
-    pub next: Offset,
-    /// Every destination of the sink holds every record below it, as known at this commit.
-    pub floor: Offset,
-    pub commit_id: CommitId,
-    /// Of the last commit that moved `next`: what it covered.
-    pub range: OffsetRange,
-    /// Files of this commit that may still be invisible. The next owner completes them first.
-    pub pending: Vec<PendingFile>,
-    /// Rows committed since the ledger began.
-    pub rows: u64,
-    /// Who wrote it (host name and process id) and when (RFC 3339): for people, never for decisions.
-    pub writer: String,
-    pub written_at: String,
 }
 
 /// A wish to move a destination's ledger on for one topic-partition.

@@ -4,8 +4,9 @@
 #[cfg(feature = "cloud")]
 pub mod aws;
 pub mod budget;
-pub mod cli;
 pub mod catalog;
+pub mod cli;
+pub mod commit;
 pub mod deadletter;
 pub mod decode;
 pub mod engine;

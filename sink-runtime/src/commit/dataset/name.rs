@@ -1,0 +1,102 @@
+//! Names of a dataset's files: `<topic>+<partition>+<first offset>[.<n>].<commit>.<extension>`. The commit id makes a
+//! name unique to one attempt, so that no attempt can overwrite another's file. Pure.
+
+use std::fmt;
+
+use crate::record::{Offset, TopicPartition};
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct DatasetFileName {
+    pub tp: TopicPartition,
+    /// First offset of the commit's range.
+    pub start: Offset,
+    /// Tells files of one commit in one directory apart; 0 is not written.
+    pub number: u32,
+    /// [`crate::ledger::CommitId::short`].
+    pub commit: String,
+    /// With inner dots where there are any: `json.gz`.
+    pub extension: String,
+}
+
+impl fmt::Display for DatasetFileName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (topic, partition) = (&self.tp.topic, self.tp.partition);
+        // Twenty digits: names sort as offsets do, up to the largest.
+        write!(f, "{topic}+{partition}+{:020}", self.start.0)?;
+        if self.number > 0 {
+            write!(f, ".{}", self.number)?;
+        }
+        write!(f, ".{}.{}", self.commit, self.extension)
+    }
+}
+
+impl DatasetFileName {
+    /// From a key: its last segment. `None` for anything that is not such a name.
+    pub fn parse(key: &str) -> Option<Self> {
+        let name = key.rsplit('/').next()?;
+        // Kafka allows no "+" in topics.
+        let mut parts = name.splitn(3, '+');
+        let (topic, partition, rest) = (parts.next()?, parts.next()?, parts.next()?);
+        let partition: i32 = partition.parse().ok().filter(|p| *p >= 0)?;
+        let (start, rest) = rest.split_once('.')?;
+        if topic.is_empty() || start.len() != 20 || !start.bytes().all(|b| b.is_ascii_digit()) {
+            return None;
+        }
+        let (first, after) = rest.split_once('.')?;
+        let is_commit =
+            |part: &str| part.len() == 12 && part.bytes().all(|b| b.is_ascii_hexdigit());
+        let (number, commit, extension) = if is_commit(first) {
+            (0, first, after)
+        } else {
+            let (commit, extension) = after.split_once('.')?;
+            (first.parse().ok()?, commit, extension)
+        };
+        (is_commit(commit) && !extension.is_empty()).then(|| Self {
+            tp: TopicPartition::new(topic, partition),
+            start: Offset(start.parse().unwrap_or(i64::MAX)),
+            number,
+            commit: commit.to_owned(),
+            extension: extension.to_owned(),
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    proptest! {
+        #[test]
+        fn a_name_says_what_it_was_made_of(
+            topic in "[a-zA-Z0-9._-]{1,40}", partition in 0i32..=i32::MAX, start in 0i64..=i64::MAX,
+            number in 0u32..1_000_000, commit in "[0-9a-f]{12}",
+            extension in "parquet|json|json\\.gz|csv\\.zst|avro",
+        ) {
+            let tp = TopicPartition::new(topic, partition);
+            let name = DatasetFileName { tp, start: Offset(start), number, commit, extension };
+            prop_assert_eq!(DatasetFileName::parse(&format!("dt=1/{name}")), Some(name));
+        }
+
+        #[test]
+        fn no_key_confuses_the_reader_of_names(key in ".{0,80}") {
+            let _ = DatasetFileName::parse(&key);
+        }
+    }
+
+    #[test]
+    fn strangers_are_not_taken_for_ours() {
+        for key in [
+            "orders-0-10.parquet",
+            "orders+0+10.0123456789ab.parquet",
+            "orders+x+00000000000000000010.0123456789ab.parquet",
+            "orders+0+00000000000000000010.parquet",
+            "orders+0+00000000000000000010.0123456789ab",
+            "+0+00000000000000000010.0123456789ab.parquet",
+            "_tidewater/default.orders/orders/0.json",
+        ] {
+            assert_eq!(DatasetFileName::parse(key), None, "{key}");
+        }
+    }
+}

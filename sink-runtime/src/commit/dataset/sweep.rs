@@ -1,0 +1,82 @@
+//! Clears away staged uploads that no process will ever complete: left by one that died between staging and commit.
+
+use std::collections::BTreeSet;
+use std::time::{Duration, SystemTime};
+
+use super::{CommitFailure, DatasetCommitter, DatasetFileName, retried};
+use crate::commit::backoff::Pacer;
+use crate::ledger::document::LEDGER_ROOT;
+use crate::ledger::{LedgerDocument, ledger_key};
+use crate::record::TopicPartition;
+use crate::store::{ObjectKey, OpenUpload};
+
+/// What a sweep did.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Swept {
+    pub aborted: Vec<ObjectKey>,
+    /// Old, but named by a ledger, or not surely this sink's.
+    pub kept: usize,
+}
+
+impl DatasetCommitter {
+    /// Aborts this sink's uploads that began more than `older_than` before `now` and that no ledger names. An upload
+    /// is this sink's when its name is of a topic-partition of which this sink alone has a ledger here.
+    ///
+    /// `older_than` has to be longer than any file stays open. Should an upload be swept that its owner commits at
+    /// that very moment, the commit is taken back and its range read again: nothing is lost.
+    pub async fn sweep(
+        &self,
+        now: SystemTime,
+        older_than: Duration,
+    ) -> Result<Swept, CommitFailure> {
+        let pacer = Pacer::start(self.policy);
+        let uploads = retried(&pacer, || self.store.list_uploads("")).await?;
+        let old: Vec<(TopicPartition, OpenUpload)> = uploads
+            .into_iter()
+            .filter(|upload| {
+                let age = upload.initiated.and_then(|at| now.duration_since(at).ok());
+                age.is_some_and(|age| age > older_than)
+            })
+            .filter_map(|upload| Some((DatasetFileName::parse(&upload.key)?.tp, upload)))
+            .collect();
+        let mut swept = Swept::default();
+        if old.is_empty() {
+            return Ok(swept);
+        }
+        let ledgers = retried(&pacer, || self.store.list(LEDGER_ROOT)).await?;
+        let ledgers: Vec<ObjectKey> = ledgers.into_iter().map(|info| info.key).collect();
+        let mine: BTreeSet<&TopicPartition> = old
+            .iter()
+            .map(|(tp, _)| tp)
+            .filter(|tp| self.is_mine_alone(&ledgers, tp))
+            .collect();
+        // The ledgers are read after the uploads were listed: a commit that came in between is seen.
+        let mut named = BTreeSet::new();
+        for tp in &mine {
+            let key = ledger_key(&self.sink, tp);
+            if let Some((body, _)) = retried(&pacer, || self.store.get(&key)).await? {
+                let document = LedgerDocument::parse(&body, &self.sink, tp)?;
+                let retracting = document.retracting.into_iter().flat_map(|r| r.files);
+                let files = document.pending.into_iter().chain(retracting);
+                named.extend(files.map(|file| (file.key, file.upload.0)));
+            }
+        }
+        for (tp, upload) in &old {
+            let OpenUpload { key, id, .. } = upload;
+            if !mine.contains(tp) || named.contains(&(key.clone(), id.0.clone())) {
+                swept.kept += 1;
+                continue;
+            }
+            retried(&pacer, || self.store.abort(key, id)).await?;
+            swept.aborted.push(key.clone());
+        }
+        Ok(swept)
+    }
+
+    fn is_mine_alone(&self, ledgers: &[ObjectKey], tp: &TopicPartition) -> bool {
+        let own = ledger_key(&self.sink, tp);
+        let ending = format!("/{}/{}.json", tp.topic, tp.partition);
+        let mut of_tp = ledgers.iter().filter(|key| key.ends_with(&ending));
+        of_tp.next() == Some(&own) && of_tp.next().is_none()
+    }
+}

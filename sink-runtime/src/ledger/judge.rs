@@ -1,0 +1,84 @@
+//! Claims against a ledger: who may move it on. Pure, and called on exactly the version that the compare-and-swap names.
+
+use std::collections::BTreeMap;
+
+use super::{Claim, CommitId, LedgerDocument, Verdict};
+use crate::record::{Offset, TopicPartition};
+
+/// Judges one claim on a dataset's ledger. `generation` is the ledger's as the owner last opened it (0 when there was
+/// none), `floor` the sink's: it proves that offsets below it hold no record that this destination lacks.
+pub fn judge(
+    ledger: Option<&LedgerDocument>,
+    claim: &Claim,
+    generation: u64,
+    floor: Offset,
+    my_commit: CommitId,
+) -> Verdict {
+    let current = ledger.is_none_or(|document| document.generation == generation);
+    if let Some(document) = ledger
+        && current
+        && document.commit_id == my_commit
+        && document.range == claim.range
+    {
+        return Verdict::AlreadyCommitted;
+    }
+    let found = ledger.map(|document| document.next);
+    // A hole may be jumped over only where nothing waits to be read again.
+    let floor = match ledger {
+        Some(document) if document.reread => None,
+        _ => Some(floor),
+    };
+    let idle = ledger.is_none_or(|document| document.retracting.is_none());
+    if current && idle && follows(found, claim, floor) {
+        Verdict::Commit
+    } else {
+        Verdict::Fenced {
+            found: BTreeMap::from([(claim.tp.clone(), found)]),
+        }
+    }
+}
+
+/// Judges claims on a ledger of many topic-partitions: all or nothing. Claims on one topic-partition are taken in
+/// order, each on top of the one before. `my_id_present`: the destination names my own commit id already.
+pub fn judge_all(
+    known: &BTreeMap<TopicPartition, Offset>,
+    floors: &BTreeMap<TopicPartition, Offset>,
+    claims: &[Claim],
+    my_id_present: bool,
+) -> Verdict {
+    if my_id_present {
+        return Verdict::AlreadyCommitted;
+    }
+    let mut moved: BTreeMap<&TopicPartition, Offset> = BTreeMap::new();
+    let mut fenced = BTreeMap::new();
+    for claim in claims {
+        let stored = known.get(&claim.tp).copied();
+        let next = moved.get(&claim.tp).copied().or(stored);
+        if follows(next, claim, floors.get(&claim.tp).copied()) {
+            moved.insert(&claim.tp, claim.range.end);
+        } else {
+            fenced.insert(claim.tp.clone(), stored);
+        }
+    }
+    if fenced.is_empty() {
+        Verdict::Commit
+    } else {
+        Verdict::Fenced { found: fenced }
+    }
+}
+
+fn follows(next: Option<Offset>, claim: &Claim, floor: Option<Offset>) -> bool {
+    if claim.expected != next || claim.range.end < claim.range.start {
+        return false;
+    }
+    match next {
+        None => true,
+        Some(next) if claim.range.start > next => {
+            floor.is_some_and(|floor| floor >= claim.range.start)
+        }
+        Some(next) => claim.range.start == next,
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,259 @@
+#![allow(clippy::unwrap_used, reason = "tests")]
+
+use proptest::prelude::*;
+
+use super::*;
+use crate::ledger::Stamp;
+use crate::ledger::document::Entry;
+use crate::record::OffsetRange;
+
+fn tp(partition: i32) -> TopicPartition {
+    TopicPartition::new("orders", partition)
+}
+
+fn id(n: u128) -> CommitId {
+    CommitId(uuid::Uuid::from_u128(n))
+}
+
+fn range(start: i64, end: i64) -> OffsetRange {
+    OffsetRange {
+        start: Offset(start),
+        end: Offset(end),
+    }
+}
+
+fn claim(expected: Option<i64>, start: i64, end: i64) -> Claim {
+    Claim {
+        tp: tp(0),
+        expected: expected.map(Offset),
+        range: range(start, end),
+    }
+}
+
+/// Holds `[0, 10)` by commit 1.
+fn ledger() -> LedgerDocument {
+    let entry = Entry {
+        range: range(0, 10),
+        floor: Offset(0),
+        commit_id: id(1),
+        files: &[],
+        cluster_id: None,
+        topic_id: None,
+    };
+    let stamp = Stamp {
+        writer: String::new(),
+        written_at: String::new(),
+    };
+    LedgerDocument::committed(None, "s", &tp(0), entry, &stamp)
+}
+
+fn fenced(next: Option<i64>) -> Verdict {
+    Verdict::Fenced {
+        found: BTreeMap::from([(tp(0), next.map(Offset))]),
+    }
+}
+
+#[test]
+fn the_table_of_verdicts_holds() {
+    let there = ledger();
+    let some = Some(&there);
+    type Row<'a> = (
+        &'a str,
+        Option<&'a LedgerDocument>,
+        Claim,
+        i64,
+        u128,
+        Verdict,
+    );
+    let rows: &[Row<'_>] = &[
+        ("first ever", None, claim(None, 5, 9), 0, 2, Verdict::Commit),
+        (
+            "next in line",
+            some,
+            claim(Some(10), 10, 20),
+            0,
+            2,
+            Verdict::Commit,
+        ),
+        (
+            "a mark without records",
+            some,
+            claim(Some(10), 10, 10),
+            0,
+            2,
+            Verdict::Commit,
+        ),
+        (
+            "over a proven hole",
+            some,
+            claim(Some(10), 15, 20),
+            15,
+            2,
+            Verdict::Commit,
+        ),
+        (
+            "over a hole not proven",
+            some,
+            claim(Some(10), 15, 20),
+            14,
+            2,
+            fenced(Some(10)),
+        ),
+        (
+            "over what is there",
+            some,
+            claim(Some(10), 5, 20),
+            0,
+            2,
+            fenced(Some(10)),
+        ),
+        (
+            "another went on",
+            some,
+            claim(Some(5), 5, 10),
+            0,
+            2,
+            fenced(Some(10)),
+        ),
+        (
+            "ledger went back",
+            some,
+            claim(Some(15), 15, 20),
+            15,
+            2,
+            fenced(Some(10)),
+        ),
+        (
+            "another was first",
+            some,
+            claim(None, 0, 10),
+            0,
+            2,
+            fenced(Some(10)),
+        ),
+        (
+            "ledger is gone",
+            None,
+            claim(Some(10), 10, 20),
+            0,
+            2,
+            fenced(None),
+        ),
+        (
+            "end before start",
+            some,
+            claim(Some(10), 10, 9),
+            0,
+            2,
+            fenced(Some(10)),
+        ),
+        (
+            "own commit is there",
+            some,
+            claim(None, 0, 10),
+            0,
+            1,
+            Verdict::AlreadyCommitted,
+        ),
+    ];
+    for (what, ledger, claim, floor, commit, verdict) in rows {
+        let got = judge(*ledger, claim, 0, Offset(*floor), id(*commit));
+        assert_eq!(&got, verdict, "{what}");
+    }
+}
+
+#[test]
+fn a_claim_of_an_earlier_generation_is_fenced_even_where_the_offsets_fit() {
+    let mut document = ledger();
+    document.generation = 1;
+    let fits = claim(Some(10), 10, 20);
+    assert_eq!(
+        judge(Some(&document), &fits, 0, Offset(0), id(2)),
+        fenced(Some(10))
+    );
+    assert_eq!(
+        judge(Some(&document), &fits, 1, Offset(0), id(2)),
+        Verdict::Commit
+    );
+    // Its own commit was taken back: not "already committed".
+    let own = claim(None, 0, 10);
+    assert_eq!(
+        judge(Some(&document), &own, 0, Offset(0), id(1)),
+        fenced(Some(10))
+    );
+}
+
+#[test]
+fn no_floor_proves_a_hole_that_is_to_be_read_again() {
+    let mut document = ledger();
+    document.reread = true;
+    let jump = claim(Some(10), 15, 20);
+    assert_eq!(
+        judge(Some(&document), &jump, 0, Offset(99), id(2)),
+        fenced(Some(10))
+    );
+}
+
+#[test]
+fn one_fenced_claim_fences_the_set_and_only_the_fenced_are_named() {
+    let known = BTreeMap::from([(tp(0), Offset(10)), (tp(1), Offset(50))]);
+    let other = |expected, start, end| Claim {
+        tp: tp(1),
+        ..claim(expected, start, end)
+    };
+    let good = claim(Some(10), 10, 20);
+    let none = BTreeMap::new();
+    let both = [good.clone(), other(Some(40), 40, 60)];
+    assert_eq!(
+        judge_all(&known, &none, &both, false),
+        Verdict::Fenced {
+            found: BTreeMap::from([(tp(1), Some(Offset(50)))])
+        }
+    );
+    assert_eq!(
+        judge_all(&known, &none, &both, true),
+        Verdict::AlreadyCommitted
+    );
+    let fine = [good, other(Some(50), 55, 60)];
+    let floors = BTreeMap::from([(tp(1), Offset(55))]);
+    assert_eq!(judge_all(&known, &floors, &fine, false), Verdict::Commit);
+}
+
+#[test]
+fn claims_on_one_partition_follow_each_other() {
+    let known = BTreeMap::from([(tp(0), Offset(10))]);
+    let chain = [claim(Some(10), 10, 20), claim(Some(20), 20, 25)];
+    assert_eq!(
+        judge_all(&known, &BTreeMap::new(), &chain, false),
+        Verdict::Commit
+    );
+    let twice = [claim(Some(10), 10, 20), claim(Some(10), 10, 20)];
+    assert_eq!(
+        judge_all(&known, &BTreeMap::new(), &twice, false),
+        fenced(Some(10))
+    );
+}
+
+proptest! {
+    /// The same law as a model says it: applying only claims that were judged "commit" never repeats an offset and
+    /// leaves no hole that the floor does not prove.
+    #[test]
+    fn accepted_claims_neither_overlap_nor_leave_unproven_holes(
+        claims in prop::collection::vec((0i64..30, 0i64..8, prop::option::of(0i64..30), 0i64..30), 1..60),
+    ) {
+        let mut known = BTreeMap::new();
+        for (start, len, expected, floor) in claims {
+            let claim = claim(expected, start, start + len);
+            let floors = BTreeMap::from([(tp(0), Offset(floor))]);
+            let before = known.get(&tp(0)).copied();
+            if judge_all(&known, &floors, std::slice::from_ref(&claim), false) == Verdict::Commit {
+                prop_assert_eq!(claim.expected, before);
+                if let Some(next) = before {
+                    prop_assert!(claim.range.start >= next);
+                    prop_assert!(claim.range.start == next || Offset(floor) >= claim.range.start);
+                }
+                known.insert(tp(0), claim.range.end);
+            }
+        }
+    }
+}

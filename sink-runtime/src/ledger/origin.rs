@@ -1,0 +1,195 @@
+//! Whether the topic that is read is still the one that a ledger speaks of, and what to do where it is not. Pure.
+
+use std::fmt;
+
+use super::LedgerDocument;
+use crate::plan::{OnRecordsExpired, OnSourceReset};
+use crate::record::{Offset, OffsetRange};
+
+/// What Kafka says of the topic-partition now. An id is `None` where the broker does not tell.
+#[derive(Clone, Copy, Debug)]
+pub struct Origin<'a> {
+    pub cluster_id: Option<&'a str>,
+    pub topic_id: Option<&'a str>,
+    pub log_start: Offset,
+    pub log_end: Offset,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum SourceCheck {
+    Fine,
+    /// Retention removed these offsets before they were read.
+    RecordsExpired {
+        gap: OffsetRange,
+    },
+    /// The offsets mean something else now.
+    Recreated {
+        why: Recreation,
+    },
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Recreation {
+    Cluster { was: String, is: String },
+    Topic { was: String, is: String },
+    EndBelowNext { end: Offset, next: Offset },
+}
+
+impl fmt::Display for Recreation {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Cluster { was, is } => write!(f, "cluster id was \"{was}\" and is \"{is}\""),
+            Self::Topic { was, is } => write!(f, "topic id was \"{was}\" and is \"{is}\""),
+            Self::EndBelowNext { end, next } => {
+                write!(
+                    f,
+                    "the log ends at {end}, below the committed offset {next}"
+                )
+            }
+        }
+    }
+}
+
+/// An id that either side does not know proves nothing.
+pub fn check_source(document: &LedgerDocument, origin: &Origin<'_>) -> SourceCheck {
+    let changed = |was: &Option<String>, is: Option<&str>| match (was, is) {
+        (Some(was), Some(is)) if was != is => Some((was.clone(), is.to_owned())),
+        _ => None,
+    };
+    let recreated = |why| SourceCheck::Recreated { why };
+    if let Some((was, is)) = changed(&document.cluster_id, origin.cluster_id) {
+        return recreated(Recreation::Cluster { was, is });
+    }
+    if let Some((was, is)) = changed(&document.topic_id, origin.topic_id) {
+        return recreated(Recreation::Topic { was, is });
+    }
+    let next = document.next;
+    if origin.log_end < next {
+        let end = origin.log_end;
+        return recreated(Recreation::EndBelowNext { end, next });
+    }
+    if origin.log_start > next {
+        let gap = OffsetRange {
+            start: next,
+            end: origin.log_start,
+        };
+        return SourceCheck::RecordsExpired { gap };
+    }
+    SourceCheck::Fine
+}
+
+/// How to go on after a check that was not fine.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Resume {
+    /// Raise a condition and read nothing until the user chose.
+    Stop,
+    /// Reset the ledger to this offset, in a new generation, and read on there.
+    ResetTo(Offset),
+}
+
+impl Recreation {
+    /// A new topic is read from its start.
+    pub fn resume(&self, policy: OnSourceReset, log_start: Offset) -> Resume {
+        match policy {
+            OnSourceReset::Stop => Resume::Stop,
+            OnSourceReset::Restart => Resume::ResetTo(log_start),
+        }
+    }
+}
+
+/// Retention removed records. Skipping closes the gap in the ledger itself, so that no stale owner fills it.
+pub fn after_expiry(policy: OnRecordsExpired, log_start: Offset) -> Resume {
+    match policy {
+        OnRecordsExpired::Stop => Resume::Stop,
+        OnRecordsExpired::Skip => Resume::ResetTo(log_start),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::ledger::document::Entry;
+    use crate::ledger::{CommitId, Stamp};
+    use crate::record::TopicPartition;
+
+    /// Holds `[0, 10)` of topic `t1` in cluster `c1`.
+    fn document() -> LedgerDocument {
+        let entry = Entry {
+            range: OffsetRange {
+                start: Offset(0),
+                end: Offset(10),
+            },
+            floor: Offset(0),
+            commit_id: CommitId(uuid::Uuid::nil()),
+            files: &[],
+            cluster_id: Some("c1"),
+            topic_id: Some("t1"),
+        };
+        let stamp = Stamp {
+            writer: String::new(),
+            written_at: String::new(),
+        };
+        let tp = TopicPartition::new("orders", 0);
+        LedgerDocument::committed(None, "s", &tp, entry, &stamp)
+    }
+
+    fn check(cluster: Option<&str>, topic: Option<&str>, start: i64, end: i64) -> SourceCheck {
+        let origin = Origin {
+            cluster_id: cluster,
+            topic_id: topic,
+            log_start: Offset(start),
+            log_end: Offset(end),
+        };
+        check_source(&document(), &origin)
+    }
+
+    #[test]
+    fn the_same_topic_is_fine_also_where_ids_are_unknown() {
+        for (cluster, topic) in [(Some("c1"), Some("t1")), (None, None)] {
+            assert_eq!(check(cluster, topic, 0, 10), SourceCheck::Fine);
+            assert_eq!(check(cluster, topic, 10, 50), SourceCheck::Fine);
+        }
+    }
+
+    // T15
+    #[test]
+    fn a_recreated_cluster_or_topic_is_told_by_id_or_by_an_end_below_next() {
+        let why = |check| match check {
+            SourceCheck::Recreated { why } => why.to_string(),
+            other => format!("{other:?}"),
+        };
+        assert!(why(check(Some("c2"), Some("t1"), 0, 99)).contains("cluster id was \"c1\""));
+        assert!(why(check(Some("c1"), Some("t2"), 0, 99)).contains("is \"t2\""));
+        assert!(why(check(None, None, 0, 9)).contains("ends at 9, below"));
+    }
+
+    // T25
+    #[test]
+    fn records_that_expired_unread_are_a_gap_with_bounds() {
+        let gap = OffsetRange {
+            start: Offset(10),
+            end: Offset(30),
+        };
+        assert_eq!(
+            check(None, None, 30, 99),
+            SourceCheck::RecordsExpired { gap }
+        );
+    }
+
+    #[test]
+    fn nothing_is_skipped_or_restarted_unless_the_user_chose_it() {
+        let why = Recreation::EndBelowNext {
+            end: Offset(1),
+            next: Offset(2),
+        };
+        assert_eq!(why.resume(OnSourceReset::Stop, Offset(0)), Resume::Stop);
+        let restart = why.resume(OnSourceReset::Restart, Offset(5));
+        assert_eq!(restart, Resume::ResetTo(Offset(5)));
+        assert_eq!(
+            after_expiry(OnRecordsExpired::Stop, Offset(5)),
+            Resume::Stop
+        );
+        let skip = after_expiry(OnRecordsExpired::Skip, Offset(5));
+        assert_eq!(skip, Resume::ResetTo(Offset(5)));
+    }
+}
