@@ -3,6 +3,7 @@
 
 pub mod budget;
 pub mod catalog;
+pub mod commit;
 pub mod decode;
 pub mod errors;
 pub mod failpoint;

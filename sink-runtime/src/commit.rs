@@ -1,0 +1,3 @@
+//! Drives the ledger against stores and catalogs: stages, publishes, retries.
+
+pub mod iceberg;
