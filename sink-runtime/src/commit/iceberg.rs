@@ -1,0 +1,406 @@
+//! Commits to one Iceberg table, exactly once: load, look, judge, stage, publish; whatever the answer but success or
+//! refusal, the whole again. See `docs/commit-protocol-iceberg.md`.
+//!
+//! What always holds: nothing is published that was not judged against the very metadata it replaces; an unknown
+//! outcome is looked up in the table, never guessed; staged files are deleted only when no metadata can name them.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use iceberg::spec::{DataFile, SchemaRef};
+use uuid::Uuid;
+
+use crate::catalog::stage::{self, Change, Staged, fresh_snapshot_id};
+use crate::catalog::{Base, CatalogError, CommitError, TableOps};
+use crate::errors::Retry;
+use crate::failpoint;
+use crate::ledger::{Claim, CommitId, Verdict};
+use crate::plan::SinkId;
+use crate::record::{Offset, TopicName, TopicPartition};
+use crate::schema::evolution::{self, NewSchema};
+
+mod failure;
+mod opening;
+mod pace;
+mod resets;
+mod standing;
+pub mod table_ledger;
+
+pub use failure::{IcebergFailure, NotCommitted};
+pub use opening::{Opened, Reset};
+pub use pace::Pace;
+pub use standing::{Standing, find_commit, judge, standing};
+pub use table_ledger::{Keys, Offsets, TableLedger};
+
+/// One commit to one table: files, and the ranges whose records they hold.
+#[derive(Clone, Debug)]
+pub struct IcebergCommit {
+    /// Kept over every retry of this very content.
+    pub commit_id: CommitId,
+    pub claims: Vec<Claim>,
+    /// The sink's floor as known now; the table keeps the highest it was told.
+    pub floor: Offsets,
+    pub cluster_id: Option<String>,
+    pub topic_ids: BTreeMap<TopicName, String>,
+    /// May be none: progress over records that left no row here.
+    pub files: Vec<DataFile>,
+    /// The partition spec the files were written with.
+    pub spec_id: i32,
+    /// The schema the files were written with, predicted columns included ([`Opened::schema`]).
+    pub schema: SchemaRef,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Committed {
+    /// `None` when an earlier attempt was found whose snapshot is gone by now.
+    pub snapshot_id: Option<i64>,
+    /// Commits sent, this call.
+    pub attempts: u32,
+    /// Found in the table rather than acknowledged: the reply to an earlier attempt was lost.
+    pub already: bool,
+    /// As the table has it after the commit.
+    pub ledger: TableLedger,
+    /// Steps of the schema change that went with it.
+    pub schema_changes: Vec<evolution::Change>,
+}
+
+/// Commits of one sink to one table. Several processes may each have one.
+#[derive(Debug)]
+pub struct IcebergCommitter {
+    ops: Arc<dyn TableOps>,
+    keys: Keys,
+    pace: Pace,
+    clock: fn() -> i64,
+    /// The table that was opened, and its ledger as last seen.
+    known: Option<(Uuid, TableLedger)>,
+}
+
+/// What earlier attempts of one call left behind.
+#[derive(Debug, Default)]
+struct Attempts {
+    sent: u32,
+    snapshots: Vec<i64>,
+    /// Answered with a conflict: garbage, unless the table says otherwise.
+    lost: Vec<(i64, Vec<String>)>,
+    /// Some attempt may have been applied, or may yet be.
+    uncertain: bool,
+    last: Option<CommitError>,
+}
+
+enum Look {
+    Done(Committed),
+    Publish {
+        ledger: TableLedger,
+        schema: Option<NewSchema>,
+    },
+}
+
+impl IcebergCommitter {
+    /// `clock` gives milliseconds since the Unix epoch.
+    pub fn new(ops: Arc<dyn TableOps>, sink: &SinkId, pace: Pace, clock: fn() -> i64) -> Self {
+        Self {
+            ops,
+            keys: Keys::of(&sink.0),
+            pace,
+            clock,
+            known: None,
+        }
+    }
+
+    pub fn table(&self) -> &Arc<dyn TableOps> {
+        &self.ops
+    }
+
+    /// # Errors
+    /// Why the commit is not in the table, and whether its files may be deleted.
+    pub async fn commit(&mut self, wish: &IcebergCommit) -> Result<Committed, NotCommitted> {
+        let mut attempts = Attempts::default();
+        match self.try_commit(wish, &mut attempts).await {
+            Ok(committed) => {
+                if let Some((_, ledger)) = &mut self.known {
+                    ledger.clone_from(&committed.ledger);
+                }
+                Ok(committed)
+            }
+            Err(failure) => Err(NotCommitted {
+                failure,
+                maybe_applied: attempts.uncertain,
+            }),
+        }
+    }
+
+    async fn try_commit(
+        &self,
+        wish: &IcebergCommit,
+        attempts: &mut Attempts,
+    ) -> Result<Committed, IcebergFailure> {
+        for round in 0..=self.pace.attempts {
+            if round > 0 {
+                self.pace.pause(round).await;
+            }
+            let Some(base) = self.load(attempts).await? else {
+                continue;
+            };
+            let (ledger, schema) = match self.look(&base, wish, attempts)? {
+                Look::Done(committed) => return Ok(committed),
+                Look::Publish { ledger, schema } => (ledger, schema),
+            };
+            self.discard_lost(&base, attempts).await;
+            if round == self.pace.attempts {
+                break;
+            }
+            failpoint::pass("iceberg.before-stage");
+            let Some((staged, ledger)) = self
+                .stage(&base, wish, ledger, schema.as_ref(), attempts)
+                .await?
+            else {
+                continue;
+            };
+            let snapshot_id = staged.snapshot_id;
+            if self.publish(&base, staged, attempts).await? {
+                return Ok(Committed {
+                    snapshot_id: Some(snapshot_id),
+                    attempts: attempts.sent,
+                    already: false,
+                    ledger,
+                    schema_changes: schema.map_or_else(Vec::new, |s| s.changes),
+                });
+            }
+        }
+        Err(IcebergFailure::Exhausted {
+            table: self.ops.describe(),
+            attempts: attempts.sent,
+            source: attempts.last.take().unwrap_or(CommitError::Conflict),
+        })
+    }
+
+    /// `None`: not now.
+    async fn load(&self, attempts: &mut Attempts) -> Result<Option<Base>, IcebergFailure> {
+        match self.ops.load().await {
+            Ok(base) => Ok(Some(base)),
+            Err(error) => self.later("load table", error, attempts).map(|()| None),
+        }
+    }
+
+    /// Remembers what may pass; gives up on what will not.
+    fn later(
+        &self,
+        step: &'static str,
+        error: CatalogError,
+        attempts: &mut Attempts,
+    ) -> Result<(), IcebergFailure> {
+        use crate::errors::Classified;
+        if error.class().retry != Retry::Backoff {
+            return Err(self.failed(step, error));
+        }
+        attempts.last = Some(CommitError::Unavailable(error.into()));
+        Ok(())
+    }
+
+    fn failed(&self, step: &'static str, error: CatalogError) -> IcebergFailure {
+        let table = self.ops.describe();
+        match error {
+            CatalogError::NoSuchTable { .. } => IcebergFailure::TableMissing { table },
+            source => IcebergFailure::Catalog {
+                table,
+                step,
+                source,
+            },
+        }
+    }
+
+    /// Decides on the table as loaded; changes nothing.
+    fn look(
+        &self,
+        base: &Base,
+        wish: &IcebergCommit,
+        attempts: &Attempts,
+    ) -> Result<Look, IcebergFailure> {
+        let table = &base.metadata;
+        self.check_identity(base)?;
+        let ledger = self.settled(base)?;
+        if let Some(snapshot_id) = find_commit(table, &ledger, wish.commit_id, &attempts.snapshots)
+        {
+            return Ok(Look::Done(Committed {
+                snapshot_id,
+                attempts: attempts.sent,
+                already: true,
+                ledger,
+                schema_changes: Vec::new(),
+            }));
+        }
+        self.check_source(&ledger, wish.cluster_id.as_deref(), &wish.topic_ids)?;
+        let next = advance(&ledger, wish);
+        if let Verdict::Fenced { found } = judge(&ledger.next, &next.floor, &wish.claims) {
+            return Err(IcebergFailure::Fenced { found });
+        }
+        let sources: Vec<i32> = table
+            .partition_spec_by_id(wish.spec_id)
+            .iter()
+            .flat_map(|spec| spec.fields())
+            .map(|field| field.source_id)
+            .collect();
+        let schema = evolution::reconcile(
+            table.current_schema(),
+            table.last_column_id(),
+            &wish.schema,
+            &sources,
+        )
+        .map_err(IcebergFailure::SchemaMoved)?;
+        Ok(Look::Publish {
+            ledger: next,
+            schema,
+        })
+    }
+
+    fn check_identity(&self, base: &Base) -> Result<(), IcebergFailure> {
+        match &self.known {
+            Some((uuid, _)) if *uuid != base.metadata.uuid() => {
+                Err(IcebergFailure::TableReplaced {
+                    table: self.ops.describe(),
+                    expected: *uuid,
+                    found: base.metadata.uuid(),
+                })
+            }
+            _ => Ok(()),
+        }
+    }
+
+    fn settled(&self, base: &Base) -> Result<TableLedger, IcebergFailure> {
+        match standing(&base.metadata, &self.keys).map_err(IcebergFailure::LedgerUnreadable)? {
+            Standing::Settled(ledger) => Ok(ledger),
+            Standing::RolledBack { recorded, held } => Err(IcebergFailure::RolledBack {
+                table: self.ops.describe(),
+                recorded: recorded.next,
+                held,
+            }),
+        }
+    }
+
+    fn check_source(
+        &self,
+        ledger: &TableLedger,
+        cluster_id: Option<&str>,
+        topic_ids: &BTreeMap<TopicName, String>,
+    ) -> Result<(), IcebergFailure> {
+        let reset = |recorded: &str, found: &str| IcebergFailure::SourceReset {
+            recorded: recorded.to_owned(),
+            found: found.to_owned(),
+        };
+        if let (Some(recorded), Some(found)) = (ledger.cluster_id.as_deref(), cluster_id)
+            && recorded != found
+        {
+            return Err(reset(recorded, found));
+        }
+        for (topic, found) in topic_ids {
+            if let Some(recorded) = ledger.topic_ids.get(topic)
+                && recorded != found
+            {
+                return Err(reset(recorded, found));
+            }
+        }
+        Ok(())
+    }
+
+    /// Manifests of attempts that lost: the table was loaded after them and does not know them.
+    async fn discard_lost(&self, base: &Base, attempts: &mut Attempts) {
+        for (snapshot_id, paths) in attempts.lost.drain(..) {
+            if base.metadata.snapshot_by_id(snapshot_id).is_none() {
+                stage::discard(&self.ops.file_io(), &paths).await;
+            }
+        }
+    }
+
+    async fn stage(
+        &self,
+        base: &Base,
+        wish: &IcebergCommit,
+        mut ledger: TableLedger,
+        schema: Option<&NewSchema>,
+        attempts: &mut Attempts,
+    ) -> Result<Option<(Staged, TableLedger)>, IcebergFailure> {
+        let snapshot_id = fresh_snapshot_id(&base.metadata);
+        ledger.snapshot_id = Some(snapshot_id);
+        let change = Change {
+            snapshot_id,
+            commit_uuid: Uuid::new_v4(),
+            now_ms: (self.clock)(),
+            files: wish.files.clone(),
+            spec_id: wish.spec_id,
+            schema: schema.map(|s| s.schema.clone()),
+            set_properties: self.keys.properties(&ledger),
+            remove_properties: Vec::new(),
+            summary: self.keys.summary(&ledger),
+        };
+        match Box::pin(stage::stage(&self.ops.file_io(), base, change)).await {
+            Ok(staged) => Ok(Some((staged, ledger))),
+            Err(error) => self.later("stage snapshot", error, attempts).map(|()| None),
+        }
+    }
+
+    /// Whether it is certainly published.
+    async fn publish(
+        &self,
+        base: &Base,
+        staged: Staged,
+        attempts: &mut Attempts,
+    ) -> Result<bool, IcebergFailure> {
+        let Staged {
+            snapshot_id,
+            built,
+            requirements,
+            paths,
+        } = staged;
+        attempts.sent += 1;
+        attempts.snapshots.push(snapshot_id);
+        failpoint::pass("iceberg.before-commit");
+        let answer = self.ops.commit(base, built, requirements).await;
+        failpoint::pass("iceberg.after-commit");
+        match answer {
+            Ok(()) => return Ok(true),
+            Err(CommitError::Conflict) => {
+                attempts.lost.push((snapshot_id, paths));
+                attempts.last = Some(CommitError::Conflict);
+            }
+            // "Not now" may come from a gateway that gave up waiting: no more certain than no answer.
+            Err(answer @ (CommitError::Unknown(_) | CommitError::Unavailable(_))) => {
+                attempts.uncertain = true;
+                attempts.last = Some(answer);
+            }
+            Err(CommitError::Refused(error)) => {
+                stage::discard(&self.ops.file_io(), &paths).await;
+                return Err(self.failed("commit", error));
+            }
+        }
+        if let Some(last) = &attempts.last {
+            let error = crate::errors::OneLine(last);
+            tracing::info!(table = %self.ops.describe(), attempt = attempts.sent, %error, "commit not acknowledged; looking at the table");
+        }
+        Ok(false)
+    }
+}
+
+/// The ledger after the commit.
+fn advance(ledger: &TableLedger, wish: &IcebergCommit) -> TableLedger {
+    let mut next = ledger.clone();
+    for claim in &wish.claims {
+        next.next.insert(claim.tp.clone(), claim.range.end);
+        next.commits.insert(claim.tp.clone(), wish.commit_id);
+    }
+    for (tp, floor) in &wish.floor {
+        let known = next.floor.entry(tp.clone()).or_insert(*floor);
+        *known = (*known).max(*floor);
+    }
+    if wish.cluster_id.is_some() {
+        next.cluster_id.clone_from(&wish.cluster_id);
+    }
+    next.topic_ids.extend(wish.topic_ids.clone());
+    next.commit_id = Some(wish.commit_id);
+    next
+}
+
+/// Where each claim's topic-partition stands, for the owner who was fenced.
+pub type Found = BTreeMap<TopicPartition, Option<Offset>>;
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,207 @@
+//! Commits that rewrite the ledger because the destination or the source began anew. Each is an empty snapshot under
+//! the same compare-and-swap as any other commit.
+
+use std::collections::BTreeMap;
+
+use uuid::Uuid;
+
+use super::opening::{Reset, Settled};
+use super::standing::{Standing, standing};
+use super::table_ledger::{Offsets, TableLedger};
+use super::{Attempts, IcebergCommitter, IcebergFailure};
+use crate::catalog::stage::{self, Change, fresh_snapshot_id};
+use crate::catalog::{Base, CommitError};
+use crate::ledger::CommitId;
+use crate::plan::OnDestinationReset;
+use crate::record::TopicName;
+
+impl IcebergCommitter {
+    /// The table's ledger, or one step towards it.
+    pub(super) async fn settle(
+        &self,
+        base: &Base,
+        policy: OnDestinationReset,
+        attempts: &mut Attempts,
+    ) -> Result<Settled, IcebergFailure> {
+        let replaced = self.check_identity(base).err();
+        if let Some(failure) = replaced {
+            return match policy {
+                OnDestinationReset::Stop => Err(failure),
+                OnDestinationReset::Reread => self.settled(base).map(|ledger| {
+                    let resumed = ledger.next.clone();
+                    Settled::Yes(ledger, Some(Reset::Replaced { resumed }))
+                }),
+                OnDestinationReset::Continue => self.carry_over(base, attempts).await,
+            };
+        }
+        let (recorded, held) =
+            match standing(&base.metadata, &self.keys).map_err(IcebergFailure::LedgerUnreadable)? {
+                Standing::Settled(ledger) => return Ok(Settled::Yes(ledger, None)),
+                Standing::RolledBack { recorded, held } => (recorded, held),
+            };
+        let before = recorded.next.clone();
+        let ledger = match (policy, held) {
+            (OnDestinationReset::Continue, _) => recorded,
+            (OnDestinationReset::Reread, Some(held)) => reread(recorded, held),
+            (OnDestinationReset::Stop, held) | (OnDestinationReset::Reread, held) => {
+                return Err(IcebergFailure::RolledBack {
+                    table: self.ops.describe(),
+                    recorded: before,
+                    held,
+                });
+            }
+        };
+        let resumed = ledger.next.clone();
+        Ok(match self.rewrite(base, ledger, attempts).await? {
+            true => Settled::Written(Reset::RolledBack {
+                recorded: before,
+                resumed,
+            }),
+            false => Settled::NotYet,
+        })
+    }
+
+    /// The last known ledger goes into the table's successor, unless that has one of its own.
+    async fn carry_over(
+        &self,
+        base: &Base,
+        attempts: &mut Attempts,
+    ) -> Result<Settled, IcebergFailure> {
+        let ledger = self.settled(base)?;
+        let Some((_, last)) = &self.known else {
+            return Ok(Settled::Yes(ledger, None));
+        };
+        let behind = last
+            .next
+            .iter()
+            .any(|(tp, next)| ledger.next.get(tp).is_none_or(|n| n < next));
+        let mut merged = ledger.clone();
+        for (tp, next) in &last.next {
+            let known = merged.next.entry(tp.clone()).or_insert(*next);
+            *known = (*known).max(*next);
+        }
+        let resumed = merged.next.clone();
+        if !behind {
+            return Ok(Settled::Yes(ledger, Some(Reset::Replaced { resumed })));
+        }
+        for (tp, floor) in &last.floor {
+            merged.floor.entry(tp.clone()).or_insert(*floor);
+        }
+        merged.cluster_id = merged.cluster_id.or_else(|| last.cluster_id.clone());
+        Ok(match self.rewrite(base, merged, attempts).await? {
+            true => Settled::Written(Reset::Replaced { resumed }),
+            false => Settled::NotYet,
+        })
+    }
+
+    /// The Kafka cluster or topics were recreated, and the user chose to read them anew: forgets what was recorded of
+    /// them and records the new ids. Doing it twice does it once.
+    ///
+    /// # Errors
+    /// As for a commit.
+    pub async fn restart_source(
+        &mut self,
+        cluster_id: Option<&str>,
+        topic_ids: &BTreeMap<TopicName, String>,
+    ) -> Result<TableLedger, IcebergFailure> {
+        let mut attempts = Attempts::default();
+        for round in 0..=self.pace.attempts {
+            if round > 0 {
+                self.pace.pause(round).await;
+            }
+            let Some(base) = self.load(&mut attempts).await? else {
+                continue;
+            };
+            self.check_identity(&base)?;
+            let ledger = self.settled(&base)?;
+            if self.check_source(&ledger, cluster_id, topic_ids).is_ok() {
+                if let Some((_, known)) = &mut self.known {
+                    known.clone_from(&ledger);
+                }
+                return Ok(ledger);
+            }
+            let ledger = restarted(ledger, cluster_id, topic_ids);
+            self.rewrite(&base, ledger, &mut attempts).await?;
+        }
+        Err(IcebergFailure::Exhausted {
+            table: self.ops.describe(),
+            attempts: attempts.sent,
+            source: attempts.last.unwrap_or(CommitError::Conflict),
+        })
+    }
+
+    /// An empty snapshot with this ledger. Whether it is certainly there; if not, look again.
+    async fn rewrite(
+        &self,
+        base: &Base,
+        mut ledger: TableLedger,
+        attempts: &mut Attempts,
+    ) -> Result<bool, IcebergFailure> {
+        let snapshot_id = fresh_snapshot_id(&base.metadata);
+        ledger.snapshot_id = Some(snapshot_id);
+        ledger.commit_id = Some(CommitId::fresh());
+        let change = Change {
+            snapshot_id,
+            commit_uuid: Uuid::new_v4(),
+            now_ms: (self.clock)(),
+            files: Vec::new(),
+            spec_id: base.metadata.default_partition_spec_id(),
+            schema: None,
+            set_properties: self.keys.properties(&ledger),
+            remove_properties: Vec::new(),
+            summary: self.keys.summary(&ledger),
+        };
+        match Box::pin(stage::stage(&self.ops.file_io(), base, change)).await {
+            Ok(staged) => self.publish(base, staged, attempts).await,
+            Err(error) => self
+                .later("stage snapshot", error, attempts)
+                .map(|()| false),
+        }
+    }
+}
+
+/// Back to what the table holds. The ids of commits go: their rows did.
+fn reread(mut recorded: TableLedger, held: Offsets) -> TableLedger {
+    recorded.floor = recorded
+        .floor
+        .into_iter()
+        .filter_map(|(tp, floor)| {
+            let next = *held.get(&tp)?;
+            Some((tp, floor.min(next)))
+        })
+        .collect();
+    recorded.next = held;
+    recorded.commits.clear();
+    recorded
+}
+
+fn restarted(
+    mut ledger: TableLedger,
+    cluster_id: Option<&str>,
+    topic_ids: &BTreeMap<TopicName, String>,
+) -> TableLedger {
+    let cluster_changed = match (ledger.cluster_id.as_deref(), cluster_id) {
+        (Some(recorded), Some(found)) => recorded != found,
+        _ => false,
+    };
+    let changed: Vec<TopicName> = topic_ids
+        .iter()
+        .filter(|(topic, id)| {
+            ledger
+                .topic_ids
+                .get(*topic)
+                .is_some_and(|known| known != *id)
+        })
+        .map(|(topic, _)| topic.clone())
+        .collect();
+    let stale = |topic: &TopicName| cluster_changed || changed.contains(topic);
+    ledger.next.retain(|tp, _| !stale(&tp.topic));
+    ledger.floor.retain(|tp, _| !stale(&tp.topic));
+    ledger.commits.retain(|tp, _| !stale(&tp.topic));
+    ledger.topic_ids.retain(|topic, _| !stale(topic));
+    if let Some(id) = cluster_id {
+        ledger.cluster_id = Some(id.to_owned());
+    }
+    ledger.topic_ids.extend(topic_ids.clone());
+    ledger
+}

@@ -1,0 +1,253 @@
+//! The ledger of one sink as an Iceberg table keeps it: in the table's properties, and in the summary of every snapshot
+//! that moved it. Pure.
+//!
+//! Properties survive the expiry of snapshots; summaries tell what the rows of a snapshot reach to, and so whether the
+//! table was rolled back under the properties.
+
+use std::collections::{BTreeMap, HashMap};
+use std::hash::BuildHasher;
+
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+
+use crate::ledger::CommitId;
+use crate::record::{Offset, TopicName, TopicPartition};
+
+pub type Offsets = BTreeMap<TopicPartition, Offset>;
+
+/// Summary key of the commit id, whatever the sink.
+pub const COMMIT_ID: &str = "tidewater.commit-id";
+
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct TableLedger {
+    /// The table holds every record of the topic-partition below it and none at or above it.
+    pub next: Offsets,
+    /// Every destination of the sink holds every record below it.
+    pub floor: Offsets,
+    pub cluster_id: Option<String>,
+    pub topic_ids: BTreeMap<TopicName, String>,
+    /// Of the last commit.
+    pub commit_id: Option<CommitId>,
+    /// Of the last commit of each topic-partition: one pod's id outlives the commits of the others.
+    pub commits: BTreeMap<TopicPartition, CommitId>,
+    /// The snapshot of the last commit.
+    pub snapshot_id: Option<i64>,
+}
+
+#[derive(Debug, thiserror::Error)]
+#[error("cannot read \"{key}\"")]
+pub struct Unreadable {
+    pub key: String,
+    #[source]
+    pub source: crate::store::BoxError,
+}
+
+type ByTopic<V> = BTreeMap<TopicName, BTreeMap<i32, V>>;
+
+/// Names of a sink's properties; its summaries use the same ones.
+#[derive(Clone, Debug)]
+pub struct Keys {
+    pub offsets: String,
+    pub floor: String,
+    pub commit_id: String,
+    pub commits: String,
+    pub cluster_id: String,
+    pub topic_ids: String,
+    pub snapshot_id: String,
+}
+
+impl Keys {
+    pub fn of(sink: &str) -> Self {
+        let key = |name: &str| format!("tidewater.{sink}.{name}");
+        Self {
+            offsets: key("offsets"),
+            floor: key("floor"),
+            commit_id: key("commit-id"),
+            commits: key("commits"),
+            cluster_id: key("cluster-id"),
+            topic_ids: key("topic-ids"),
+            snapshot_id: key("snapshot-id"),
+        }
+    }
+
+    /// The ledger in a table's properties.
+    ///
+    /// # Errors
+    /// A property that somebody else wrote into.
+    pub fn read<S: BuildHasher>(
+        &self,
+        properties: &HashMap<String, String, S>,
+    ) -> Result<TableLedger, Unreadable> {
+        let by_commit: BTreeMap<CommitId, BTreeMap<TopicName, Vec<i32>>> =
+            parse(properties, &self.commits)?.unwrap_or_default();
+        let mut commits = BTreeMap::new();
+        for (id, topics) in by_commit {
+            for (topic, partitions) in topics {
+                for partition in partitions {
+                    let topic = topic.clone();
+                    commits.insert(TopicPartition { topic, partition }, id);
+                }
+            }
+        }
+        let text = |key: &str| properties.get(key).cloned();
+        Ok(TableLedger {
+            next: self.read_offsets(properties)?.unwrap_or_default(),
+            floor: flatten(parse(properties, &self.floor)?.unwrap_or_default()),
+            cluster_id: text(&self.cluster_id),
+            topic_ids: parse(properties, &self.topic_ids)?.unwrap_or_default(),
+            commit_id: match text(&self.commit_id) {
+                None => None,
+                Some(id) => Some(CommitId(id.parse().map_err(|e: uuid::Error| {
+                    Unreadable {
+                        key: self.commit_id.clone(),
+                        source: e.into(),
+                    }
+                })?)),
+            },
+            commits,
+            snapshot_id: parse(properties, &self.snapshot_id)?,
+        })
+    }
+
+    /// The offsets in properties or in a summary.
+    pub(super) fn read_offsets<S: BuildHasher>(
+        &self,
+        properties: &HashMap<String, String, S>,
+    ) -> Result<Option<Offsets>, Unreadable> {
+        Ok(parse(properties, &self.offsets)?.map(flatten))
+    }
+
+    /// What a commit writes: the properties to set.
+    pub fn properties(&self, ledger: &TableLedger) -> BTreeMap<String, String> {
+        let mut by_commit: BTreeMap<CommitId, BTreeMap<&TopicName, Vec<i32>>> = BTreeMap::new();
+        for (tp, id) in &ledger.commits {
+            by_commit
+                .entry(*id)
+                .or_default()
+                .entry(&tp.topic)
+                .or_default()
+                .push(tp.partition);
+        }
+        let mut properties = self.summary(ledger);
+        properties.remove(COMMIT_ID);
+        properties.insert(self.commits.clone(), json(&by_commit));
+        properties.insert(self.topic_ids.clone(), json(&ledger.topic_ids));
+        if let Some(id) = ledger.snapshot_id {
+            properties.insert(self.snapshot_id.clone(), id.to_string());
+        }
+        properties
+    }
+
+    /// What a commit writes: the summary.
+    pub fn summary(&self, ledger: &TableLedger) -> BTreeMap<String, String> {
+        let mut summary = BTreeMap::from([
+            (self.offsets.clone(), json(&by_topic(&ledger.next))),
+            (self.floor.clone(), json(&by_topic(&ledger.floor))),
+        ]);
+        if let Some(id) = ledger.commit_id {
+            summary.insert(self.commit_id.clone(), id.to_string());
+            summary.insert(COMMIT_ID.to_owned(), id.to_string());
+        }
+        if let Some(cluster) = &ledger.cluster_id {
+            summary.insert(self.cluster_id.clone(), cluster.clone());
+        }
+        summary
+    }
+}
+
+fn by_topic(offsets: &Offsets) -> ByTopic<Offset> {
+    let mut topics: ByTopic<Offset> = BTreeMap::new();
+    for (tp, offset) in offsets {
+        topics
+            .entry(tp.topic.clone())
+            .or_default()
+            .insert(tp.partition, *offset);
+    }
+    topics
+}
+
+fn flatten(topics: ByTopic<Offset>) -> Offsets {
+    topics
+        .into_iter()
+        .flat_map(|(topic, partitions)| {
+            partitions.into_iter().map(move |(partition, offset)| {
+                let topic = topic.clone();
+                (TopicPartition { topic, partition }, offset)
+            })
+        })
+        .collect()
+}
+
+fn parse<T: DeserializeOwned, S: BuildHasher>(
+    properties: &HashMap<String, String, S>,
+    key: &str,
+) -> Result<Option<T>, Unreadable> {
+    properties
+        .get(key)
+        .map(|text| {
+            serde_json::from_str(text).map_err(|e| Unreadable {
+                key: key.to_owned(),
+                source: e.into(),
+            })
+        })
+        .transpose()
+}
+
+#[allow(
+    clippy::expect_used,
+    reason = "maps with string, integer or uuid keys always serialise"
+)]
+fn json(value: &impl Serialize) -> String {
+    serde_json::to_string(value).expect("plain maps serialise")
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "tests")]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_ledger_survives_the_way_into_properties_and_back() {
+        let keys = Keys::of("default.orders");
+        let (a, b) = (CommitId::fresh(), CommitId::fresh());
+        let tp = |n| TopicPartition::new("orders", n);
+        let ledger = TableLedger {
+            next: [
+                (tp(0), Offset(123)),
+                (tp(10), Offset(7)),
+                (tp(2), Offset(0)),
+            ]
+            .into(),
+            floor: [(tp(0), Offset(100))].into(),
+            cluster_id: Some("cluster".into()),
+            topic_ids: [(TopicName::new("orders"), "id".to_owned())].into(),
+            commit_id: Some(b),
+            commits: [(tp(0), a), (tp(2), b), (tp(10), b)].into(),
+            snapshot_id: Some(42),
+        };
+        let properties = keys.properties(&ledger);
+        assert_eq!(
+            properties["tidewater.default.orders.offsets"],
+            r#"{"orders":{"0":123,"2":0,"10":7}}"#
+        );
+        assert_eq!(
+            keys.read(&properties.into_iter().collect::<HashMap<_, _>>()).unwrap(),
+            ledger
+        );
+    }
+
+    #[test]
+    fn a_table_without_our_properties_has_an_empty_ledger() {
+        let empty: HashMap<String, String> = HashMap::new();
+        assert_eq!(Keys::of("s").read(&empty).unwrap(), TableLedger::default());
+    }
+
+    #[test]
+    fn a_mangled_property_is_named() {
+        let properties = HashMap::from([("tidewater.s.offsets".to_owned(), "oops".to_owned())]);
+        assert_eq!(
+            Keys::of("s").read(&properties).unwrap_err().key,
+            "tidewater.s.offsets"
+        );
+    }
+}

@@ -1,0 +1,291 @@
+//! Tables and sources that begin anew.
+
+use super::*;
+use crate::catalog::faulty::foreign;
+
+/// Two commits, then `main` goes back to the first.
+async fn rolled_back() -> (Lab, IcebergCommitter, Opened) {
+    let lab = Lab::new();
+    let (mut committer, opened) = lab.opened().await;
+    let first = committer
+        .commit(&commit_of(&opened, 0, None, 10))
+        .await
+        .unwrap();
+    committer
+        .commit(&commit_of(&opened, 0, Some(10), 20))
+        .await
+        .unwrap();
+    foreign::roll_back(&*lab.memory, first.snapshot_id.unwrap())
+        .await
+        .unwrap();
+    (lab, committer, opened)
+}
+
+// T29
+#[tokio::test]
+async fn a_rollback_stops_commits_and_opening() {
+    let (lab, mut committer, opened) = rolled_back().await;
+    let stopped = committer
+        .commit(&commit_of(&opened, 0, Some(20), 30))
+        .await
+        .unwrap_err();
+    let IcebergFailure::RolledBack { recorded, held, .. } = stopped.failure else {
+        panic!("{stopped:?}");
+    };
+    assert_eq!(recorded, offsets(&[(0, 20)]));
+    assert_eq!(held, Some(offsets(&[(0, 10)])));
+    let reopened = lab.committer().open(&plan(), &columns(&["id"])).await;
+    assert!(matches!(reopened, Err(IcebergFailure::RolledBack { .. })));
+}
+
+#[tokio::test]
+async fn a_rollback_under_a_foreign_snapshot_is_seen_too() {
+    let (lab, _, _) = rolled_back().await;
+    foreign::compact(&*lab.memory).await.unwrap();
+    let reopened = lab.committer().open(&plan(), &columns(&["id"])).await;
+    assert!(matches!(reopened, Err(IcebergFailure::RolledBack { .. })));
+}
+
+#[tokio::test]
+async fn after_a_rollback_reread_resumes_from_what_the_table_holds() {
+    let (lab, _, _) = rolled_back().await;
+    let mut committer = lab.committer();
+    let opened = committer
+        .open(&on_reset(OnDestinationReset::Reread), &columns(&["id"]))
+        .await
+        .unwrap();
+    assert_eq!(opened.ledger.next, offsets(&[(0, 10)]));
+    assert_eq!(opened.ledger.floor, offsets(&[(0, 10)]));
+    assert!(matches!(opened.reset, Some(Reset::RolledBack { .. })));
+    committer
+        .commit(&commit_of(&opened, 0, Some(10), 20))
+        .await
+        .unwrap();
+    assert_eq!(lab.visible().await, ["0+0-10.parquet", "0+10-20.parquet"]);
+}
+
+#[tokio::test]
+async fn after_a_rollback_continue_leaves_the_hole_and_goes_on() {
+    let (lab, _, _) = rolled_back().await;
+    let mut committer = lab.committer();
+    let opened = committer
+        .open(&on_reset(OnDestinationReset::Continue), &columns(&["id"]))
+        .await
+        .unwrap();
+    assert_eq!(opened.ledger.next, offsets(&[(0, 20)]));
+    committer
+        .commit(&commit_of(&opened, 0, Some(20), 30))
+        .await
+        .unwrap();
+    assert_eq!(lab.visible().await, ["0+0-10.parquet", "0+20-30.parquet"]);
+}
+
+#[tokio::test]
+async fn a_commit_that_was_rolled_back_and_reread_does_not_pass_for_committed() {
+    let lab = Lab::new();
+    let (mut committer, opened) = lab.opened().await;
+    let first = committer
+        .commit(&commit_of(&opened, 0, None, 10))
+        .await
+        .unwrap();
+    let second = commit_of(&opened, 0, Some(10), 20);
+    committer.commit(&second).await.unwrap();
+    foreign::roll_back(&*lab.memory, first.snapshot_id.unwrap())
+        .await
+        .unwrap();
+    lab.committer()
+        .open(&on_reset(OnDestinationReset::Reread), &columns(&["id"]))
+        .await
+        .unwrap();
+    let again = committer.commit(&second).await.unwrap();
+    assert!(!again.already);
+    assert_eq!(lab.visible().await, ["0+0-10.parquet", "0+10-20.parquet"]);
+}
+
+#[tokio::test]
+async fn two_processes_that_settle_a_rollback_together_settle_it_once() {
+    let (lab, _, _) = rolled_back().await;
+    let settle = (0..4).map(|_| {
+        let mut committer = lab.committer();
+        async move {
+            committer
+                .open(&on_reset(OnDestinationReset::Reread), &columns(&["id"]))
+                .await
+                .unwrap()
+        }
+    });
+    for opened in futures::future::join_all(settle).await {
+        assert_eq!(opened.ledger.next, offsets(&[(0, 10)]));
+    }
+    assert_eq!(lab.visible().await, ["0+0-10.parquet"]);
+}
+
+#[tokio::test]
+async fn when_our_snapshots_are_compacted_and_expired_the_properties_rule() {
+    let lab = Lab::new();
+    let (mut committer, opened) = lab.opened().await;
+    committer
+        .commit(&commit_of(&opened, 0, None, 10))
+        .await
+        .unwrap();
+    foreign::compact(&*lab.memory).await.unwrap();
+    foreign::expire(&*lab.memory).await.unwrap();
+    committer
+        .commit(&commit_of(&opened, 0, Some(10), 20))
+        .await
+        .unwrap();
+    assert_eq!(lab.ledger().await.next, offsets(&[(0, 20)]));
+}
+
+#[tokio::test]
+async fn when_our_properties_are_removed_the_snapshots_rule() {
+    let lab = Lab::new();
+    let (mut committer, opened) = lab.opened().await;
+    committer
+        .commit(&commit_of(&opened, 0, None, 10))
+        .await
+        .unwrap();
+    let keys: Vec<String> = lab
+        .metadata()
+        .await
+        .properties()
+        .keys()
+        .filter(|k| k.starts_with("tidewater."))
+        .cloned()
+        .collect();
+    foreign::remove_properties(&*lab.memory, &keys)
+        .await
+        .unwrap();
+    assert_eq!(lab.ledger().await.next, offsets(&[(0, 10)]));
+    let refused = committer
+        .commit(&commit_of(&opened, 0, None, 5))
+        .await
+        .unwrap_err();
+    assert!(matches!(refused.failure, IcebergFailure::Fenced { .. }));
+}
+
+// T10
+#[tokio::test]
+async fn a_dropped_table_stops_the_commit_and_is_not_quietly_recreated() {
+    let lab = Lab::new();
+    let (mut committer, opened) = lab.opened().await;
+    lab.memory.drop_table();
+    let lost = committer
+        .commit(&commit_of(&opened, 0, None, 10))
+        .await
+        .unwrap_err();
+    assert!(matches!(lost.failure, IcebergFailure::TableMissing { .. }));
+    let reopened = committer.open(&plan(), &columns(&["id"])).await;
+    assert!(matches!(reopened, Err(IcebergFailure::TableMissing { .. })));
+}
+
+async fn recreated() -> (Lab, IcebergCommitter, Opened) {
+    let lab = Lab::new();
+    let (mut committer, opened) = lab.opened().await;
+    committer
+        .commit(&commit_of(&opened, 0, None, 10))
+        .await
+        .unwrap();
+    lab.memory.drop_table();
+    lab.opened().await;
+    (lab, committer, opened)
+}
+
+#[tokio::test]
+async fn a_recreated_table_stops_the_commit_and_opening() {
+    let (lab, mut committer, opened) = recreated().await;
+    let stopped = committer
+        .commit(&commit_of(&opened, 0, Some(10), 20))
+        .await
+        .unwrap_err();
+    assert!(matches!(
+        stopped.failure,
+        IcebergFailure::TableReplaced { .. }
+    ));
+    let reopened = committer.open(&plan(), &columns(&["id"])).await;
+    assert!(matches!(
+        reopened,
+        Err(IcebergFailure::TableReplaced { .. })
+    ));
+    assert!(lab.visible().await.is_empty());
+}
+
+#[tokio::test]
+async fn a_recreated_table_is_read_anew_or_continued_by_choice() {
+    let (_lab, mut committer, _) = recreated().await;
+    let opened = committer
+        .open(&on_reset(OnDestinationReset::Reread), &columns(&["id"]))
+        .await
+        .unwrap();
+    assert!(opened.ledger.next.is_empty());
+    assert!(matches!(opened.reset, Some(Reset::Replaced { .. })));
+
+    let (lab, mut committer, _) = recreated().await;
+    let opened = committer
+        .open(&on_reset(OnDestinationReset::Continue), &columns(&["id"]))
+        .await
+        .unwrap();
+    assert_eq!(opened.ledger.next, offsets(&[(0, 10)]));
+    committer
+        .commit(&commit_of(&opened, 0, Some(10), 20))
+        .await
+        .unwrap();
+    assert_eq!(lab.visible().await, ["0+10-20.parquet"]);
+}
+
+// T15
+#[tokio::test]
+async fn a_commit_from_another_kafka_cluster_is_stopped_until_the_restart_is_chosen() {
+    let lab = Lab::new();
+    let (mut committer, opened) = lab.opened().await;
+    committer
+        .commit(&commit_of(&opened, 0, None, 10))
+        .await
+        .unwrap();
+    let mut elsewhere = commit_of(&opened, 0, Some(10), 20);
+    elsewhere.cluster_id = Some("cluster-2".into());
+    let stopped = committer.commit(&elsewhere).await.unwrap_err();
+    assert!(matches!(
+        stopped.failure,
+        IcebergFailure::SourceReset { .. }
+    ));
+
+    for _ in 0..2 {
+        let ledger = committer
+            .restart_source(Some("cluster-2"), &BTreeMap::new())
+            .await
+            .unwrap();
+        assert!(ledger.next.is_empty());
+    }
+    let mut anew = commit_of(&opened, 0, None, 3);
+    anew.cluster_id = Some("cluster-2".into());
+    committer.commit(&anew).await.unwrap();
+    assert_eq!(lab.ledger().await.next, offsets(&[(0, 3)]));
+}
+
+#[tokio::test]
+async fn a_recreated_topic_restarts_without_touching_the_others() {
+    let lab = Lab::new();
+    let (mut committer, opened) = lab.opened().await;
+    let ids = |orders: &str| {
+        BTreeMap::from([
+            (TopicName::new("orders"), orders.to_owned()),
+            (TopicName::new("refunds"), "r1".to_owned()),
+        ])
+    };
+    let mut both = commit_of(&opened, 0, None, 10);
+    both.topic_ids = ids("o1");
+    both.claims.push(Claim {
+        tp: TopicPartition::new("refunds", 0),
+        ..claim(0, None, 0, 5)
+    });
+    committer.commit(&both).await.unwrap();
+    let ledger = committer
+        .restart_source(Some("cluster-1"), &ids("o2"))
+        .await
+        .unwrap();
+    assert_eq!(
+        ledger.next,
+        [(TopicPartition::new("refunds", 0), Offset(5))].into()
+    );
+}
