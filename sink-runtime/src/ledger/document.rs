@@ -381,6 +381,16 @@ mod tests {
     }
 
     #[test]
+    fn the_documented_example_is_a_ledger() {
+        let page = include_str!("../../../docs/commit-protocol.md");
+        let example = page.split("```json").nth(1).unwrap().split("```").next();
+        let bytes = example.unwrap().as_bytes();
+        let document = LedgerDocument::parse(bytes, "default.orders", &tp()).unwrap();
+        let ending = format!(".{}.parquet", document.commit_id.short());
+        assert!(document.pending[0].key.ends_with(&ending));
+    }
+
+    #[test]
     fn taking_a_commit_back_leaves_rows_and_next_as_before_it() {
         let retracted = document().retracting(&stamp()).retracted(&stamp());
         assert_eq!(retracted.next, Offset(10));
