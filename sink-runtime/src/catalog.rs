@@ -1,12 +1,15 @@
 //! Iceberg table operations: `local`, `rest` and `glue` behind one trait, and `stage`, which turns a wished change into
 //! manifests and a metadata update. The commit loop on top of it is `commit::iceberg`.
 
+use std::sync::Arc;
+
 use async_trait::async_trait;
 use iceberg::TableRequirement;
 use iceberg::io::FileIO;
 use iceberg::spec::{TableMetadata, TableMetadataBuildResult, TableMetadataRef};
 
 use crate::errors::{Class, Classified, class};
+use crate::plan::{CatalogPlan, IcebergPlan};
 use crate::store::BoxError;
 
 pub mod faulty;
@@ -123,4 +126,18 @@ pub trait TableOps: Send + Sync + std::fmt::Debug {
         built: TableMetadataBuildResult,
         requirements: Vec<TableRequirement>,
     ) -> Result<(), CommitError>;
+}
+
+/// The table a plan names, in its catalog. Nothing is asked of the catalog yet, except by REST for its configuration.
+///
+/// # Errors
+/// A catalog that cannot be used as described.
+pub async fn open(plan: &IcebergPlan) -> Result<Arc<dyn TableOps>, CatalogError> {
+    match &plan.catalog {
+        CatalogPlan::Local { path } => Ok(Arc::new(local::LocalTable::new(path, &plan.namespace, &plan.table)?)),
+        CatalogPlan::Rest(_) | CatalogPlan::Glue(_) => Err(CatalogError::Refused {
+            operation: "open catalog",
+            source: "this build has no network catalogs".into(),
+        }),
+    }
 }

@@ -5,13 +5,9 @@
 pub mod aws;
 pub mod budget;
 pub mod catalog;
-<<<<<<< HEAD
 pub mod cli;
 pub mod commit;
 pub mod deadletter;
-=======
-pub mod commit;
->>>>>>> catalog
 pub mod decode;
 pub mod engine;
 pub mod errors;

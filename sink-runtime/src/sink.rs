@@ -10,12 +10,15 @@ use tokio::sync::watch;
 use crate::budget::Budget;
 use crate::commit::backoff::BackoffPolicy;
 use crate::commit::dataset::DatasetCommitter;
+use crate::commit::iceberg::{IcebergCommitter, Pace};
 use crate::deadletter::DeadLetters;
 use crate::engine::dataset::{DatasetDeliver, DatasetShelf};
+use crate::engine::table::target::Targets;
+use crate::engine::table::{TableDeliver, TableShelf};
 use crate::engine::{self, EngineError, Until};
 use crate::errors::{Classified, OneLine};
 use crate::observe::Progress;
-use crate::plan::{DatasetPlan, Delivery, Destination, IcebergPlan, Plan, StorePlan};
+use crate::plan::{CatalogPlan, DatasetPlan, Delivery, Destination, IcebergPlan, Plan, StorePlan};
 use crate::store::upload::Uploader;
 use crate::store::{self, Store};
 
@@ -83,13 +86,36 @@ pub fn committer(plan: &Plan, store: &Arc<dyn Store>) -> DatasetCommitter {
 }
 
 async fn run_table(
-    _plan: Arc<Plan>,
-    _table: IcebergPlan,
-    _progress: Progress,
-    _until: Until,
-    _shutdown: watch::Receiver<bool>,
+    plan: Arc<Plan>,
+    table: IcebergPlan,
+    progress: Progress,
+    until: Until,
+    shutdown: watch::Receiver<bool>,
 ) -> Result<(), EngineError> {
-    unimplemented!()
+    let ops = crate::catalog::open(&table).await.map_err(|e| stopped(&e))?;
+    let letters = match &plan.dead_letter {
+        Some(_) => DeadLetters::open(&plan, &open_store(&beside_table(&table)).await?),
+        None => Ok(DeadLetters::None),
+    };
+    let letters = letters.map_err(|e| stopped(&e))?;
+    let committer = IcebergCommitter::new(ops, &plan.sink, Pace::default(), || chrono::Utc::now().timestamp_millis());
+    let budget = progress.budget.clone();
+    let targets = Targets::new(table.clone(), &plan.decode, committer, Handle::current(), budget.clone());
+    let targets = Arc::new(targets);
+    let deliver = Arc::new(TableDeliver::new(&plan, Arc::clone(&targets), progress.clone()));
+    let for_shelf = Arc::clone(&plan);
+    let shelf = move |_| TableShelf::new(&for_shelf, &table, &targets, &budget);
+    engine::run(plan, progress, deliver, letters, shelf, until, shutdown).await
+}
+
+/// Where dead letters of a table go: the warehouse's storage, never the table's own directory, which other engines
+/// clean of files that no metadata names.
+fn beside_table(table: &IcebergPlan) -> StorePlan {
+    match (&table.storage, &table.catalog) {
+        (Some(s3), _) => StorePlan::S3(s3.clone()),
+        (None, CatalogPlan::Local { path }) => StorePlan::Local { path: path.clone() },
+        (None, _) => StorePlan::Local { path: "dead-letters".into() },
+    }
 }
 
 pub async fn open_store(plan: &StorePlan) -> Result<Arc<dyn Store>, EngineError> {

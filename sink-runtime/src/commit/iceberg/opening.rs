@@ -23,6 +23,8 @@ pub struct Opened {
     pub format_version: FormatVersion,
     /// To write files with: the table's columns and, with predicted ids, those the first commit will add.
     pub schema: SchemaRef,
+    /// The highest id ever given out in the table, dropped columns included, or predicted here.
+    pub last_column_id: i32,
     /// What the first commit will change in the table's schema.
     pub schema_changes: Vec<evolution::Change>,
     /// The table's own, whatever the plan says.
@@ -181,6 +183,7 @@ fn describe(
         uuid: table.uuid(),
         location: table.location().to_owned(),
         format_version: table.format_version(),
+        last_column_id: table.last_column_id().max(schema.highest_field_id()),
         drift: drift(table, &schema, plan),
         schema,
         schema_changes,

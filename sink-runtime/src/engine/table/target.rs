@@ -1,0 +1,236 @@
+//! The open table that all workers of a process write to: one schema (with the columns the next commit will add, their
+//! ids predicted), one partition spec, one place for data files. Workers extend it together, so that they predict alike.
+
+use std::sync::Arc;
+
+use arrow::datatypes::SchemaRef as ArrowSchemaRef;
+use iceberg::spec::{PartitionSpecRef, SchemaRef};
+use parking_lot::Mutex;
+use tokio::runtime::Handle;
+
+use crate::budget::Budget;
+use crate::commit::iceberg::{Committed, IcebergCommit, IcebergCommitter, IcebergFailure, NotCommitted, Offsets, Opened, TableLedger};
+use crate::engine::worker::ShelfError;
+use crate::errors::{Classified, OneLine, class};
+use crate::files::conform::table_schema;
+use crate::plan::{DecodePlan, IcebergPlan, S3Plan, StorePlan, ValueSchema};
+use crate::schema::evolution::plan_evolution;
+use crate::schema::iceberg::from_iceberg;
+use crate::schema::{Schema, arrow as arrow_schema};
+use crate::store::StoreError;
+use crate::store::upload::Uploader;
+
+/// Part size and parts in flight where the warehouse is a file system.
+const LOCAL: (usize, usize) = (8 << 20, 4);
+
+/// What rows are written against. Later targets of the same table hold all columns of earlier ones.
+#[derive(Debug)]
+pub struct Target {
+    pub schema: SchemaRef,
+    pub arrow: ArrowSchemaRef,
+    pub spec: PartitionSpecRef,
+    pub location: String,
+    pub uploader: Uploader,
+    last_column_id: i32,
+}
+
+/// Why the table cannot be written to.
+#[derive(Debug, thiserror::Error)]
+pub enum TargetError {
+    #[error(transparent)]
+    Table(#[from] IcebergFailure),
+    #[error("open the table's storage")]
+    Store(#[source] StoreError),
+    #[error("table location \"{location}\" is on a storage that the resource does not describe")]
+    Location { location: String },
+    #[error("use the table's schema")]
+    Schema(#[source] crate::store::BoxError),
+}
+
+impl Classified for TargetError {
+    fn class(&self) -> crate::errors::Class {
+        match self {
+            Self::Table(error) => error.class(),
+            Self::Store(error) => error.class(),
+            Self::Location { .. } => class::INVALID_SPEC,
+            Self::Schema(_) => class::TABLE_INCOMPATIBLE,
+        }
+    }
+}
+
+/// The table as this process has it open.
+#[derive(Debug)]
+pub struct Targets {
+    plan: IcebergPlan,
+    /// Columns known before any record: declared ones, and the metadata columns.
+    declared: Option<Schema>,
+    metadata: Schema,
+    committer: tokio::sync::Mutex<IcebergCommitter>,
+    runtime: Handle,
+    budget: Budget,
+    current: Mutex<Option<Arc<Target>>>,
+}
+
+impl Targets {
+    pub fn new(plan: IcebergPlan, decode: &DecodePlan, committer: IcebergCommitter, runtime: Handle, budget: Budget) -> Self {
+        let metadata = arrow_schema::metadata_schema(&decode.metadata);
+        let declared = match &decode.value {
+            ValueSchema::Declared { schema, .. } => {
+                let mut fields = schema.fields.clone();
+                fields.extend(metadata.fields.clone());
+                Some(Schema { fields })
+            }
+            ValueSchema::Inferred { .. } => None,
+        };
+        let committer = tokio::sync::Mutex::new(committer);
+        Self { plan, declared, metadata, committer, runtime, budget, current: Mutex::new(None) }
+    }
+
+    pub fn part_size(&self) -> usize {
+        self.plan.storage.as_ref().map_or(LOCAL.0, |s3| s3.part_size)
+    }
+
+    pub fn current(&self) -> Option<Arc<Target>> {
+        self.current.lock().clone()
+    }
+
+    pub fn is_current(&self, target: &Arc<Target>) -> bool {
+        self.current.lock().as_ref().is_some_and(|current| Arc::ptr_eq(current, target))
+    }
+
+    /// The table moved under us: the next one to ask opens it anew.
+    pub fn forget(&self) {
+        *self.current.lock() = None;
+    }
+
+    /// Opens the table (again) and tells its ledger. `None`: it does not exist and nothing is known yet of the columns
+    /// to create it with.
+    pub async fn open(&self) -> Result<Option<TableLedger>, TargetError> {
+        let known = match (self.current(), &self.declared) {
+            (Some(target), _) => Some(columns(&target)?),
+            (None, declared) => declared.clone(),
+        };
+        match known {
+            Some(schema) => self.open_with(&schema).await.map(|(_, ledger)| Some(ledger)),
+            None => self.open_existing().await,
+        }
+    }
+
+    /// With inferred columns an absent table is created by the first records.
+    async fn open_existing(&self) -> Result<Option<TableLedger>, TargetError> {
+        let ops = Arc::clone(self.committer.lock().await.table());
+        match ops.load().await {
+            Err(crate::catalog::CatalogError::NoSuchTable { .. }) if self.plan.create_if_missing => Ok(None),
+            _ => self.open_with(&self.metadata.clone()).await.map(|(_, ledger)| Some(ledger)),
+        }
+    }
+
+    async fn open_with(&self, schema: &Schema) -> Result<(Arc<Target>, TableLedger), TargetError> {
+        let mut committer = self.committer.lock().await;
+        let opened = Box::pin(committer.open(&self.plan, schema)).await?;
+        drop(committer);
+        tell(&opened);
+        let ledger = opened.ledger.clone();
+        if let Some(target) = self.current() {
+            return Ok((target, ledger));
+        }
+        let target = Arc::new(self.target(&opened).await?);
+        let mut current = self.current.lock();
+        Ok((Arc::clone(current.get_or_insert(target)), ledger))
+    }
+
+    async fn target(&self, opened: &Opened) -> Result<Target, TargetError> {
+        let location = opened.location.trim_end_matches('/').to_owned();
+        let (store, parts) = match (s3_location(&location), &self.plan.storage) {
+            (Some((bucket, prefix)), Some(s3)) => {
+                let plan = S3Plan { bucket: bucket.to_owned(), prefix: prefix.to_owned(), ..s3.clone() };
+                (StorePlan::S3(plan), s3.upload_concurrency)
+            }
+            (Some(_), None) => return Err(TargetError::Location { location }),
+            (None, _) => {
+                let path = location.strip_prefix("file://").unwrap_or(&location);
+                (StorePlan::Local { path: path.into() }, LOCAL.1)
+            }
+        };
+        let store = crate::store::open(&store).await.map_err(TargetError::Store)?;
+        let arrow = table_schema(&opened.schema).map_err(|error| TargetError::Schema(error.into()))?;
+        Ok(Target {
+            schema: Arc::clone(&opened.schema),
+            arrow,
+            spec: Arc::clone(&opened.spec),
+            location,
+            uploader: Uploader::new(store, self.runtime.clone(), parts, self.budget.clone()),
+            last_column_id: opened.last_column_id,
+        })
+    }
+
+    /// The target for rows of this schema, extended by what they need. Called on worker threads: may wait for the
+    /// catalog the first time.
+    pub(super) fn for_rows(&self, rows: &ArrowSchemaRef) -> Result<Arc<Target>, ShelfError> {
+        let fatal = |error: &(dyn std::error::Error + 'static), class| {
+            ShelfError::Fatal(OneLine(error).to_string(), "table".into(), class)
+        };
+        let wanted = arrow_schema::schema(rows).map_err(|error| fatal(&error, class::TABLE_INCOMPATIBLE))?;
+        let target = match self.current() {
+            Some(target) => target,
+            None => {
+                let opened = self.runtime.block_on(self.open_with(&wanted));
+                opened.map_err(|error| fatal(&error, error.class()))?.0
+            }
+        };
+        // Held over the planning: two workers that meet the same new column predict one id.
+        let mut current = self.current.lock();
+        let base = current.as_ref().map_or(&target, |current| current);
+        let planned = plan_evolution(&base.schema, base.last_column_id, &wanted, self.plan.evolution);
+        let Some(new) = planned.map_err(|error| fatal(&error, class::TABLE_INCOMPATIBLE))? else {
+            return Ok(Arc::clone(base));
+        };
+        for change in &new.changes {
+            tracing::info!(%change, "the next commit evolves the table's schema");
+        }
+        let arrow = table_schema(&new.schema).map_err(|error| fatal(&error, class::TABLE_INCOMPATIBLE))?;
+        let extended = Arc::new(Target {
+            last_column_id: base.last_column_id.max(new.schema.highest_field_id()),
+            schema: Arc::new(new.schema),
+            arrow,
+            spec: Arc::clone(&base.spec),
+            location: base.location.clone(),
+            uploader: base.uploader.clone(),
+        });
+        *current = Some(Arc::clone(&extended));
+        Ok(extended)
+    }
+
+    pub async fn commit(&self, wish: &IcebergCommit) -> Result<Committed, NotCommitted> {
+        let mut committer = self.committer.lock().await;
+        Box::pin(committer.commit(wish)).await
+    }
+
+    /// Forgets what the ledger says of these topic-partitions and lets them start at the given offsets.
+    pub async fn restart_source(&self, cluster_id: Option<&str>, starts: Offsets) -> Result<TableLedger, TargetError> {
+        let mut committer = self.committer.lock().await;
+        Ok(Box::pin(committer.restart_source(cluster_id, &Default::default())).await?)
+    }
+}
+
+fn columns(target: &Target) -> Result<Schema, TargetError> {
+    from_iceberg(&target.schema).map_err(|error| TargetError::Schema(error.into()))
+}
+
+fn tell(opened: &Opened) {
+    if opened.created {
+        tracing::info!(location = %opened.location, "table created");
+    }
+    if let Some(reset) = &opened.reset {
+        tracing::warn!(?reset, "the table was reset; settled as spec.onDestinationReset says");
+    }
+    for drift in &opened.drift {
+        tracing::warn!(%drift, "the table differs from the resource");
+    }
+}
+
+/// Bucket and prefix of an object-store location.
+fn s3_location(location: &str) -> Option<(&str, &str)> {
+    let rest = ["s3://", "s3a://", "s3n://"].iter().find_map(|scheme| location.strip_prefix(scheme))?;
+    Some(rest.split_once('/').unwrap_or((rest, "")))
+}
