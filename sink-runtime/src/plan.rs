@@ -1,5 +1,5 @@
 //! A resource's spec, checked and made typed: what the rest of the runtime runs on. `Plan::from_*` reports every
-//! problem at once, each with field path, value and remedy. Pure: secrets are resolved through a function given in.
+//! problem at once, each with field path, value and remedy. Pure: secrets are resolved through a trait given in.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -8,6 +8,25 @@ use std::time::Duration;
 
 use crate::record::{TopicName, TopicPartition};
 use crate::schema::{Schema, Type};
+
+mod columns;
+mod dataset;
+mod decode;
+mod document;
+mod expression;
+mod iceberg;
+mod parquet;
+mod problem;
+mod secrets;
+mod shape;
+mod source;
+mod store;
+
+#[cfg(test)]
+mod tests;
+
+pub use problem::{PlanErrors, Problem};
+pub use secrets::{NoSecrets, SecretFolder, Secrets};
 
 /// Everything one process needs to run one resource.
 #[derive(Clone, Debug)]
@@ -246,6 +265,7 @@ pub enum StorePlan {
 
 #[derive(Clone, Debug)]
 pub struct S3Plan {
+    /// Empty when only a REST catalog knows it, once the table is loaded.
     pub bucket: String,
     /// Without leading or trailing slash; may be empty.
     pub prefix: String,

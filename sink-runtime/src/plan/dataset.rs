@@ -1,0 +1,279 @@
+//! `KafkaS3Sink` → [`Plan`]: destination, partition folders, file format, rotation. Pure.
+
+use std::collections::BTreeSet;
+use std::num::NonZero;
+use std::path::PathBuf;
+
+use chrono_tz::Tz;
+use tidewater_crds::{
+    Delivery as DeliverySpec, DestinationSpec, FileFormat, KafkaS3SinkSpec, OutputSpec,
+    PartitioningSpec, PodSpec, RotationSpec,
+};
+
+use super::columns::{Columns, is_scalar, type_name};
+use super::decode::{self, DecodeSpec};
+use super::parquet::{self, ParquetParts};
+use super::problem::Checks;
+use super::secrets::Secrets;
+use super::store::{self, Asking};
+use super::{
+    CommitPlan, DatasetPlan, Delivery, Destination, JsonCompression, OutputFormat, PartitionExpr,
+    Plan, PodPlan, Rotation, SinkId, StorePlan, source,
+};
+use crate::schema::Type;
+
+mod folders;
+
+pub(super) fn plan(
+    checks: &mut Checks,
+    secrets: &dyn Secrets,
+    sink: SinkId,
+    spec: &KafkaS3SinkSpec,
+) -> Plan {
+    let pod = pod(checks, &spec.pod);
+    let source = source::plan(checks, secrets, &sink, &spec.source, &spec.pod);
+    checks.exactly_one(
+        "spec.value",
+        &[
+            ("schema", spec.value.schema.is_some()),
+            ("infer", spec.value.infer.is_some()),
+        ],
+    );
+    let decode = decode::plan(
+        checks,
+        &DecodeSpec {
+            schema_path: "spec.value.schema",
+            schema: spec.value.schema.as_ref(),
+            infer: spec.value.infer.as_ref(),
+            on_error: spec.on_error,
+            tombstones: spec.tombstones,
+            metadata: spec.metadata_columns.as_ref(),
+            dead_letter: spec.dead_letter.as_ref(),
+        },
+    );
+    let columns = Columns::of(&decode);
+    let asking = Asking {
+        secrets,
+        sink: &sink,
+        memory_budget: pod.memory_budget,
+    };
+    let destination = Destination::Dataset(DatasetPlan {
+        store: destination(checks, &asking, &spec.destination),
+        partitioning: partitioning(checks, &columns, &spec.partitioning),
+        output: output(checks, &columns, &spec.output),
+        delivery: match spec.delivery {
+            DeliverySpec::ExactlyOnce => Delivery::ExactlyOnce,
+            DeliverySpec::AtLeastOnce => Delivery::AtLeastOnce,
+        },
+    });
+    let rotation = rotation(checks, &spec.rotation);
+    Plan {
+        dead_letter: decode::dead_letter(checks, spec.dead_letter.as_ref(), &source.topics),
+        commit: CommitPlan {
+            interval: rotation.max_open,
+            max_bytes: None,
+            max_records: None,
+            max_consecutive_failures: spec.commit.max_consecutive_failures,
+        },
+        sink,
+        source,
+        decode,
+        destination,
+        rotation,
+        pod,
+    }
+}
+
+/// Below this, one fetch and one open file leave no room for anything else.
+const LEAST_BUDGET: u64 = 16 << 20;
+
+pub(super) fn pod(checks: &mut Checks, spec: &PodSpec) -> PodPlan {
+    if spec.memory_budget.as_u64() < LEAST_BUDGET {
+        checks.add(
+            "spec.pod.memoryBudget",
+            spec.memory_budget,
+            "give at least 16Mi",
+        );
+    }
+    let workers = spec.workers.map_or_else(
+        || std::thread::available_parallelism().map_or(1, NonZero::get),
+        |workers| workers as usize,
+    );
+    PodPlan {
+        memory_budget: spec.memory_budget.as_usize(),
+        workers,
+    }
+}
+
+fn destination(checks: &mut Checks, asking: &Asking<'_>, spec: &DestinationSpec) -> StorePlan {
+    let given = [("s3", spec.s3.is_some()), ("local", spec.local.is_some())];
+    checks.exactly_one("spec.destination", &given);
+    if let Some(s3) = &spec.s3 {
+        let path = "spec.destination.s3";
+        store::needs_cloud(checks, path, "S3");
+        store::check_bucket(checks, &format!("{path}.bucket"), &s3.bucket);
+        store::check_prefix(checks, &format!("{path}.prefix"), &s3.prefix);
+        let (bucket, prefix) = (s3.bucket.clone(), s3.prefix.clone());
+        return StorePlan::S3(store::s3(
+            checks,
+            asking,
+            path,
+            &s3.options(),
+            bucket,
+            prefix,
+        ));
+    }
+    let path = spec.local.as_ref().map(|local| local.path.as_str());
+    StorePlan::Local {
+        path: PathBuf::from(path.unwrap_or_default()),
+    }
+}
+
+fn partitioning(
+    checks: &mut Checks,
+    columns: &Columns,
+    specs: &[PartitioningSpec],
+) -> Vec<PartitionExpr> {
+    let mut labels = BTreeSet::new();
+    let mut exprs = Vec::with_capacity(specs.len());
+    for (i, spec) in specs.iter().enumerate() {
+        let path = format!("spec.partitioning[{i}]");
+        let given = [
+            ("time", spec.time.is_some()),
+            ("column", spec.column.is_some()),
+        ];
+        checks.exactly_one(&path, &given);
+        if spec.label.is_some() && spec.column.is_none() {
+            let remedy = "goes with column only; label times in their format";
+            checks.add(format!("{path}.label"), "", remedy);
+        }
+        if let Some(time) = &spec.time {
+            let path = format!("{path}.time");
+            let expr = folders::time(checks, columns, &path, time);
+            if let PartitionExpr::Time { levels, .. } = &expr {
+                for label in levels.iter().filter_map(|level| level.label.as_ref()) {
+                    folders::check_label(checks, &mut labels, &path, label);
+                }
+            }
+            exprs.push(expr);
+        } else if let Some(column) = &spec.column {
+            let field = format!("{path}.column");
+            if let Some(ty) = columns.find(checks, &field, column)
+                && (!is_scalar(ty) || matches!(ty, Type::Float | Type::Double | Type::Binary))
+            {
+                let remedy = format!("a column of type {} makes no folders", type_name(ty));
+                checks.add(&field, column, remedy);
+            }
+            let last = column.rsplit('.').next().unwrap_or(column);
+            let label = spec.label.clone().unwrap_or_else(|| last.to_owned());
+            let field = if spec.label.is_some() {
+                format!("{path}.label")
+            } else {
+                field
+            };
+            folders::check_label(checks, &mut labels, &field, &label);
+            exprs.push(PartitionExpr::Column {
+                column: column.clone(),
+                label,
+            });
+        }
+    }
+    exprs
+}
+
+fn output(checks: &mut Checks, columns: &Columns, spec: &OutputSpec) -> OutputFormat {
+    use tidewater_crds::ParquetCompression as Compression;
+
+    let path = "spec.output";
+    let compression = spec.compression.unwrap_or_default();
+    let parts = ParquetParts {
+        compression,
+        level: spec.level,
+        row_group_size: spec.row_group_size,
+        row_group_rows: spec.row_group_rows,
+        page_size: spec.page_size,
+        dictionary: spec.dictionary,
+        statistics: spec.statistics,
+        bloom_filters: spec.bloom_filters.as_deref().unwrap_or_default(),
+    };
+    if spec.format == FileFormat::Parquet {
+        return OutputFormat::Parquet(parquet::options(checks, columns, path, &parts));
+    }
+    for (name, given) in [
+        ("rowGroupSize", spec.row_group_size.is_some()),
+        ("rowGroupRows", spec.row_group_rows.is_some()),
+        ("pageSize", spec.page_size.is_some()),
+        ("dictionary", spec.dictionary.is_some()),
+        ("statistics", spec.statistics.is_some()),
+        ("bloomFilters", spec.bloom_filters.is_some()),
+    ] {
+        if given {
+            let remedy = "goes with format: Parquet only: remove it";
+            checks.add(format!("{path}.{name}"), "", remedy);
+        }
+    }
+    let compression = match compression {
+        Compression::None => JsonCompression::None,
+        Compression::Gzip => JsonCompression::Gzip,
+        Compression::Zstd => JsonCompression::Zstd {
+            level: parquet::zstd_level(checks, path, spec.level),
+        },
+        other => {
+            let remedy = "format: Json goes with None, Gzip or Zstd";
+            checks.add(format!("{path}.compression"), format!("{other:?}"), remedy);
+            JsonCompression::None
+        }
+    };
+    if let (Some(level), false) = (
+        spec.level,
+        matches!(compression, JsonCompression::Zstd { .. }),
+    ) {
+        let remedy = "format: Json takes a level with Zstd only: remove it";
+        checks.add(format!("{path}.level"), level, remedy);
+    }
+    OutputFormat::JsonLines { compression }
+}
+
+fn rotation(checks: &mut Checks, spec: &RotationSpec) -> Rotation {
+    let path = "spec.rotation";
+    if spec.max_bytes.as_u64() == 0 {
+        checks.add(
+            format!("{path}.maxBytes"),
+            spec.max_bytes,
+            "give more than 0",
+        );
+    }
+    for (name, span) in [("maxOpen", Some(spec.max_open)), ("maxIdle", spec.max_idle)] {
+        if let Some(span) = span.filter(|span| span.duration().is_zero()) {
+            checks.add(format!("{path}.{name}"), span, "give more than 0s");
+        }
+    }
+    let schedule = spec.schedule.as_ref().map(|schedule| {
+        let path = format!("{path}.schedule");
+        if let Err(error) = schedule.cron.parse::<croner::Cron>() {
+            let remedy = format!("not a cron expression: {error}");
+            checks.add(format!("{path}.cron"), &schedule.cron, remedy);
+        }
+        let zone = timezone(checks, &format!("{path}.timezone"), &schedule.timezone);
+        (schedule.cron.clone(), zone)
+    });
+    Rotation {
+        max_bytes: spec.max_bytes.as_usize(),
+        max_records: spec.max_records,
+        max_open: spec.max_open.duration(),
+        max_idle: spec.max_idle.map(|span| span.duration()),
+        schedule,
+        max_open_files: spec.max_open_files as usize,
+    }
+}
+
+pub(super) fn timezone(checks: &mut Checks, field: &str, name: &str) -> Tz {
+    name.parse().unwrap_or_else(|_| {
+        checks.add(
+            field,
+            name,
+            "no such time zone: give an IANA name such as Europe/Madrid",
+        );
+        Tz::UTC
+    })
+}

@@ -1,0 +1,167 @@
+//! Folders by time: formats and their labels. Pure.
+
+use std::collections::BTreeSet;
+use std::fmt::Write;
+
+use chrono::format::{Item, StrftimeItems};
+use chrono::{DateTime, NaiveDate, TimeZone, Utc};
+use tidewater_crds::{Granularity, PartitionTime, TimePartitionSpec};
+
+use super::timezone;
+use crate::plan::columns::{Columns, type_name};
+use crate::plan::problem::Checks;
+use crate::plan::{PartitionExpr, TimeLevel, TimeSource};
+use crate::schema::Type;
+
+pub(super) fn time(
+    checks: &mut Checks,
+    columns: &Columns,
+    path: &str,
+    spec: &TimePartitionSpec,
+) -> PartitionExpr {
+    let given = [
+        ("granularity", spec.granularity.is_some()),
+        ("format", spec.format.is_some()),
+    ];
+    checks.exactly_one(path, &given);
+    if spec.column.is_some() && spec.source.is_some() {
+        checks.add(
+            format!("{path}.source"),
+            "",
+            "give one of column and source",
+        );
+    }
+    let mut of_dates = false;
+    let source = match (&spec.column, spec.source) {
+        (Some(column), _) => {
+            let field = format!("{path}.column");
+            match columns.find(checks, &field, column) {
+                Some(Type::Date) => of_dates = true,
+                Some(Type::Timestamp | Type::Timestamptz) | None => {}
+                Some(other) => {
+                    let remedy = format!(
+                        "the column is of type {}: use one of type timestamptz, timestamp or date",
+                        type_name(other)
+                    );
+                    checks.add(field, column, remedy);
+                }
+            }
+            TimeSource::Column(column.clone())
+        }
+        (None, Some(PartitionTime::WallClock)) => TimeSource::WallClock,
+        (None, Some(PartitionTime::RecordTimestamp) | None) => TimeSource::RecordTimestamp,
+    };
+    let levels = match (&spec.format, spec.granularity) {
+        (Some(format), _) => levels(checks, &format!("{path}.format"), format, of_dates),
+        (None, Some(granularity)) => {
+            if of_dates && granularity == Granularity::Hour {
+                let remedy = "a date has no hour: use Day, or a column with a time";
+                checks.add(format!("{path}.granularity"), "Hour", remedy);
+            }
+            down_to(granularity)
+        }
+        (None, None) => Vec::new(),
+    };
+    PartitionExpr::Time {
+        source,
+        timezone: timezone(checks, &format!("{path}.timezone"), &spec.timezone),
+        levels,
+    }
+}
+
+fn down_to(granularity: Granularity) -> Vec<TimeLevel> {
+    let count = match granularity {
+        Granularity::Year => 1,
+        Granularity::Month => 2,
+        Granularity::Day => 3,
+        Granularity::Hour => 4,
+    };
+    [
+        ("year", "%Y"),
+        ("month", "%m"),
+        ("day", "%d"),
+        ("hour", "%H"),
+    ]
+    .into_iter()
+    .take(count)
+    .map(|(label, format)| TimeLevel {
+        label: Some(label.to_owned()),
+        format: format.to_owned(),
+    })
+    .collect()
+}
+
+fn levels(checks: &mut Checks, field: &str, format: &str, of_dates: bool) -> Vec<TimeLevel> {
+    if !format.contains('%') {
+        let remedy = "no time in it: use strftime specifiers such as %Y-%m-%d";
+        checks.add(field, format, remedy);
+    }
+    format
+        .split('/')
+        .map(|folder| {
+            if folder.is_empty() {
+                let remedy = "remove the empty folder: no slashes at the ends, none doubled";
+                checks.add(field, format, remedy);
+            } else if StrftimeItems::new(folder).any(|item| matches!(item, Item::Error)) {
+                let remedy = "not a strftime format: see %Y %m %d %H %M";
+                checks.add(field, folder, remedy);
+            } else {
+                match rendered(folder, of_dates) {
+                    None => {
+                        let remedy = "a date has no time of day: use %Y, %m and %d only";
+                        checks.add(field, folder, remedy);
+                    }
+                    Some(name) if name.contains('/') || matches!(name.as_str(), "." | "..") => {
+                        let remedy =
+                            format!("makes \"{name}\", which is not one folder: use %Y-%m-%d");
+                        checks.add(field, folder, remedy);
+                    }
+                    Some(_) => {}
+                }
+            }
+            let (label, format) = match folder.split_once('=') {
+                Some((label, format)) if !label.contains('%') => (Some(label.to_owned()), format),
+                _ => (None, folder),
+            };
+            TimeLevel {
+                label,
+                format: format.to_owned(),
+            }
+        })
+        .collect()
+}
+
+/// The folder of some moment; `None` where the format asks for more than there is.
+fn rendered(format: &str, of_dates: bool) -> Option<String> {
+    let mut name = String::new();
+    if of_dates {
+        let date = NaiveDate::from_ymd_opt(2026, 1, 2)?;
+        write!(name, "{}", date.format(format)).ok()?;
+    } else {
+        let moment: DateTime<Utc> = Utc.timestamp_opt(1_767_323_045, 0).single()?;
+        write!(name, "{}", moment.format(format)).ok()?;
+    }
+    Some(name)
+}
+
+/// Labels become column names of the readers: they must differ.
+pub(super) fn check_label(
+    checks: &mut Checks,
+    labels: &mut BTreeSet<String>,
+    field: &str,
+    label: &str,
+) {
+    if label.is_empty()
+        || label
+            .chars()
+            .any(|c| c.is_control() || matches!(c, '/' | '=' | '\\'))
+    {
+        checks.add(
+            field,
+            label,
+            "a label is not empty and has no '/', '=' or control characters",
+        );
+    } else if !labels.insert(label.to_lowercase()) {
+        checks.add(field, label, "two folders have this label: choose another");
+    }
+}
