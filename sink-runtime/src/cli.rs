@@ -7,7 +7,7 @@ use std::process::ExitCode;
 use clap::{Parser, Subcommand};
 
 use crate::errors::{Classified, OneLine};
-use crate::plan::Plan;
+use crate::plan::{NoSecrets, Plan, SecretFolder};
 
 mod demo;
 mod run;
@@ -123,11 +123,10 @@ impl Resources {
             text.push_str(&content);
             text.push('\n');
         }
-        let secrets = crate::plan::SecretFiles::new(self.secrets_dir.as_deref());
-        let plans = Plan::from_yaml(&text, &secrets).map_err(|problems| CliError(problems.to_string()))?;
-        if plans.is_empty() {
-            return Err(CliError("the files hold no KafkaS3Sink and no IcebergTable".to_owned()));
-        }
-        Ok(plans)
+        let plans = match &self.secrets_dir {
+            Some(folder) => Plan::from_yaml(&text, &SecretFolder::new(folder)),
+            None => Plan::from_yaml(&text, &NoSecrets),
+        };
+        plans.map_err(|problems| CliError(problems.to_string()))
     }
 }

@@ -33,12 +33,8 @@ pub(super) async fn demo(dir: &Path, records: u64) -> Result<ExitCode, CliError>
     demo.write_resources(&broker.address())?;
 
     let epoch = chrono::Utc::now().timestamp_millis() - records as i64 * 25;
-    let filled = tokio::task::spawn_blocking(move || {
-        let malformed = broker.fill(TOPIC, records, epoch);
-        malformed.map(|malformed| (broker, malformed))
-    });
-    let filled = filled.await.map_err(|e| CliError(format!("produce: {e}")))?;
-    let (broker, malformed) = filled.map_err(|e| CliError(format!("produce: {e}")))?;
+    let filled = tokio::task::block_in_place(|| broker.fill(TOPIC, records, epoch));
+    let malformed = filled.map_err(|e| CliError(format!("produce: {e}")))?;
     println!("{records} orders produced to topic \"{TOPIC}\", {malformed} of them malformed, about 1 % days late");
 
     let (dataset, table) = tokio::try_join!(demo.run_killing(&demo.dataset), demo.run(&demo.table))?;

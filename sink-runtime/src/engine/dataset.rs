@@ -1,7 +1,6 @@
 //! The engine's parts for a dataset: each worker's shelf of open files, and commits through the dataset's ledgers.
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
@@ -23,6 +22,9 @@ use crate::observe::{CommitOutcome, Progress};
 use crate::plan::{DatasetPlan, OnRecordsExpired, OnSourceReset, Plan};
 use crate::record::{Offset, OffsetRange, TopicPartition};
 use crate::store::upload::{Finish, StagedObject, Upload, Uploader};
+
+/// Ledgers read at once after an assignment.
+const LEDGERS_AT_ONCE: usize = 16;
 
 /// Milliseconds of the wall clock, for partitions by wall clock only.
 fn wall_clock() -> i64 {
@@ -301,11 +303,11 @@ impl Deliver for DatasetDeliver {
         if let Some(facts) = asked.values().next() {
             self.cluster.lock().clone_from(&facts.cluster_id);
         }
-        futures::stream::iter(asked)
-            .map(|(tp, facts)| async move { Ok((tp.clone(), self.recover_one(tp, facts).await?)) })
-            .buffer_unordered(16)
-            .try_collect()
-            .await
+        let mut open = Vec::with_capacity(asked.len());
+        for (tp, facts) in asked {
+            open.push(async move { Ok((tp.clone(), self.recover_one(tp, facts).await?)) });
+        }
+        futures::stream::iter(open).buffer_unordered(LEDGERS_AT_ONCE).try_collect().await
     }
 
     async fn anchor(&self, tp: &TopicPartition, at: Offset) -> Result<(), Failure> {

@@ -324,8 +324,8 @@ impl Consumer {
                     partition.from_log_start = false;
                     partition.next = record.offset();
                     let at = Offset(record.offset());
-                    let tp = partition.tp.clone();
-                    let _ = self.events.send(SourceEvent::CaughtUp { tp, at });
+                    let (tp, epoch) = (partition.tp.clone(), partition.epoch);
+                    let _ = self.events.send(SourceEvent::CaughtUp { tp, epoch, at });
                 }
             } else {
                 let text = record.value().map(String::from_utf8_lossy);

@@ -240,7 +240,7 @@ impl Member {
 
     fn caught_up(&mut self, tp: &TopicPartition) -> i64 {
         self.await_event(|event| match event {
-            SourceEvent::CaughtUp { tp: of, at } if of == tp => Some(at.0),
+            SourceEvent::CaughtUp { tp: of, at, .. } if of == tp => Some(at.0),
             _ => None,
         })
     }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use iceberg::io::FileIO;
-use iceberg::spec::{DataContentType, ManifestStatus, TableMetadataRef};
+use iceberg::spec::{DataContentType, ManifestList, ManifestStatus, TableMetadataRef};
 
 use super::super::CliError;
 use super::content::{self, Content};
@@ -118,7 +118,8 @@ async fn table_files(metadata: &TableMetadataRef, io: &FileIO) -> Result<Vec<Hel
     let failed = |error: iceberg::Error| CliError(format!("read the table's manifests: {error}"));
     let Some(snapshot) = metadata.current_snapshot() else { return Ok(Vec::new()) };
     let mut files = Vec::new();
-    let list = snapshot.load_manifest_list(io, metadata).await.map_err(failed)?;
+    let list = io.new_input(snapshot.manifest_list()).map_err(failed)?.read().await.map_err(failed)?;
+    let list = ManifestList::parse_with_version(&list, metadata.format_version()).map_err(failed)?;
     for manifest in list.entries() {
         let manifest = manifest.load_manifest(io).await.map_err(failed)?;
         for entry in manifest.entries() {
