@@ -114,11 +114,11 @@ mod tests {
 
     use super::*;
 
-    fn longs(modulus: i64) -> ArrayRef {
-        // A multiplicative walk, so that values come in no order.
-        Arc::new(Int64Array::from_iter_values((0..16_384i64).map(|n| {
-            (n.wrapping_mul(0x9E37_79B9_7F4A_7C15_u64 as i64) >> 20) % modulus
-        })))
+    fn longs(modulus: u64) -> ArrayRef {
+        let hash = |n: u64| XxHash64::oneshot(1, &n.to_le_bytes());
+        Arc::new(Int64Array::from_iter_values(
+            (0..16_384).map(|n| (hash(n) % modulus) as i64),
+        ))
     }
 
     #[test]

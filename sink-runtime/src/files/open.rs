@@ -17,11 +17,10 @@ use arrow::datatypes::SchemaRef;
 use bytes::Bytes;
 
 use super::FileError;
-use super::conform::{Conformer, Misfit, union};
-use super::fingerprint::fingerprint;
+use super::conform::{Misfit, union};
 use super::limits::Limits;
 use super::metrics::Metrics;
-use super::writer::{FileWriter, Format, KeyValues};
+use super::writer::{Format, KeyValues};
 use crate::budget::{Budget, Reservation};
 use crate::layout::Slice;
 use crate::record::TopicPartition;
