@@ -49,6 +49,12 @@ fn s3() -> Value {
     })
 }
 
+/// A dataset that needs nothing of a build.
+fn local() -> Value {
+    let destination = json!({"s3": null, "local": {"path": "/tmp/orders"}});
+    patched(s3(), json!({"spec": {"destination": destination}}))
+}
+
 fn iceberg() -> Value {
     json!({
         "apiVersion": "tidewater.dev/v1alpha1", "kind": "IcebergTable", "metadata": {"name": "orders"},
@@ -173,7 +179,7 @@ fn all_problems_are_reported_at_once_whatever_their_kind() {
 #[test]
 fn a_missing_required_field_does_not_hide_the_other_problems() {
     let resource = patched(
-        s3(),
+        local(),
         json!({"spec": {"source": {"bootstrapServers": null}, "rotation": {"maxOpen": "0s"}}}),
     );
     let errors = planned(&resource).unwrap_err();
@@ -188,7 +194,7 @@ fn a_missing_required_field_does_not_hide_the_other_problems() {
 fn problems_of_every_document_are_reported() {
     let bad = |name: &str| {
         patched(
-            s3(),
+            local(),
             json!({"metadata": {"name": name}, "spec": {"rotation": {"maxOpen": "0s"}}}),
         )
     };

@@ -25,10 +25,7 @@ fn property<'a>(plan: &'a Plan, key: &str) -> &'a str {
 
 #[test]
 fn what_a_spec_leaves_out_has_the_documented_default() {
-    let plan = valid(patched(
-        s3(),
-        json!({"spec": {"destination": {"s3": null, "local": {"path": "/tmp/orders"}}}}),
-    ));
+    let plan = valid(local());
     assert_eq!(plan.sink.0, "default.orders");
     assert_eq!(plan.source.group_id, "tidewater.default.orders");
     assert_eq!(plan.source.startup, Startup::Earliest);
