@@ -18,9 +18,11 @@ mod infer;
 mod json;
 mod keys;
 mod metadata;
+mod misfit;
 mod number;
 mod parse;
 mod predict;
+mod quick;
 mod temporal;
 #[cfg(test)]
 mod tests;

@@ -7,7 +7,8 @@ use arrow::array::{RecordBatch, RecordBatchOptions};
 use arrow::datatypes::SchemaRef;
 
 use super::column::Fields;
-use super::parse::{Halt, Parser, Trail, Unknown};
+use super::misfit::Halt;
+use super::parse::{Parser, Trail, Unknown};
 use super::predict::{Predictor, Surprise};
 use super::{Decoded, Decoder, Reject, RejectClass, metadata};
 use crate::plan::{MetadataColumns, Tombstones};
