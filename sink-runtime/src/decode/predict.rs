@@ -138,6 +138,14 @@ impl Predictor {
         }
     }
 
+    /// Never gives up predicting, however often it fails.
+    #[cfg(test)]
+    pub(super) fn eager(columns: usize) -> Self {
+        let mut predictor = Self::new(columns);
+        predictor.pace.credit = i32::MAX;
+        predictor
+    }
+
     /// Whether the next record is worth a try, and worth learning from.
     #[inline]
     pub(super) fn attentive(&mut self) -> bool {
