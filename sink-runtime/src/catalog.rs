@@ -9,11 +9,17 @@ use iceberg::spec::{TableMetadata, TableMetadataBuildResult, TableMetadataRef};
 use crate::errors::{Class, Classified, class};
 use crate::store::BoxError;
 
+#[cfg(feature = "cloud")]
+mod aws;
 pub mod faulty;
+#[cfg(feature = "cloud")]
+pub mod glue;
 pub mod local;
 pub mod memory;
 mod metadata_file;
 pub mod stage;
+#[cfg(feature = "cloud")]
+mod storage;
 
 /// A table as loaded.
 #[derive(Clone, Debug)]
