@@ -17,6 +17,8 @@ pub mod glue;
 pub mod local;
 pub mod memory;
 mod metadata_file;
+#[cfg(feature = "cloud")]
+pub mod rest;
 pub mod stage;
 #[cfg(feature = "cloud")]
 mod storage;
