@@ -1,7 +1,7 @@
 //! Iceberg tables behind a REST catalog. Our own client over the catalog protocol: it honours the server's
 //! configuration, prefix and vended credentials, renews tokens, signs for AWS, and says exactly what became of a commit.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::HashMap;
 
 use async_trait::async_trait;
 use iceberg::io::FileIO;
@@ -34,6 +34,8 @@ pub struct RestTable {
     namespace: NamespaceIdent,
     table: String,
     files: Files,
+    /// The server's configuration; a table's own goes before it.
+    config: HashMap<String, String>,
     /// Of the last load: credentials change with every one.
     io: Mutex<FileIO>,
 }
@@ -71,8 +73,9 @@ impl RestTable {
             separator: separator(config.get("namespace-separator").map(String::as_str)),
             namespace,
             table: table.to_owned(),
-            io: Mutex::new(files.access(&HashMap::new(), &[], "")),
+            io: Mutex::new(files.access(&config, &[], "")),
             files,
+            config,
         })
     }
 
@@ -94,7 +97,9 @@ impl RestTable {
             serde_json::from_slice(body).map_err(|e| metadata_error(operation, e))?;
         let location = loaded.metadata.location().to_owned();
         let credentials = loaded.storage_credentials.unwrap_or_default();
-        *self.io.lock() = self.files.access(&loaded.config, &credentials, &location);
+        let mut config = self.config.clone();
+        config.extend(loaded.config);
+        *self.io.lock() = self.files.access(&config, &credentials, &location);
         Ok(Base {
             metadata: loaded.metadata.into(),
             metadata_location: loaded.metadata_location,
@@ -137,13 +142,13 @@ async fn configuration(
     client: &RestClient,
     base: &str,
     warehouse: Option<&str>,
-) -> Result<BTreeMap<String, String>, CatalogError> {
+) -> Result<HashMap<String, String>, CatalogError> {
     #[derive(serde::Deserialize)]
     struct Config {
         #[serde(default)]
-        defaults: BTreeMap<String, String>,
+        defaults: HashMap<String, String>,
         #[serde(default)]
-        overrides: BTreeMap<String, String>,
+        overrides: HashMap<String, String>,
     }
     let operation = "get catalog configuration";
     let query: Vec<(&str, &str)> = warehouse.iter().map(|w| ("warehouse", *w)).collect();

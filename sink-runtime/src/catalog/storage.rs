@@ -1,8 +1,8 @@
 //! Iceberg's file access over our S3 client: one client, and so one cached set of credentials, for all files. Meant for
 //! metadata and manifests: a file is written in one piece.
 //!
-//! Errors that may pass are marked retryable; a refusal for want of rights is a failed precondition (see
-//! `metadata_file::io_error`).
+//! Errors that may pass are marked retryable; want of rights is a failed precondition, a missing bucket a missing
+//! namespace (see `metadata_file::io_error`).
 
 use std::fmt;
 use std::ops::Range;
@@ -125,11 +125,12 @@ where
     E: ProvideErrorMetadata + std::error::Error + Send + Sync + 'static,
 {
     let status = error.raw_response().map(|r| r.status().as_u16());
-    let code = error.code().unwrap_or_default().to_owned();
-    let absent = status == Some(404) || matches!(code.as_str(), "NoSuchKey" | "NoSuchBucket");
+    let code = error.code().unwrap_or_default();
     let kind = if status == Some(403) || status == Some(401) {
         ErrorKind::PreconditionFailed
-    } else if absent {
+    } else if code == "NoSuchBucket" {
+        ErrorKind::NamespaceNotFound
+    } else if status == Some(404) || code == "NoSuchKey" {
         ErrorKind::DataInvalid
     } else {
         ErrorKind::Unexpected
