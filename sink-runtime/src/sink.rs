@@ -92,7 +92,7 @@ async fn run_table(
     until: Until,
     shutdown: watch::Receiver<bool>,
 ) -> Result<(), EngineError> {
-    let ops = crate::catalog::open(&table).await.map_err(|e| stopped(&e))?;
+    let ops = crate::catalog::connect(&table).await.map_err(|e| stopped(&e))?;
     let letters = match &plan.dead_letter {
         Some(_) => DeadLetters::open(&plan, &open_store(&beside_table(&table)).await?),
         None => Ok(DeadLetters::None),

@@ -40,7 +40,7 @@ impl Held {
         let sink = plan.sink.to_string();
         Ok(match &plan.destination {
             Destination::Dataset(dataset) => Self::Dataset { store: store::open(&dataset.store).await?, sink },
-            Destination::Iceberg(table) => Self::Table { ops: catalog::open(table).await?, sink },
+            Destination::Iceberg(table) => Self::Table { ops: catalog::connect(table).await?, sink },
         })
     }
 
