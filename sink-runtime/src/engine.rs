@@ -106,7 +106,7 @@ impl BatchSink for Router {
     fn push(&self, batch: RawBatch) {
         let reservation = self.budget.reserve(batch.memory());
         let tp = batch.tp.clone();
-        self.send(&tp, ToWorker::Batch(batch, reservation));
+        self.send(&tp, ToWorker::Batch(Box::new((batch, reservation))));
     }
 
     fn pressure(&self) -> Pressure {

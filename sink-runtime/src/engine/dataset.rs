@@ -47,6 +47,12 @@ pub struct DatasetShelf {
     schedule: Option<Schedule>,
 }
 
+impl std::fmt::Debug for DatasetShelf {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("DatasetShelf").field("open", &self.files.open_files()).finish_non_exhaustive()
+    }
+}
+
 impl DatasetShelf {
     pub fn new(plan: &Plan, dataset: &DatasetPlan, uploader: &Uploader, budget: &Budget) -> Self {
         let format = Format::new(dataset.output.clone(), uploader.store().part_size());

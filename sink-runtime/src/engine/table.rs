@@ -45,6 +45,7 @@ struct Path {
 }
 
 /// A data file on its way.
+#[derive(Debug)]
 pub struct DataUpload {
     upload: Upload,
     target: Arc<Target>,
@@ -80,6 +81,12 @@ impl Outlet<(), IcebergPartition> for DataFiles {
 
     fn push(&mut self, data: &mut DataUpload, part: Bytes) {
         data.upload.push(part);
+    }
+}
+
+impl std::fmt::Debug for TableShelf {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("TableShelf").field("open", &self.files.open_files()).finish_non_exhaustive()
     }
 }
 

@@ -43,7 +43,7 @@ impl Orders {
         let random = &mut self.random;
         // Forty orders a second of event time: a few hundred thousand span a few hours.
         let mut at = self.epoch + n as i64 * 25 + random.random_range(0..25);
-        if n % LATE == 0 {
+        if n.is_multiple_of(LATE) {
             at -= random.random_range(1..4) * 86_400_000;
         }
         let updated = chrono::DateTime::from_timestamp_millis(at + random.random_range(0..60_000))
