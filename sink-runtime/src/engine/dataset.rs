@@ -49,7 +49,9 @@ pub struct DatasetShelf {
 
 impl std::fmt::Debug for DatasetShelf {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("DatasetShelf").field("open", &self.files.open_files()).finish_non_exhaustive()
+        f.debug_struct("DatasetShelf")
+            .field("open", &self.files.open_files())
+            .finish_non_exhaustive()
     }
 }
 

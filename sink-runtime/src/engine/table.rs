@@ -86,7 +86,9 @@ impl Outlet<(), IcebergPartition> for DataFiles {
 
 impl std::fmt::Debug for TableShelf {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("TableShelf").field("open", &self.files.open_files()).finish_non_exhaustive()
+        f.debug_struct("TableShelf")
+            .field("open", &self.files.open_files())
+            .finish_non_exhaustive()
     }
 }
 

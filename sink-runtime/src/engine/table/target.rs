@@ -257,7 +257,7 @@ impl Targets {
     pub async fn restart_source(
         &self,
         cluster_id: Option<&str>,
-        starts: Offsets,
+        _starts: Offsets,
     ) -> Result<TableLedger, TargetError> {
         let mut committer = self.committer.lock().await;
         Ok(Box::pin(committer.restart_source(cluster_id, &Default::default())).await?)
