@@ -52,6 +52,9 @@ pub fn definition<K: CustomResourceExt>() -> CustomResourceDefinition {
 fn tighten(schema: &mut JSONSchemaProps) {
     schema.nullable = None;
     schema.title = None;
+    if let Some(values) = &mut schema.enum_ {
+        values.retain(|value| !value.0.is_null());
+    }
     // Doc comments are broken into lines for the source's width, not for `kubectl explain`.
     if let Some(description) = &mut schema.description {
         *description = description.split_whitespace().collect::<Vec<_>>().join(" ");

@@ -40,47 +40,16 @@ use crate::value::{
         status_replicas_path = ".status.replicas",
         label_selector_path = ".status.selector"
     ),
-    printcolumn(
-        name = "Ready",
-        type_ = "string",
-        json_path = ".status.conditions[?(@.type==\"Ready\")].status"
-    ),
-    printcolumn(name = "Phase", type_ = "string", json_path = ".status.phase"),
-    printcolumn(name = "Replicas", type_ = "integer", json_path = ".spec.replicas"),
-    printcolumn(
-        name = "Available",
-        type_ = "integer",
-        json_path = ".status.readyReplicas"
-    ),
-    printcolumn(name = "Lag", type_ = "integer", json_path = ".status.lag.records"),
-    printcolumn(
-        name = "Last-commit",
-        type_ = "date",
-        json_path = ".status.commit.lastCommitTime"
-    ),
-    printcolumn(
-        name = "Age",
-        type_ = "date",
-        json_path = ".metadata.creationTimestamp"
-    ),
-    printcolumn(
-        name = "Topic",
-        type_ = "string",
-        json_path = ".spec.source.topics",
-        priority = 1
-    ),
-    printcolumn(
-        name = "Bucket",
-        type_ = "string",
-        json_path = ".spec.destination.s3.bucket",
-        priority = 1
-    ),
-    printcolumn(
-        name = "Message",
-        type_ = "string",
-        json_path = ".status.conditions[?(@.type==\"Ready\")].message",
-        priority = 1
-    )
+    printcolumn = r#"{"name": "Ready", "type": "string", "jsonPath": ".status.conditions[?(@.type==\"Ready\")].status"}"#,
+    printcolumn = r#"{"name": "Phase", "type": "string", "jsonPath": ".status.phase"}"#,
+    printcolumn = r#"{"name": "Replicas", "type": "integer", "jsonPath": ".spec.replicas"}"#,
+    printcolumn = r#"{"name": "Available", "type": "integer", "jsonPath": ".status.readyReplicas"}"#,
+    printcolumn = r#"{"name": "Lag", "type": "integer", "jsonPath": ".status.lag.records"}"#,
+    printcolumn = r#"{"name": "Last-commit", "type": "date", "jsonPath": ".status.commit.lastCommitTime"}"#,
+    printcolumn = r#"{"name": "Age", "type": "date", "jsonPath": ".metadata.creationTimestamp"}"#,
+    printcolumn = r#"{"name": "Topic", "type": "string", "jsonPath": ".spec.source.topics", "priority": 1}"#,
+    printcolumn = r#"{"name": "Bucket", "type": "string", "jsonPath": ".spec.destination.s3.bucket", "priority": 1}"#,
+    printcolumn = r#"{"name": "Message", "type": "string", "jsonPath": ".status.conditions[?(@.type==\"Ready\")].message", "priority": 1}"#
 )]
 #[x_kube(validation = Rule::new("has(self.deadLetter) || !has(self.onError) || self.onError != 'DeadLetter'").message("onError: DeadLetter needs deadLetter").field_path(".onError"))]
 #[x_kube(validation = Rule::new("has(self.deadLetter) || self.tombstones != 'DeadLetter'").message("tombstones: DeadLetter needs deadLetter").field_path(".tombstones"))]
@@ -154,47 +123,16 @@ pub struct KafkaS3SinkSpec {
         status_replicas_path = ".status.replicas",
         label_selector_path = ".status.selector"
     ),
-    printcolumn(
-        name = "Ready",
-        type_ = "string",
-        json_path = ".status.conditions[?(@.type==\"Ready\")].status"
-    ),
-    printcolumn(name = "Phase", type_ = "string", json_path = ".status.phase"),
-    printcolumn(name = "Replicas", type_ = "integer", json_path = ".spec.replicas"),
-    printcolumn(
-        name = "Available",
-        type_ = "integer",
-        json_path = ".status.readyReplicas"
-    ),
-    printcolumn(name = "Lag", type_ = "integer", json_path = ".status.lag.records"),
-    printcolumn(
-        name = "Last-commit",
-        type_ = "date",
-        json_path = ".status.commit.lastCommitTime"
-    ),
-    printcolumn(
-        name = "Age",
-        type_ = "date",
-        json_path = ".metadata.creationTimestamp"
-    ),
-    printcolumn(
-        name = "Topic",
-        type_ = "string",
-        json_path = ".spec.source.topics",
-        priority = 1
-    ),
-    printcolumn(
-        name = "Table",
-        type_ = "string",
-        json_path = ".spec.table",
-        priority = 1
-    ),
-    printcolumn(
-        name = "Message",
-        type_ = "string",
-        json_path = ".status.conditions[?(@.type==\"Ready\")].message",
-        priority = 1
-    )
+    printcolumn = r#"{"name": "Ready", "type": "string", "jsonPath": ".status.conditions[?(@.type==\"Ready\")].status"}"#,
+    printcolumn = r#"{"name": "Phase", "type": "string", "jsonPath": ".status.phase"}"#,
+    printcolumn = r#"{"name": "Replicas", "type": "integer", "jsonPath": ".spec.replicas"}"#,
+    printcolumn = r#"{"name": "Available", "type": "integer", "jsonPath": ".status.readyReplicas"}"#,
+    printcolumn = r#"{"name": "Lag", "type": "integer", "jsonPath": ".status.lag.records"}"#,
+    printcolumn = r#"{"name": "Last-commit", "type": "date", "jsonPath": ".status.commit.lastCommitTime"}"#,
+    printcolumn = r#"{"name": "Age", "type": "date", "jsonPath": ".metadata.creationTimestamp"}"#,
+    printcolumn = r#"{"name": "Topic", "type": "string", "jsonPath": ".spec.source.topics", "priority": 1}"#,
+    printcolumn = r#"{"name": "Table", "type": "string", "jsonPath": ".spec.table", "priority": 1}"#,
+    printcolumn = r#"{"name": "Message", "type": "string", "jsonPath": ".status.conditions[?(@.type==\"Ready\")].message", "priority": 1}"#
 )]
 #[x_kube(validation = Rule::new("has(self.schema) != has(self.value.infer)").message("give exactly one of schema and value.infer").field_path(".schema"))]
 #[x_kube(validation = Rule::new("has(self.deadLetter) || !has(self.onError) || self.onError != 'DeadLetter'").message("onError: DeadLetter needs deadLetter").field_path(".onError"))]

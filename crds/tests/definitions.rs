@@ -76,6 +76,11 @@ fn the_schema_is_structural() {
             ] {
                 assert!(node.get(key).is_none(), "{kind}{path} has {key}");
             }
+            let values = node["enum"].as_array();
+            assert!(
+                !values.is_some_and(|values| values.contains(&Value::Null)),
+                "{kind}{path}"
+            );
             let typed = node["type"].is_string()
                 || node["x-kubernetes-int-or-string"] == json!(true)
                 || path.is_empty();

@@ -12,11 +12,19 @@ use crate::errors::{Class, Classified, class};
 use crate::plan::{CatalogPlan, IcebergPlan};
 use crate::store::BoxError;
 
+#[cfg(feature = "cloud")]
+mod aws;
 pub mod faulty;
+#[cfg(feature = "cloud")]
+pub mod glue;
 pub mod local;
 pub mod memory;
 mod metadata_file;
+#[cfg(feature = "cloud")]
+pub mod rest;
 pub mod stage;
+#[cfg(feature = "cloud")]
+mod storage;
 
 /// A table as loaded.
 #[derive(Clone, Debug)]
@@ -98,6 +106,49 @@ impl Classified for CommitError {
             Self::Unavailable(_) => class::CATALOG_UNAVAILABLE,
             Self::Refused(refusal) => refusal.class(),
         }
+    }
+}
+
+/// The plan's table in the plan's catalog. The table need not exist.
+///
+/// # Errors
+/// An impossible name; for REST, a server that does not answer or refuses.
+#[cfg_attr(
+    not(feature = "cloud"),
+    allow(clippy::unused_async, reason = "the other catalogs await")
+)]
+pub async fn connect(plan: &IcebergPlan) -> Result<Arc<dyn TableOps>, CatalogError> {
+    match &plan.catalog {
+        CatalogPlan::Local { path } => Ok(Arc::new(local::LocalTable::new(
+            path,
+            &plan.namespace,
+            &plan.table,
+        )?)),
+        #[cfg(feature = "cloud")]
+        CatalogPlan::Rest(rest) => Ok(Arc::new(
+            Box::pin(rest::RestTable::connect(
+                rest,
+                plan.storage.as_ref(),
+                &plan.namespace,
+                &plan.table,
+            ))
+            .await?,
+        )),
+        #[cfg(feature = "cloud")]
+        CatalogPlan::Glue(glue) => Ok(Arc::new(
+            Box::pin(glue::GlueTable::connect(
+                glue,
+                plan.storage.as_ref(),
+                &plan.namespace,
+                &plan.table,
+            ))
+            .await?,
+        )),
+        #[cfg(not(feature = "cloud"))]
+        CatalogPlan::Rest(_) | CatalogPlan::Glue(_) => Err(CatalogError::Refused {
+            operation: "connect to catalog",
+            source: "this build has local catalogs only".into(),
+        }),
     }
 }
 

@@ -193,60 +193,37 @@ impl DeadLetters {
     }
 }
 
-async fn produce(
-    topic: &TopicName,
-    producer: &FutureProducer,
-    letters: &[Letter],
-) -> Result<(), DeadLetterError> {
-    use futures::StreamExt;
-    let sends = futures::stream::iter(letters.iter().map(|letter| async move {
-        let key = letter.identity();
-        let mut headers = OwnedHeaders::new();
-        for (name, value) in &letter.headers {
-            headers = headers.insert(Header {
-                key: name,
-                value: value.as_deref(),
-            });
-        }
-        let (class, partition) = (
-            format!("{:?}", letter.class),
-            letter.tp.partition.to_string(),
-        );
-        let (offset, timestamp) = (letter.offset.to_string(), letter.timestamp.to_string());
-        let ours: [(&str, &[u8]); 6] = [
-            ("tidewater.error.class", class.as_bytes()),
-            ("tidewater.error.message", letter.message.as_bytes()),
-            ("tidewater.topic", letter.tp.topic.as_str().as_bytes()),
-            ("tidewater.partition", partition.as_bytes()),
-            ("tidewater.offset", offset.as_bytes()),
-            ("tidewater.timestamp", timestamp.as_bytes()),
-        ];
-        for (name, value) in ours {
-            headers = headers.insert(Header {
-                key: name,
-                value: Some(value),
-            });
-        }
-        headers = headers.insert(Header {
-            key: "tidewater.key",
-            value: letter.key.as_deref(),
-        });
-        let mut record = FutureRecord::to(topic.as_str()).key(&key).headers(headers);
-        if let Some(value) = &letter.value {
-            record = record.payload(value.as_slice());
-        }
-        let sent = producer.send(record, DELIVERY_TIMEOUT).await;
-        sent.map(|_| ())
-            .map_err(|(source, _)| DeadLetterError::Produce {
-                topic: topic.clone(),
-                source,
-            })
-    }));
-    let mut sends = sends.buffer_unordered(IN_FLIGHT);
-    while let Some(sent) = sends.next().await {
-        sent?;
+async fn produce(topic: &TopicName, producer: &FutureProducer, letters: &[Letter]) -> Result<(), DeadLetterError> {
+    for some in letters.chunks(IN_FLIGHT) {
+        let sends = some.iter().map(|letter| send(topic, producer, letter));
+        futures::future::try_join_all(sends.collect::<Vec<_>>()).await?;
     }
     Ok(())
+}
+
+async fn send(topic: &TopicName, producer: &FutureProducer, letter: &Letter) -> Result<(), DeadLetterError> {
+    let key = letter.identity();
+    let (class, partition) = (format!("{:?}", letter.class), letter.tp.partition.to_string());
+    let (offset, timestamp) = (letter.offset.to_string(), letter.timestamp.to_string());
+    let ours: [(&str, Option<&[u8]>); 7] = [
+        ("tidewater.error.class", Some(class.as_bytes())),
+        ("tidewater.error.message", Some(letter.message.as_bytes())),
+        ("tidewater.topic", Some(letter.tp.topic.as_str().as_bytes())),
+        ("tidewater.partition", Some(partition.as_bytes())),
+        ("tidewater.offset", Some(offset.as_bytes())),
+        ("tidewater.timestamp", Some(timestamp.as_bytes())),
+        ("tidewater.key", letter.key.as_deref()),
+    ];
+    let original = letter.headers.iter().map(|(name, value)| (name.as_str(), value.as_deref()));
+    let headers = original.chain(ours).fold(OwnedHeaders::new(), |headers, (key, value)| {
+        headers.insert(Header { key, value })
+    });
+    let mut record = FutureRecord::to(topic.as_str()).key(&key).headers(headers);
+    if let Some(value) = &letter.value {
+        record = record.payload(value.as_slice());
+    }
+    let sent = producer.send(record, DELIVERY_TIMEOUT).await;
+    sent.map(|_| ()).map_err(|(source, _)| DeadLetterError::Produce { topic: topic.clone(), source })
 }
 
 /// One JSON-lines object per topic-partition and cut, named by its first offset; a repeat overwrites or stands beside.

@@ -7,7 +7,7 @@ use arrow::array::RecordBatch;
 use arrow::datatypes::SchemaRef;
 
 use self::infer::InferringDecoder;
-use self::json::{JsonDecoder, Surroundings};
+use self::json::{JsonDecoder, Prediction, Surroundings};
 use self::parse::Unknown;
 use crate::plan::{DecodePlan, UnknownFields, ValueSchema};
 use crate::record::RawBatch;
@@ -18,9 +18,11 @@ mod infer;
 mod json;
 mod keys;
 mod metadata;
+mod misfit;
 mod number;
 mod parse;
 mod predict;
+mod quick;
 mod temporal;
 #[cfg(test)]
 mod tests;
@@ -90,15 +92,15 @@ pub trait Decoder: Send {
 
 /// The decoder a plan asks for.
 pub fn decoder(plan: &Arc<DecodePlan>) -> Box<dyn Decoder> {
-    new(plan, true)
+    new(plan, Prediction::WherePaying)
 }
 
 /// The same without prediction: the strict general decoder takes every record. For comparison.
 pub fn general_decoder(plan: &Arc<DecodePlan>) -> Box<dyn Decoder> {
-    new(plan, false)
+    new(plan, Prediction::Never)
 }
 
-fn new(plan: &Arc<DecodePlan>, predict: bool) -> Box<dyn Decoder> {
+fn new(plan: &Arc<DecodePlan>, prediction: Prediction) -> Box<dyn Decoder> {
     let around = Surroundings {
         tombstones: plan.tombstones,
         metadata: plan.metadata.clone(),
@@ -109,7 +111,7 @@ fn new(plan: &Arc<DecodePlan>, predict: bool) -> Box<dyn Decoder> {
                 UnknownFields::Ignore => Unknown::Ignore,
                 UnknownFields::Reject => Unknown::Refuse,
             };
-            Box::new(JsonDecoder::new(schema, unknown, false, predict, around))
+            Box::new(JsonDecoder::new(schema, unknown, false, prediction, around))
         }
         ValueSchema::Inferred {
             sample_records,
@@ -117,7 +119,7 @@ fn new(plan: &Arc<DecodePlan>, predict: bool) -> Box<dyn Decoder> {
         } => Box::new(InferringDecoder::new(
             *sample_records,
             *on_conflict,
-            predict,
+            prediction,
             around,
         )),
     }

@@ -237,6 +237,10 @@ pub struct MetadataColumns {
 // ---------------------------------------------------------------- destination
 
 #[derive(Clone, Debug)]
+#[allow(
+    clippy::large_enum_variant,
+    reason = "one per process: its size costs nothing, a box would cost every reader"
+)]
 pub enum Destination {
     Dataset(DatasetPlan),
     Iceberg(IcebergPlan),
@@ -258,6 +262,10 @@ pub enum Delivery {
 }
 
 #[derive(Clone, Debug)]
+#[allow(
+    clippy::large_enum_variant,
+    reason = "one per process: its size costs nothing, a box would cost every reader"
+)]
 pub enum StorePlan {
     S3(S3Plan),
     Local { path: PathBuf },

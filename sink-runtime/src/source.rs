@@ -142,10 +142,7 @@ pub enum SourceError {
     #[error("commit group offsets: {0}")]
     CommitOffsets(String),
     #[error("{what}: {message}")]
-    Lookup {
-        what: &'static str,
-        message: String,
-    },
+    Lookup { what: &'static str, message: String },
     #[error("kafka: {0}")]
     Other(String),
 }
@@ -201,12 +198,10 @@ impl SourceHandle {
 /// A client that cannot be made, in words without the value of any secret property.
 fn client_error(plan: &SourcePlan, error: &KafkaError) -> SourceError {
     SourceError::Client(match error {
-        KafkaError::ClientConfig(_, description, key, _) => {
-            match plan.properties.get(key) {
-                Some(Property::Secret(_)) => format!("property \"{key}\" is not valid"),
-                _ => format!("property \"{key}\": {description}"),
-            }
-        }
+        KafkaError::ClientConfig(_, description, key, _) => match plan.properties.get(key) {
+            Some(Property::Secret(_)) => format!("property \"{key}\" is not valid"),
+            _ => format!("property \"{key}\": {description}"),
+        },
         KafkaError::ClientCreation(description) => description.clone(),
         other => other.to_string(),
     })

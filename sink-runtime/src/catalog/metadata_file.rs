@@ -11,19 +11,15 @@ use super::CatalogError;
 
 const SUFFIX: &str = ".metadata.json";
 
-/// A failure of the file system or the object store under the warehouse. Our own storage marks what may work later
-/// as retryable, and a refusal for want of rights as a failed precondition.
+/// A failure of the file system or the object store under the warehouse. Our own storage reports want of rights as a
+/// failed precondition, and a missing bucket as a missing namespace; anything else may pass.
 pub(crate) fn io_error(operation: &'static str, error: iceberg::Error) -> CatalogError {
-    if error.kind() == iceberg::ErrorKind::PreconditionFailed {
-        CatalogError::Denied {
-            operation,
-            source: error.into(),
-        }
-    } else {
-        CatalogError::Unavailable {
-            operation,
-            source: error.into(),
-        }
+    let kind = error.kind();
+    let source = error.into();
+    match kind {
+        iceberg::ErrorKind::PreconditionFailed => CatalogError::Denied { operation, source },
+        iceberg::ErrorKind::NamespaceNotFound => CatalogError::Refused { operation, source },
+        _ => CatalogError::Unavailable { operation, source },
     }
 }
 
@@ -91,6 +87,7 @@ pub(crate) fn encode(metadata: &TableMetadata) -> Result<Bytes, CatalogError> {
         .map_err(|e| metadata_error(operation, e))
 }
 
+#[cfg(feature = "cloud")]
 pub(crate) async fn write(
     io: &FileIO,
     location: &str,
@@ -105,6 +102,7 @@ pub(crate) async fn write(
         .map_err(|e| io_error(operation, e))
 }
 
+#[cfg(feature = "cloud")]
 pub(crate) async fn read(io: &FileIO, location: &str) -> Result<TableMetadata, CatalogError> {
     let operation = "read metadata file";
     let input = io

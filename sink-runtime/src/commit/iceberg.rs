@@ -91,7 +91,7 @@ enum Look {
     Done(Committed),
     Publish {
         ledger: TableLedger,
-        schema: Option<NewSchema>,
+        schema: Option<Box<NewSchema>>,
     },
 }
 
@@ -115,6 +115,12 @@ impl IcebergCommitter {
     /// Why the commit is not in the table, and whether its files may be deleted.
     pub async fn commit(&mut self, wish: &IcebergCommit) -> Result<Committed, NotCommitted> {
         let mut attempts = Attempts::default();
+        if wish.claims.is_empty() && !wish.files.is_empty() {
+            return Err(NotCommitted {
+                failure: IcebergFailure::Unclaimed,
+                maybe_applied: false,
+            });
+        }
         match self.try_commit(wish, &mut attempts).await {
             Ok(committed) => {
                 if let Some((_, ledger)) = &mut self.known {
@@ -151,7 +157,7 @@ impl IcebergCommitter {
             }
             failpoint::pass("iceberg.before-stage");
             let Some((staged, ledger)) = self
-                .stage(&base, wish, ledger, schema.as_ref(), attempts)
+                .stage(&base, wish, ledger, schema.as_deref(), attempts)
                 .await?
             else {
                 continue;
@@ -249,7 +255,7 @@ impl IcebergCommitter {
         .map_err(IcebergFailure::SchemaMoved)?;
         Ok(Look::Publish {
             ledger: next,
-            schema,
+            schema: schema.map(Box::new),
         })
     }
 

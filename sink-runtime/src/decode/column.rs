@@ -118,8 +118,9 @@ impl<O: OffsetSizeTrait> Bytes<O> {
     fn reserve(&mut self, rows: usize) {
         self.offsets.reserve(rows);
         let expected = self.hint + self.hint / 8 + 64;
-        if self.values.len() < expected {
-            self.values.resize(expected, 0);
+        if self.values.is_empty() {
+            // Fresh zeroed pages cost nothing; filling an allocation does.
+            self.values = vec![0; expected];
         }
     }
 

@@ -6,7 +6,7 @@
 use arrow::datatypes::SchemaRef;
 
 use super::cursor::{Cursor, Syntax};
-use super::json::{JsonDecoder, Surroundings};
+use super::json::{JsonDecoder, Prediction, Surroundings};
 use super::parse::Unknown;
 use super::{Decoded, Decoder, RejectClass};
 use crate::plan::OnConflict;
@@ -54,7 +54,7 @@ pub(super) struct InferringDecoder {
     /// Records still to look at before they are decoded: saves decoding the first batches over and over.
     to_sample: usize,
     on_conflict: OnConflict,
-    predict: bool,
+    prediction: Prediction,
     around: Surroundings,
     /// Names that the metadata columns have taken.
     reserved: Vec<String>,
@@ -65,7 +65,7 @@ impl InferringDecoder {
     pub(super) fn new(
         sample_records: usize,
         on_conflict: OnConflict,
-        predict: bool,
+        prediction: Prediction,
         around: Surroundings,
     ) -> Self {
         let schema = Schema::default();
@@ -75,11 +75,11 @@ impl InferringDecoder {
             .collect();
         Self {
             known: Shape::Struct(Vec::new()),
-            inner: decoder(&schema, on_conflict, predict, &around),
+            inner: decoder(&schema, on_conflict, prediction, &around),
             schema,
             to_sample: sample_records,
             on_conflict,
-            predict,
+            prediction,
             around,
             reserved,
         }
@@ -101,7 +101,7 @@ impl InferringDecoder {
         if schema == self.schema {
             return false;
         }
-        self.inner = decoder(&schema, self.on_conflict, self.predict, &self.around);
+        self.inner = decoder(&schema, self.on_conflict, self.prediction, &self.around);
         self.schema = schema;
         true
     }
@@ -157,11 +157,17 @@ impl Decoder for InferringDecoder {
 fn decoder(
     schema: &Schema,
     on_conflict: OnConflict,
-    predict: bool,
+    prediction: Prediction,
     around: &Surroundings,
 ) -> JsonDecoder {
     let text = on_conflict == OnConflict::String;
-    JsonDecoder::new(schema, Unknown::RefuseTyped, text, predict, around.clone())
+    JsonDecoder::new(
+        schema,
+        Unknown::RefuseTyped,
+        text,
+        prediction,
+        around.clone(),
+    )
 }
 
 fn shape_of(record: &[u8], on_conflict: OnConflict) -> Result<Shape, NoShape> {

@@ -7,7 +7,8 @@ use arrow::array::{RecordBatch, RecordBatchOptions};
 use arrow::datatypes::SchemaRef;
 
 use super::column::Fields;
-use super::parse::{Halt, Parser, Trail, Unknown};
+use super::misfit::Halt;
+use super::parse::{Parser, Trail, Unknown};
 use super::predict::{Predictor, Surprise};
 use super::{Decoded, Decoder, Reject, RejectClass, metadata};
 use crate::plan::{MetadataColumns, Tombstones};
@@ -17,6 +18,15 @@ use crate::schema::arrow::arrow_schema;
 
 /// The predictor reads whole words past the value it looks at: up to two behind the record's end.
 const READ_AHEAD: usize = 16;
+
+/// Whether the predicting decoder is tried first.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Prediction {
+    Never,
+    WherePaying,
+    #[cfg(test)]
+    Always,
+}
 
 /// What a decoder does beside decoding values.
 #[derive(Clone, Debug)]
@@ -36,19 +46,24 @@ pub(super) struct JsonDecoder {
 }
 
 impl JsonDecoder {
-    /// `text`: string columns take any JSON value. `predict`: try the predicting decoder first.
+    /// `text`: string columns take any JSON value.
     pub(super) fn new(
         schema: &Schema,
         unknown: Unknown,
         text: bool,
-        predict: bool,
+        prediction: Prediction,
         around: Surroundings,
     ) -> Self {
         Self {
             schema: arrow_schema(schema, &around.metadata),
             fields: Fields::new(&schema.fields, text),
             parser: Parser::new(unknown),
-            predictor: predict.then(|| Predictor::new(schema.fields.len())),
+            predictor: match prediction {
+                Prediction::Never => None,
+                Prediction::WherePaying => Some(Predictor::new(schema.fields.len())),
+                #[cfg(test)]
+                Prediction::Always => Some(Predictor::eager(schema.fields.len())),
+            },
             trail: Trail::default(),
             around,
         }

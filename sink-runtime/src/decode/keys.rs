@@ -41,11 +41,25 @@ impl KeyTable {
     }
 }
 
-/// FNV-1a, folded: keys are short.
+/// Eight bytes at a time, the last eight overlapping; collisions cost a comparison.
 fn hash(key: &[u8]) -> usize {
-    let mut hash = 0xcbf2_9ce4_8422_2325_u64;
-    for byte in key {
-        hash = (hash ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3);
+    const FACTOR: u64 = 0x9e37_79b9_7f4a_7c15;
+    let step = |hash: u64, word: u64| (hash.rotate_left(5) ^ word).wrapping_mul(FACTOR);
+    let mut hash = key.len() as u64;
+    match key.last_chunk::<8>() {
+        Some(last) => {
+            let (words, _) = key.as_chunks::<8>();
+            for word in words {
+                hash = step(hash, u64::from_le_bytes(*word));
+            }
+            hash = step(hash, u64::from_le_bytes(*last));
+        }
+        None => {
+            let word = key
+                .iter()
+                .fold(0, |word, byte| word << 8 | u64::from(*byte));
+            hash = step(hash, word);
+        }
     }
     (hash ^ (hash >> 32)) as usize
 }

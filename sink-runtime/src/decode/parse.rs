@@ -8,7 +8,8 @@ use base64::alphabet;
 use base64::engine::{DecodePaddingMode, GeneralPurpose, GeneralPurposeConfig};
 
 use super::column::{BinaryWire, Bytes, Column, Data, Fields, List, Map};
-use super::cursor::{Cursor, Syntax, kind};
+use super::cursor::{Cursor, kind};
+use super::misfit::{Halt, missing, refuse};
 use super::temporal::{self, MICROS_PER_DAY, Wire};
 use super::{RejectClass, number};
 
@@ -19,78 +20,6 @@ pub(super) enum Unknown {
     /// Refused, unless there is nothing in it but null, `{}` and `[]`: those tell no type.
     RefuseTyped,
     Refuse,
-}
-
-/// Why a record was left.
-#[derive(Debug)]
-pub(super) enum Halt {
-    Syntax(Syntax),
-    Misfit(Box<Misfit>),
-}
-
-#[derive(Debug)]
-pub(super) struct Misfit {
-    pub(super) class: RejectClass,
-    /// Innermost first.
-    path: Vec<String>,
-    what: String,
-}
-
-impl From<Syntax> for Halt {
-    fn from(error: Syntax) -> Self {
-        Self::Syntax(error)
-    }
-}
-
-impl Halt {
-    #[cold]
-    fn misfit(class: RejectClass, what: impl Into<String>) -> Self {
-        Self::Misfit(Box::new(Misfit {
-            class,
-            path: Vec::new(),
-            what: what.into(),
-        }))
-    }
-
-    #[cold]
-    fn mismatch(expected: &str, found: &str) -> Self {
-        Self::misfit(
-            RejectClass::TypeMismatch,
-            format!("expected {expected}, found {found}"),
-        )
-    }
-
-    #[cold]
-    fn out_of_range(expected: &str) -> Self {
-        Self::misfit(
-            RejectClass::OutOfRange,
-            format!("a number that does not fit {expected}"),
-        )
-    }
-
-    #[cold]
-    fn within(mut self, name: &str) -> Self {
-        if let Self::Misfit(misfit) = &mut self {
-            misfit.path.push(name.into());
-        }
-        self
-    }
-}
-
-impl std::fmt::Display for Misfit {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        if self.path.is_empty() {
-            return f.write_str(&self.what);
-        }
-        f.write_str("field `")?;
-        for (i, name) in self.path.iter().rev().enumerate() {
-            if i > 0 {
-                f.write_str(".")?;
-            }
-            f.write_str(name)?;
-        }
-        write!(f, "`: {}", self.what)
-    }
 }
 
 /// The keys of a record as they came, for the predictor to learn from.
@@ -504,22 +433,6 @@ pub(super) fn fill_missing(fields: &mut Fields, stamp: u64) -> Result<(), Halt> 
         }
     }
     Ok(())
-}
-
-#[cold]
-fn missing(what: &'static str) -> Halt {
-    Halt::misfit(RejectClass::MissingField, what)
-}
-
-#[cold]
-fn refuse(key: &[u8], found: &str) -> Halt {
-    // Keys are data: a long one is cut before it reaches a log line.
-    let name: String = String::from_utf8_lossy(key).chars().take(128).collect();
-    Halt::misfit(
-        RejectClass::UnknownField,
-        format!("no column for it ({found})"),
-    )
-    .within(&name)
 }
 
 /// A value of another kind than the column's, or none at all.

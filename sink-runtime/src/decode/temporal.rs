@@ -122,15 +122,10 @@ fn clock(text: &[u8]) -> Option<(i64, &[u8])> {
             if count == 0 || count > 9 {
                 return None;
             }
-            let mut fraction = 0;
-            for place in 0..6 {
-                let digit = if place < count {
-                    after[place] - b'0'
-                } else {
-                    0
-                };
-                fraction = fraction * 10 + i64::from(digit);
-            }
+            let places = after[..count].iter().chain(std::iter::repeat(&b'0'));
+            let fraction = places
+                .take(6)
+                .fold(0, |sum, digit| sum * 10 + i64::from(digit - b'0'));
             micros += fraction;
             rest = &after[count..];
         }

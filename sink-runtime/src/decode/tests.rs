@@ -15,6 +15,7 @@ use std::sync::Arc;
 use arrow::array::Array;
 use arrow::util::display::array_value_to_string;
 
+use super::json::Prediction;
 use super::{Decoded, RejectClass, decoder, general_decoder};
 use crate::plan::{
     DecodePlan, MetadataColumns, OnConflict, OnError, Tombstones, UnknownFields, ValueSchema,
@@ -73,15 +74,19 @@ fn assert_same(one: &Decoded, other: &Decoded) {
     assert_eq!(one.batch, other.batch);
 }
 
-/// What both decoders make of the batch; the predicting one also when it has seen the records before.
+/// What both decoders make of the batch; the predicting one also when it has seen the records before, and when it
+/// never pauses.
 fn decode(plan: &Arc<DecodePlan>, raw: &RawBatch) -> Decoded {
     let mut general = general_decoder(plan);
     let mut predicting = decoder(plan);
+    let mut eager = super::new(plan, Prediction::Always);
     let expected = general.decode(raw);
     assert_same(&predicting.decode(raw), &expected);
+    assert_same(&eager.decode(raw), &expected);
     if let ValueSchema::Declared { .. } = plan.value {
         for _ in 0..2 {
             assert_same(&predicting.decode(raw), &expected);
+            assert_same(&eager.decode(raw), &expected);
             assert_same(&general.decode(raw), &expected);
         }
     }

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
+use arrow::datatypes::SchemaRef;
 use async_trait::async_trait;
 use bytes::Bytes;
 
@@ -12,14 +13,15 @@ use super::worker::{Shelf, ShelfError};
 use crate::budget::Budget;
 use crate::commit::dataset::{CommitFailure, CommitRequest, DatasetCommitter, DatasetFileName, ResetRequest};
 use crate::errors::{OneLine, class};
-use crate::files::{Format, Limits, OpenFiles, Opening, Outlet, Sealed};
+use crate::files::conform::dataset_schema;
+use crate::files::{Conformer, Format, Limits, OpenFiles, Opening, Outlet, Sealed};
 use crate::layout::hive::HiveSplitter;
 use crate::layout::{HivePartition, Rows};
 use crate::ledger::{
     CommitId, Origin, PendingFile, Progress as Known, Resume, SourceCheck, after_expiry, check_source,
 };
 use crate::observe::{CommitOutcome, Progress};
-use crate::plan::{DatasetPlan, OnRecordsExpired, OnSourceReset, Plan};
+use crate::plan::{DatasetPlan, OnRecordsExpired, OnSourceReset, PartitionExpr, Plan};
 use crate::record::{Offset, OffsetRange, TopicPartition};
 use crate::store::upload::{Finish, StagedObject, Upload, Uploader};
 
@@ -33,7 +35,9 @@ fn wall_clock() -> i64 {
 
 /// A worker's open files of a dataset.
 pub struct DatasetShelf {
-    splitter: HiveSplitter,
+    partitioning: Vec<PartitionExpr>,
+    /// For the schema of the last batch.
+    path: Option<Path>,
     files: OpenFiles<TopicPartition, HivePartition, Upload>,
     outlet: StagedFiles,
     began: Instant,
@@ -47,12 +51,30 @@ impl DatasetShelf {
         let limits = Limits::of_dataset(&plan.rotation, plan.pod.workers);
         let metadata = vec![("tidewater.sink".to_owned(), plan.sink.to_string())];
         Self {
-            splitter: HiveSplitter::new(&dataset.partitioning),
+            partitioning: dataset.partitioning.clone(),
+            path: None,
             files: OpenFiles::new(format, limits, metadata, budget),
             outlet: StagedFiles { uploader: uploader.clone(), sink: plan.sink.to_string(), extension },
             began: Instant::now(),
             schedule: Schedule::of(plan),
         }
+    }
+}
+
+/// How batches of one schema become rows of files.
+struct Path {
+    from: SchemaRef,
+    /// `None` where the files' schema is the batches' own.
+    conformer: Option<Conformer>,
+    splitter: HiveSplitter,
+}
+
+impl Path {
+    fn new(partitioning: &[PartitionExpr], from: &SchemaRef) -> Result<Self, ShelfError> {
+        let to = dataset_schema(from);
+        let conformer = if to == *from { None } else { Some(Conformer::new(from, &to).map_err(ShelfError::new)?) };
+        let splitter = HiveSplitter::new(partitioning, &to).map_err(ShelfError::new)?;
+        Ok(Self { from: SchemaRef::clone(from), conformer, splitter })
     }
 }
 
@@ -171,7 +193,16 @@ impl Shelf for DatasetShelf {
 
     fn write(&mut self, rows: Rows, now: Instant) -> Result<(), ShelfError> {
         let at = now.duration_since(self.began);
-        let slices = self.splitter.split(&rows, wall_clock()).map_err(ShelfError::new)?;
+        let from = rows.batch.schema();
+        let path = match &mut self.path {
+            Some(path) if path.from == from => path,
+            path => path.insert(Path::new(&self.partitioning, &from)?),
+        };
+        let rows = match &path.conformer {
+            Some(conformer) => Rows { batch: conformer.apply(&rows.batch).map_err(ShelfError::new)?, ..rows },
+            None => rows,
+        };
+        let slices = path.splitter.split(&rows, wall_clock()).map_err(ShelfError::new)?;
         for slice in &slices {
             self.files.write(&rows.tp, &rows.tp, slice, at, &mut self.outlet).map_err(ShelfError::new)?;
         }

@@ -57,7 +57,7 @@ impl JsonFile {
         Self {
             compression,
             part_size,
-            explicit_nulls: schema.fields().iter().any(|f| has_nullable_map(f)),
+            explicit_nulls: schema.fields().iter().any(has_nullable_map),
             buffer: RowBuffer::default(),
             encoder: None,
             consumed: 0,

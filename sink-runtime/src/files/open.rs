@@ -284,7 +284,7 @@ impl<G: Ord + Clone, K: Ord, U> OpenFiles<G, K, U> {
                 open.map(|(key, file)| (file.memory, name.clone(), key.clone()))
             })
             .collect();
-        by_size.sort_unstable_by(|a, b| b.0.cmp(&a.0));
+        by_size.sort_unstable_by_key(|(memory, _, _)| std::cmp::Reverse(*memory));
         let mut sealed = 0;
         for (_, group, key) in by_size {
             if self.memory <= target {

@@ -97,6 +97,9 @@ impl Ord for IcebergPartition {
     }
 }
 
+/// Consecutive rows of one partition: first, and one past the last.
+type Run = (usize, usize);
+
 /// Splits rows by one partition spec of one table schema.
 #[derive(Debug)]
 pub struct IcebergLayout {
@@ -183,7 +186,7 @@ impl IcebergLayout {
 
         // Runs of equal rows; per partition its first row and its runs.
         let mut at: HashMap<&[u8], usize> = HashMap::new();
-        let mut partitions: Vec<(&[u8], Vec<(usize, usize)>)> = Vec::new();
+        let mut partitions: Vec<(&[u8], Vec<Run>)> = Vec::new();
         let mut start = 0;
         for row in 1..=count {
             if row < count && encoded.row(row) == encoded.row(start) {
@@ -325,7 +328,7 @@ fn slice(
 fn gather(
     key: Arc<IcebergPartition>,
     rows: &Rows,
-    runs: &[(usize, usize)],
+    runs: &[Run],
 ) -> Result<Slice<IcebergPartition>, PartitionError> {
     let indices = UInt32Array::from_iter_values(
         runs.iter()

@@ -11,13 +11,16 @@ use tidewater_crds::{API_VERSION, IcebergTable, IcebergTableSpec, KafkaS3Sink, K
 
 use super::problem::{Checks, Problem};
 use super::secrets::{Secrets, WrittenSecrets};
-use super::shape::Shape;
 use super::{Plan, PlanErrors, SinkId, dataset, iceberg};
 
 /// The kinds that make plans.
 mod kinds {
-    use serde_json::Value;
+    use std::sync::LazyLock;
+
+    use serde::Serialize;
     use tidewater_crds::{IcebergTable, KafkaS3Sink, definition};
+
+    use crate::plan::shape::Shape;
 
     #[derive(Clone, Copy, Debug, PartialEq, Eq)]
     pub(super) enum Kind {
@@ -33,16 +36,20 @@ mod kinds {
             }
         }
 
-        pub(super) fn spec_schema(self) -> Value {
-            let definition = match self {
-                Self::S3Sink => definition::<KafkaS3Sink>(),
-                Self::IcebergTable => definition::<IcebergTable>(),
-            };
-            let mut versions = definition.spec.versions.into_iter();
-            let schema = versions.next().and_then(|version| version.schema);
-            let schema = serde_json::to_value(schema).unwrap_or_default();
-            schema["openAPIV3Schema"]["properties"]["spec"].clone()
+        pub(super) fn shape(self) -> &'static Shape {
+            static S3_SINK: LazyLock<Shape> = LazyLock::new(|| shape(definition::<KafkaS3Sink>()));
+            static TABLE: LazyLock<Shape> = LazyLock::new(|| shape(definition::<IcebergTable>()));
+            match self {
+                Self::S3Sink => &S3_SINK,
+                Self::IcebergTable => &TABLE,
+            }
         }
+    }
+
+    fn shape(definition: impl Serialize) -> Shape {
+        let definition = serde_json::to_value(definition).unwrap_or_default();
+        let spec = "/spec/versions/0/schema/openAPIV3Schema/properties/spec";
+        Shape::of(definition.pointer(spec).cloned().unwrap_or_default())
     }
 }
 
@@ -70,7 +77,13 @@ impl Plan {
         let mut resources = Vec::new();
         for (i, document) in serde_yaml_ng::Deserializer::from_str(text).enumerate() {
             let place = format!("document {}", i + 1);
-            match Value::deserialize(document) {
+            // By way of YAML's own values: they refuse a key that stands twice.
+            let document = serde_yaml_ng::Value::deserialize(document)
+                .map_err(|error| error.to_string())
+                .and_then(|document| {
+                    serde_json::to_value(document).map_err(|error| error.to_string())
+                });
+            match document {
                 Ok(Value::Null) => {}
                 Ok(document) => {
                     let mut checks = Checks::new("");
@@ -231,7 +244,7 @@ fn planned(
         checks.damage("spec", "", "required: give it a value");
         return checks.finish(None);
     }
-    Shape::of(kind.spec_schema()).check(&mut checks, &mut spec);
+    kind.shape().check(&mut checks, &mut spec);
     let plan = match kind {
         Kind::S3Sink => typed::<KafkaS3SinkSpec>(&mut checks, spec)
             .map(|spec| dataset::plan(&mut checks, secrets, identity.sink(), &spec)),

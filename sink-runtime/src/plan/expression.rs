@@ -90,13 +90,12 @@ fn transform(text: &str) -> Result<(String, PartitionTransform), String> {
 
 fn column(text: &str) -> Result<String, String> {
     let text = text.trim();
-    if let Some(quoted) = text
+    let quoted = text
         .strip_prefix('`')
         .and_then(|text| text.strip_suffix('`'))
-    {
-        if !quoted.is_empty() && !quoted.contains('`') {
-            return Ok(quoted.to_owned());
-        }
+        .filter(|quoted| !quoted.is_empty() && !quoted.contains('`'));
+    if let Some(quoted) = quoted {
+        return Ok(quoted.to_owned());
     }
     let plain = |c: char| !c.is_whitespace() && !c.is_control() && !"(),`".contains(c);
     if text.is_empty() || !text.chars().all(plain) {

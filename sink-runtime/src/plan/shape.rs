@@ -74,7 +74,9 @@ impl Shape {
 
     fn object(&self, checks: &mut Checks, schema: &Value, path: &str, value: &mut Value) -> bool {
         let Some(object) = value.as_object_mut() else {
-            return wrong(checks, path, value, "give a map of fields");
+            // Not shown: people write passwords where a reference to a Secret belongs.
+            checks.damage(path, "", "give a map of fields");
+            return false;
         };
         // Null means left out, as it does to the API server.
         object.retain(|_, value| !value.is_null());

@@ -65,8 +65,7 @@ impl<C: ConsumerContext + 'static> DataQueue<C> {
         };
         let client = self.consumer.client().native_ptr();
         // SAFETY: the client is alive, the string is null-terminated and copied by the callee.
-        let source =
-            unsafe { rd::rd_kafka_queue_get_partition(client, topic.as_ptr(), partition) };
+        let source = unsafe { rd::rd_kafka_queue_get_partition(client, topic.as_ptr(), partition) };
         if source.is_null() {
             return false;
         }
@@ -252,10 +251,7 @@ impl<'m> Record<'m> {
         // SAFETY: alive; the enum is `repr(u32)`, so that the callee writes a `u32`. Read as such: no invalid enum value
         // can come to be.
         let at = unsafe {
-            rd::rd_kafka_message_timestamp(
-                self.message.as_ptr(),
-                ptr::from_mut(&mut kind).cast(),
-            )
+            rd::rd_kafka_message_timestamp(self.message.as_ptr(), ptr::from_mut(&mut kind).cast())
         };
         let kind = match kind {
             1 => TimestampType::CreateTime,
@@ -278,13 +274,7 @@ impl<'m> Record<'m> {
             // SAFETY: the list is alive with the message; the callee writes the three on success only, and an index
             // past the end is an error.
             let found = unsafe {
-                rd::rd_kafka_header_get_all(
-                    list,
-                    headers.len(),
-                    &mut name,
-                    &mut value,
-                    &mut size,
-                )
+                rd::rd_kafka_header_get_all(list, headers.len(), &mut name, &mut value, &mut size)
             };
             if found as i32 != 0 || name.is_null() {
                 return headers;

@@ -342,6 +342,7 @@ impl Consumer {
                     }
                     errors.push((Some(place), record.error(), record.offset(), text));
                 } else if !ends_reading(record.error()) {
+                    let text = format!("topic not available: {}: {text}", record.topic());
                     errors.push((None, record.error(), record.offset(), text));
                 }
             }
@@ -406,11 +407,8 @@ impl Consumer {
         let mut committed = Ok(());
         for (tp, offset) in offsets {
             let position = rdkafka::Offset::Offset(offset.0);
-            committed = committed.and(list.add_partition_offset(
-                tp.topic.as_str(),
-                tp.partition,
-                position,
-            ));
+            committed =
+                committed.and(list.add_partition_offset(tp.topic.as_str(), tp.partition, position));
         }
         let committed = committed.and_then(|()| self.client.commit(&list, CommitMode::Async));
         if let Err(error) = committed {

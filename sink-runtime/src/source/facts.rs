@@ -15,7 +15,7 @@ use rdkafka::types::RDKafkaRespErr;
 use regex::Regex;
 
 use super::context::Quiet;
-use super::trouble::call_failed;
+use super::trouble::{call_failed, denied_topic};
 use super::{SourceError, client_error};
 use crate::plan::{Property, SourcePlan};
 use crate::record::{Offset, TopicName, TopicPartition};
@@ -263,7 +263,7 @@ fn partitions_of(
             | RDKafkaRespErr::RD_KAFKA_RESP_ERR__UNKNOWN_TOPIC,
         ) => return Err(missing()),
         Some(RDKafkaRespErr::RD_KAFKA_RESP_ERR_TOPIC_AUTHORIZATION_FAILED) => {
-            return Err(SourceError::Denied(format!("topic \"{topic}\"")));
+            return Err(SourceError::Denied(denied_topic(topic.as_str())));
         }
         Some(error) => {
             return Err(SourceError::Lookup {

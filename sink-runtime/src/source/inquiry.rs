@@ -154,10 +154,20 @@ impl Watch {
                 Err(error) => (Some(RETRY), vec![error]),
             },
             Topics::List(list) => {
-                let problems: Vec<_> = list
-                    .iter()
-                    .filter_map(|topic| facts.partitions(topic).err())
-                    .collect();
+                let mut problems = Vec::new();
+                for topic in list {
+                    match facts.partitions(topic) {
+                        Ok(_) => {}
+                        Err(error @ (SourceError::NoSuchTopic(_) | SourceError::Denied(_))) => {
+                            problems.push(error);
+                        }
+                        Err(error) => {
+                            // Most likely the brokers: asking for the others would only take time.
+                            problems.push(error);
+                            break;
+                        }
+                    }
+                }
                 let again = (!problems.is_empty()).then(|| self.refresh.min(MISSING));
                 (again, problems)
             }
@@ -169,12 +179,7 @@ impl Watch {
     }
 }
 
-fn run(
-    facts: &Facts,
-    mut watch: Watch,
-    asked: &Receiver<Question>,
-    answer: &impl Fn(Answer),
-) {
+fn run(facts: &Facts, mut watch: Watch, asked: &Receiver<Question>, answer: &impl Fn(Answer)) {
     let mut open: Vec<Question> = Vec::new();
     loop {
         let now = Instant::now();
@@ -206,11 +211,7 @@ fn run(
 }
 
 /// Asks all in one go, and returns those to be asked again.
-fn resolve(
-    facts: &Facts,
-    mut questions: Vec<Question>,
-    answer: &impl Fn(Answer),
-) -> Vec<Question> {
+fn resolve(facts: &Facts, mut questions: Vec<Question>, answer: &impl Fn(Answer)) -> Vec<Question> {
     let found = match look_up(facts, &questions, answer) {
         Ok(found) => found,
         Err(SourceError::NoSuchTopic(_)) if questions.len() > 1 => {
@@ -291,7 +292,11 @@ fn look_up<'q>(
     let mut found = BTreeMap::new();
     // A request names a partition once: what is asked of one partition in several ways goes in several requests. The
     // end comes last, so that no record between two answers is missed.
-    for kind in [rank(Lookup::Start), rank(Lookup::Timestamp(0)), rank(Lookup::End)] {
+    for kind in [
+        rank(Lookup::Start),
+        rank(Lookup::Timestamp(0)),
+        rank(Lookup::End),
+    ] {
         let mut asked: BTreeMap<&TopicPartition, Lookup> = BTreeMap::new();
         for question in questions {
             for lookup in lookups(question) {

@@ -303,7 +303,9 @@ mod tests {
             .begin(AssignmentEpoch(2), 0);
         partitions.accept(place, record(0), now, |_| unreachable!());
         let mut epochs = Vec::new();
-        partitions.overdue(now + LINGER, |batch| epochs.push((batch.epoch, batch.len())));
+        partitions.overdue(now + LINGER, |batch| {
+            epochs.push((batch.epoch, batch.len()))
+        });
         assert_eq!(epochs, [(AssignmentEpoch(2), 1)]);
     }
 

@@ -43,9 +43,12 @@ pub(super) fn meaning(code: Code, reason: &str) -> SourceError {
         | Code::UnsupportedSASLMechanism
         | Code::IllegalSASLState
         | Code::SSL => SourceError::Authentication(reason),
-        Code::TopicAuthorizationFailed
-        | Code::GroupAuthorizationFailed
-        | Code::ClusterAuthorizationFailed => SourceError::Denied(reason),
+        Code::TopicAuthorizationFailed => SourceError::Denied(
+            topic_named_in(&reason).map_or(reason, |topic| denied_topic(&topic)),
+        ),
+        Code::GroupAuthorizationFailed | Code::ClusterAuthorizationFailed => {
+            SourceError::Denied(reason)
+        }
         Code::UnknownTopic | Code::UnknownTopicOrPartition | Code::UnknownPartition => {
             SourceError::NoSuchTopic(topic_named_in(&reason).unwrap_or(reason))
         }
@@ -78,6 +81,11 @@ pub(super) fn call_failed(what: &'static str, error: &KafkaError) -> SourceError
             message: error.to_string(),
         },
     }
+}
+
+/// How a topic that may not be read is named, here and in [`Troubles::arrived`].
+pub(super) fn denied_topic(topic: &str) -> String {
+    format!("topic \"{topic}\"")
 }
 
 /// librdkafka names the topic in a sentence: "Subscribed topic not available: orders: Broker: Unknown topic …".
@@ -143,14 +151,14 @@ impl Troubles {
             self.refused = None;
         }
         if !self.denied.is_empty() {
-            self.denied.retain(|reason, _| !reason.contains(topic));
+            self.denied.remove(&denied_topic(topic));
         }
     }
 
     /// The group let us in.
     pub(super) fn joined(&mut self) {
         self.refused = None;
-        self.denied.retain(|reason, _| !reason.contains("roup"));
+        self.denied.retain(|reason, _| reason.starts_with("topic "));
     }
 
     /// Access that was refused too long, if any; said once.
@@ -214,7 +222,7 @@ mod tests {
     fn denied_access_is_fatal_unless_something_of_the_topic_arrives() {
         let mut troubles = Troubles::default();
         let now = Instant::now();
-        let denied = || SourceError::Denied("topic orders: authorization failed".to_owned());
+        let denied = || SourceError::Denied(denied_topic("orders"));
         troubles.report(denied(), now);
         troubles.arrived("orders");
         assert!(troubles.hopeless(now + 2 * PATIENCE).is_none());

@@ -261,7 +261,7 @@ async fn parts_may_arrive_in_any_order_and_twice(store: Arc<dyn Store>) -> Resul
     let tags: Vec<_> = tags.into_values().collect();
     store.complete(&key, &id, &tags).await?;
     let (bytes, _) = store.get(&key).await?.ok_or("not there")?;
-    ensure!(bytes == Bytes::from(parts.concat()), "not in part order");
+    ensure!(bytes == parts.concat(), "not in part order");
     Ok(())
 }
 

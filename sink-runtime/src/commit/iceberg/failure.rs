@@ -30,6 +30,8 @@ pub enum IcebergFailure {
     SourceReset { recorded: String, found: String },
     #[error("another owner of {} topic-partitions went on", found.len())]
     Fenced { found: Found },
+    #[error("files without claims: nothing could tell later whether they are in the table")]
+    Unclaimed,
     #[error("the table's schema moved under the written files")]
     SchemaMoved(#[source] SchemaMoved),
     #[error("the table cannot hold the columns")]
@@ -62,6 +64,7 @@ impl Classified for IcebergFailure {
             Self::RolledBack { .. } => class::TABLE_ROLLED_BACK,
             Self::SourceReset { .. } => class::SOURCE_RESET,
             Self::Fenced { .. } => class::FENCED,
+            Self::Unclaimed => class::INTERNAL,
             // The files are written again on the table as it is; nobody has to do anything.
             Self::SchemaMoved(_) => class::CATALOG_CONFLICT,
             Self::Incompatible(source) => source.class(),

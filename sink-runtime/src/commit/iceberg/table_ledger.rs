@@ -231,7 +231,8 @@ mod tests {
             r#"{"orders":{"0":123,"2":0,"10":7}}"#
         );
         assert_eq!(
-            keys.read(&properties.into_iter().collect::<HashMap<_, _>>()).unwrap(),
+            keys.read(&properties.into_iter().collect::<HashMap<_, _>>())
+                .unwrap(),
             ledger
         );
     }

@@ -94,7 +94,20 @@ fn user_property(
         .set(key, value.trim())
         .create_native_config()
     {
-        checks.add(field, value, format!("librdkafka refuses it: {reason}"));
+        // A mistyped key may carry a password, and the reason may repeat it.
+        let secretive = ["pass", "secret", "token", "key", "pem", "jwt"];
+        if secretive
+            .iter()
+            .any(|part| key.to_lowercase().contains(part))
+        {
+            checks.add(
+                field,
+                "",
+                "librdkafka refuses it: correct the name and the value",
+            );
+        } else {
+            checks.add(field, value, format!("librdkafka refuses it: {reason}"));
+        }
         return;
     }
     let number = value.trim().parse::<u64>().unwrap_or_default();

@@ -80,9 +80,7 @@ impl Consumer {
     /// A session that ends while the engine is still busy with a revocation turns it into a loss.
     pub(super) fn watch_for_loss(&mut self) {
         if !self.to_release.is_empty() && self.client.assignment_lost() {
-            let partitions = std::mem::take(&mut self.to_release);
-            self.lose(partitions.into_iter().collect());
-            self.answer_revocation();
+            self.lose_all();
         }
     }
 
@@ -205,7 +203,16 @@ impl Consumer {
                     at,
                     from_log_start,
                 } => {
-                    if self.is(&tp, Phase::Locating, epoch) {
+                    let Some(partition) = self.partitions.get(&tp) else {
+                        continue;
+                    };
+                    if partition.phase != Phase::Locating || partition.epoch != epoch {
+                        continue;
+                    }
+                    if partition.held {
+                        // It was being read before; to begin again is to seek.
+                        self.seeks.insert(tp, at);
+                    } else {
                         ready.push((tp, at, epoch, from_log_start));
                     }
                 }
@@ -340,12 +347,6 @@ impl Consumer {
                     .forward(partition.tp.topic.as_str(), partition.tp.partition);
             }
         }
-    }
-
-    fn is(&self, tp: &TopicPartition, phase: Phase, epoch: AssignmentEpoch) -> bool {
-        self.partitions
-            .get(tp)
-            .is_some_and(|partition| partition.phase == phase && partition.epoch == epoch)
     }
 }
 

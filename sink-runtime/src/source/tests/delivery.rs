@@ -26,7 +26,10 @@ fn records_arrive_once_in_order_and_whole() {
     for batch in basin.batches.lock().iter() {
         assert!(batch.len() <= 1000, "batches are cut at the plan's size");
         assert_eq!(batch.timestamp_type, TimestampType::CreateTime);
-        let (keys, headers) = (batch.keys.as_ref().unwrap(), batch.headers.as_ref().unwrap());
+        let (keys, headers) = (
+            batch.keys.as_ref().unwrap(),
+            batch.headers.as_ref().unwrap(),
+        );
         for (row, offset) in batch.offsets.iter().enumerate() {
             let number = offset.to_string();
             assert_eq!(batch.values.get(row), Some(number.as_bytes()));
@@ -69,10 +72,7 @@ fn latest_is_the_end_at_the_time_of_the_start() {
     cluster.produce("orders", 0, 20..25);
     member.basin.wait_for(5);
     let basin = member.close();
-    assert_eq!(
-        basin.offsets()[&(1, tp("orders", 0))],
-        [20, 21, 22, 23, 24]
-    );
+    assert_eq!(basin.offsets()[&(1, tp("orders", 0))], [20, 21, 22, 23, 24]);
 }
 
 #[test]

@@ -50,13 +50,12 @@ fn two_members_share_by(properties: &[(&str, Option<&str>)]) {
         members[1].basin.count() >= 100
     });
     assert_eq!(partitions_of(&second.basin), 2);
-    // What each has now it goes on reading: new records arrive at exactly one of them.
-    let before = (first.basin.count(), second.basin.count());
+    // What each has now it goes on reading.
     for partition in 0..4 {
         cluster.produce("orders", partition, 50..60);
     }
     serve_until(&mut [&mut first, &mut second], |members| {
-        members[0].basin.count() + members[1].basin.count() >= before.0 + before.1 + 40
+        members[1].basin.count() >= 120
     });
     let basin = second.close();
     for offsets in basin.offsets().values() {
@@ -146,7 +145,10 @@ fn a_revocation_that_outlives_the_session_becomes_a_loss_and_the_member_rejoins(
     let plan = cluster.plan("g", &["orders"]);
     let mut first = Member::start(&plan);
     serve_until(&mut [&mut first], |members| {
-        members[0].seen.iter().any(|event| event.starts_with("CaughtUp"))
+        members[0]
+            .seen
+            .iter()
+            .any(|event| event.starts_with("CaughtUp"))
     });
     let second = Member::start(&plan);
     let revoked = first.revoked();
@@ -158,13 +160,22 @@ fn a_revocation_that_outlives_the_session_becomes_a_loss_and_the_member_rejoins(
     assert!(lost.contains(&revoked[0]), "{lost:?}");
     cluster.mock.broker_up(-1).unwrap();
     first.handle.send(SourceCommand::Release(revoked));
-    first.assigned();
+    let commands = first.handle.commands.clone();
+    first.await_any(
+        |event| matches!(event, SourceEvent::Assigned(_)).then_some(()),
+        |event| {
+            if let SourceEvent::Revoked(partitions) = event {
+                commands.send(SourceCommand::Release(partitions)).unwrap();
+            }
+        },
+    );
+    drop(commands);
     drop(second);
     first.close();
 }
 
 #[test]
-fn new_partitions_topics_and_matches_are_picked_up() {
+fn a_new_topic_that_matches_the_pattern_is_picked_up() {
     let cluster = Cluster::new(&[("orders.eu", 1), ("payments", 1), ("my.orders.eu", 1)]);
     let mut plan = cluster.plan("g", &[]);
     plan.topics = Topics::Pattern(r"orders\.\w+".to_owned());
@@ -206,10 +217,7 @@ fn closing_waits_for_the_release_and_leaves_the_offsets_committed() {
     member.await_event(|event| matches!(event, SourceEvent::Closed).then_some(()));
     member.handle.join().unwrap();
     let facts = Facts::connect(&plan, PATIENCE).unwrap();
-    assert_eq!(
-        facts.committed(&partitions).unwrap(),
-        [Some(Offset(10))]
-    );
+    assert_eq!(facts.committed(&partitions).unwrap(), [Some(Offset(10))]);
 }
 
 #[test]
@@ -256,10 +264,7 @@ fn facts_are_told_without_joining_the_group() {
     let partitions = [tp("orders", 1), tp("orders", 0)];
     assert_eq!(
         facts.watermarks(&partitions).unwrap(),
-        [
-            Some((Offset(0), Offset(10))),
-            Some((Offset(0), Offset(0)))
-        ]
+        [Some((Offset(0), Offset(10))), Some((Offset(0), Offset(0)))]
     );
     assert_eq!(facts.committed(&partitions).unwrap(), [None, None]);
 }

@@ -50,6 +50,17 @@ async fn progress_without_rows_is_a_commit_too() {
 }
 
 #[tokio::test]
+async fn files_without_claims_are_not_committed() {
+    let lab = Lab::new();
+    let (mut committer, opened) = lab.opened().await;
+    let mut wish = commit_of(&opened, 0, None, 10);
+    wish.claims.clear();
+    let refused = committer.commit(&wish).await.unwrap_err();
+    assert!(matches!(refused.failure, IcebergFailure::Unclaimed));
+    assert!(lab.visible().await.is_empty());
+}
+
+#[tokio::test]
 async fn version_three_tables_number_their_rows() {
     let lab = Lab::new();
     let mut committer = lab.committer();

@@ -1,0 +1,128 @@
+//! What a REST catalog's answers mean. Pure.
+
+use bytes::Bytes;
+use iceberg_catalog_rest::ErrorModel;
+use reqwest::StatusCode;
+use serde::Deserialize;
+
+use crate::catalog::{CatalogError, CommitError};
+use crate::store::BoxError;
+
+/// Of a server's message in ours.
+const MESSAGE_CHARS: usize = 1024;
+
+#[derive(Clone, Debug)]
+pub(super) struct Answer {
+    pub(super) status: StatusCode,
+    pub(super) body: Bytes,
+}
+
+impl Answer {
+    /// Status and the server's own words.
+    fn told(&self) -> BoxError {
+        #[derive(Deserialize)]
+        struct Wrapper {
+            error: ErrorModel,
+        }
+        let words = match serde_json::from_slice::<Wrapper>(&self.body) {
+            Ok(Wrapper { error }) => format!("{}: {}", error.r#type, error.message),
+            Err(_) => String::from_utf8_lossy(&self.body).into_owned(),
+        };
+        let words: String = words.chars().take(MESSAGE_CHARS).collect();
+        format!("{}: {words}", self.status).into()
+    }
+
+    /// Of anything but a commit.
+    pub(super) fn error(&self, operation: &'static str, table: &str) -> CatalogError {
+        let source = self.told();
+        match self.status.as_u16() {
+            404 => CatalogError::NoSuchTable {
+                table: table.to_owned(),
+            },
+            401 | 403 | 419 => CatalogError::Denied { operation, source },
+            408 | 429 | 500.. => CatalogError::Unavailable { operation, source },
+            _ => CatalogError::Refused { operation, source },
+        }
+    }
+
+    /// Of a commit. Only what the protocol says is certain counts as certain.
+    pub(super) fn into_commit(self, table: &str) -> Result<(), CommitError> {
+        let operation = "commit table";
+        match self.status.as_u16() {
+            200..=299 => match serde_json::from_slice::<serde_json::Value>(&self.body) {
+                Ok(body) if body.get("metadata").is_some() => Ok(()),
+                // Not a catalog's answer: some gateway's.
+                _ => Err(CommitError::Unknown(self.told())),
+            },
+            409 => Err(CommitError::Conflict),
+            429 | 503 => Err(CommitError::Unavailable(self.told())),
+            408 | 500.. | 100..=199 | 300..=399 => Err(CommitError::Unknown(self.told())),
+            _ => Err(CommitError::Refused(self.error(operation, table))),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn answer(status: u16, body: &'static str) -> Answer {
+        Answer {
+            status: StatusCode::from_u16(status).unwrap_or_default(),
+            body: Bytes::from_static(body.as_bytes()),
+        }
+    }
+
+    fn commit(status: u16, body: &'static str) -> String {
+        match answer(status, body).into_commit("ns.t") {
+            Ok(()) => "done".to_owned(),
+            Err(CommitError::Conflict) => "conflict".to_owned(),
+            Err(CommitError::Unknown(_)) => "unknown".to_owned(),
+            Err(CommitError::Unavailable(_)) => "unavailable".to_owned(),
+            Err(CommitError::Refused(e)) => match e {
+                CatalogError::NoSuchTable { .. } => "missing".to_owned(),
+                CatalogError::Denied { .. } => "denied".to_owned(),
+                _ => "refused".to_owned(),
+            },
+        }
+    }
+
+    #[test]
+    fn every_answer_to_a_commit_has_its_meaning() {
+        assert_eq!(
+            commit(200, r#"{"metadata-location":"l","metadata":{}}"#),
+            "done"
+        );
+        assert_eq!(commit(200, "<html>sign in</html>"), "unknown");
+        assert_eq!(commit(409, "{}"), "conflict");
+        for status in [500, 502, 504, 408] {
+            assert_eq!(commit(status, "{}"), "unknown", "{status}");
+        }
+        for status in [503, 429] {
+            assert_eq!(commit(status, "{}"), "unavailable", "{status}");
+        }
+        for status in [400, 406, 422] {
+            assert_eq!(commit(status, "{}"), "refused", "{status}");
+        }
+        for status in [401, 403] {
+            assert_eq!(commit(status, "{}"), "denied", "{status}");
+        }
+        assert_eq!(commit(404, "{}"), "missing");
+    }
+
+    #[test]
+    fn the_servers_words_are_kept_and_bounded() {
+        let told = answer(
+            400,
+            r#"{"error":{"message":"no such field","type":"BadRequestException","code":400}}"#,
+        )
+        .told();
+        assert_eq!(
+            told.to_string(),
+            "400 Bad Request: BadRequestException: no such field"
+        );
+        let mut long = answer(500, "");
+        long.body = "x".repeat(3_000_000).into();
+        assert!(long.told().to_string().len() < 1100);
+    }
+}

@@ -1,0 +1,534 @@
+//! Every field of a spec is in its plan, and what a spec leaves out is what the reference says.
+
+use serde_json::{Value, json};
+
+use super::*;
+use crate::schema::{Encoding, Field};
+
+fn dataset(plan: &Plan) -> &DatasetPlan {
+    match &plan.destination {
+        Destination::Dataset(dataset) => dataset,
+        Destination::Iceberg(_) => panic!("not a dataset"),
+    }
+}
+
+fn table(plan: &Plan) -> &IcebergPlan {
+    match &plan.destination {
+        Destination::Iceberg(table) => table,
+        Destination::Dataset(_) => panic!("not a table"),
+    }
+}
+
+fn property<'a>(plan: &'a Plan, key: &str) -> &'a str {
+    plan.source.properties[key].expose()
+}
+
+#[test]
+fn what_a_spec_leaves_out_has_the_documented_default() {
+    let plan = valid(local());
+    assert_eq!(plan.sink.0, "default.orders");
+    assert_eq!(plan.source.group_id, "tidewater.default.orders");
+    assert_eq!(plan.source.startup, Startup::Earliest);
+    assert_eq!(plan.source.isolation, Isolation::ReadCommitted);
+    assert_eq!(plan.source.on_source_reset, OnSourceReset::Stop);
+    assert_eq!(plan.source.on_records_expired, OnRecordsExpired::Stop);
+    assert_eq!(plan.source.drain_timeout, Duration::from_secs(20));
+    assert_eq!(plan.decode.on_error, OnError::Fail);
+    assert_eq!(plan.decode.tombstones, Tombstones::Skip);
+    assert_eq!(plan.decode.metadata, MetadataColumns::default());
+    assert_eq!(plan.rotation.max_bytes, 128 << 20);
+    assert_eq!(plan.rotation.max_open, Duration::from_secs(60));
+    assert_eq!(plan.rotation.max_open_files, 2000);
+    assert_eq!(plan.pod.memory_budget, 256 << 20);
+    assert!(plan.pod.workers >= 1);
+    assert!(plan.dead_letter.is_none());
+    let dataset = dataset(&plan);
+    assert_eq!(dataset.delivery, Delivery::ExactlyOnce);
+    assert_eq!(
+        dataset.output,
+        OutputFormat::Parquet(ParquetOptions {
+            compression: ParquetCompression::Zstd { level: 3 },
+            row_group_rows: 1_048_576,
+            row_group_bytes: 128 << 20,
+            page_bytes: 1 << 20,
+            dictionary: true,
+            statistics: true,
+            bloom_filters: BTreeMap::new(),
+        })
+    );
+    let properties: Vec<String> = plan
+        .source
+        .properties
+        .iter()
+        .map(|(key, value)| format!("{key}={}", value.expose()))
+        .collect();
+    assert_eq!(
+        properties,
+        [
+            "allow.auto.create.topics=false",
+            "auto.offset.reset=error",
+            "bootstrap.servers=kafka:9092",
+            "check.crcs=true",
+            "client.id=tidewater",
+            "enable.auto.commit=false",
+            "enable.auto.offset.store=false",
+            "enable.partition.eof=true",
+            "fetch.queue.backoff.ms=5",
+            "group.id=tidewater.default.orders",
+            "isolation.level=read_committed",
+            "partition.assignment.strategy=cooperative-sticky",
+            "queued.max.messages.kbytes=65536",
+            "queued.min.messages=1000000",
+            "statistics.interval.ms=5000",
+            "topic.metadata.refresh.interval.ms=30000",
+        ]
+    );
+}
+
+#[cfg(feature = "cloud")]
+#[test]
+fn every_field_of_a_dataset_sink_arrives_in_the_plan() {
+    let plan = Plan::from_yaml(FULL_S3, &NoSecrets).unwrap().remove(0);
+    assert_eq!(plan.sink.0, "shop.orders");
+    let source = &plan.source;
+    assert_eq!(source.bootstrap_servers, "kafka-0:9093,kafka-1:9093");
+    let topics = vec![TopicName::new("orders"), TopicName::new("returns")];
+    assert_eq!(source.topics, Topics::List(topics));
+    assert_eq!(source.group_id, "lake");
+    let offsets = BTreeMap::from([(TopicPartition::new("orders", 1), 42)]);
+    assert_eq!(source.startup, Startup::Offsets(offsets));
+    assert_eq!(source.isolation, Isolation::ReadUncommitted);
+    assert_eq!(source.on_source_reset, OnSourceReset::Restart);
+    assert_eq!(source.on_records_expired, OnRecordsExpired::Skip);
+    assert_eq!(source.drain_timeout, Duration::from_secs(15));
+    assert_eq!(source.batch_records, 500);
+    for (key, value) in [
+        ("isolation.level", "read_uncommitted"),
+        ("security.protocol", "sasl_ssl"),
+        ("sasl.mechanism", "SCRAM-SHA-512"),
+        ("sasl.username", "me"),
+        ("sasl.password", "open sesame"),
+        ("ssl.ca.pem", "-----BEGIN CERTIFICATE-----\nCA"),
+        ("ssl.certificate.pem", "-----BEGIN CERTIFICATE-----\nMINE"),
+        ("ssl.key.pem", "-----BEGIN PRIVATE KEY-----\nMINE"),
+        ("ssl.key.password", "sesame"),
+        ("ssl.endpoint.identification.algorithm", "none"),
+        ("session.timeout.ms", "30000"),
+        ("fetch.min.bytes", "1000"),
+        ("group.instance.id", "a"),
+        ("queued.max.messages.kbytes", "16384"),
+    ] {
+        assert_eq!(property(&plan, key), value, "{key}");
+    }
+    assert!(matches!(
+        source.properties["sasl.password"],
+        Property::Secret(_)
+    ));
+
+    let ValueSchema::Declared { schema, unknown } = &plan.decode.value else {
+        panic!("not declared");
+    };
+    assert_eq!(*unknown, UnknownFields::Reject);
+    let encoded = |name: &str, ty, encoding| Field {
+        encoding: Some(encoding),
+        ..Field::optional(name, ty)
+    };
+    let address = vec![
+        Field::required("city", Type::String),
+        encoded("seen", Type::Timestamp, Encoding::EpochSeconds),
+    ];
+    let ints = Type::List(Box::new(Field::optional("element", Type::Int)));
+    assert_eq!(
+        schema.fields,
+        [
+            Field {
+                doc: Some("the id".into()),
+                ..Field::required("id", Type::Long)
+            },
+            encoded("created_at", Type::Timestamptz, Encoding::EpochMillis),
+            encoded("day", Type::Date, Encoding::EpochDays),
+            Field::optional("country", Type::String),
+            Field::optional(
+                "amount",
+                Type::Decimal {
+                    precision: 12,
+                    scale: 2
+                }
+            ),
+            encoded("photo", Type::Binary, Encoding::Hex),
+            Field::optional("address", Type::Struct(address)),
+            Field::optional(
+                "tags",
+                Type::List(Box::new(Field::required("element", Type::String)))
+            ),
+            Field::optional(
+                "counts",
+                Type::Map(Box::new(Field::optional("value", ints)))
+            ),
+        ]
+    );
+    assert_eq!(plan.decode.on_error, OnError::Skip);
+    assert_eq!(plan.decode.tombstones, Tombstones::DeadLetter);
+    assert_eq!(
+        plan.decode.metadata,
+        MetadataColumns {
+            topic: Some("_t".into()),
+            partition: Some("_p".into()),
+            offset: Some("_o".into()),
+            timestamp: Some("_ts".into()),
+            timestamp_type: Some("_tt".into()),
+            key: Some("_k".into()),
+            headers: Some("_h".into()),
+        }
+    );
+
+    let dataset = dataset(&plan);
+    let level = |label: Option<&str>, format: &str| TimeLevel {
+        label: label.map(str::to_owned),
+        format: format.to_owned(),
+    };
+    let column = |column: &str, label: &str| PartitionExpr::Column {
+        column: column.into(),
+        label: label.into(),
+    };
+    assert_eq!(
+        dataset.partitioning,
+        [
+            PartitionExpr::Time {
+                source: TimeSource::Column("created_at".into()),
+                timezone: chrono_tz::Europe::Madrid,
+                levels: vec![level(Some("year"), "%Y"), level(Some("month"), "%m")],
+            },
+            PartitionExpr::Time {
+                source: TimeSource::WallClock,
+                timezone: chrono_tz::UTC,
+                levels: vec![level(Some("dt"), "%Y-%m-%d"), level(None, "h%H")],
+            },
+            column("country", "land"),
+            column("address.city", "city"),
+            column("_t", "_t"),
+        ]
+    );
+    assert_eq!(
+        dataset.output,
+        OutputFormat::Parquet(ParquetOptions {
+            compression: ParquetCompression::Gzip { level: 9 },
+            row_group_rows: 1000,
+            row_group_bytes: 32 << 20,
+            page_bytes: 64 << 10,
+            dictionary: false,
+            statistics: false,
+            bloom_filters: BTreeMap::from([("id".into(), 0.2), ("address.city".into(), 0.01)]),
+        })
+    );
+    assert_eq!(dataset.delivery, Delivery::AtLeastOnce);
+    let StorePlan::S3(s3) = &dataset.store else {
+        panic!("not S3");
+    };
+    assert_eq!(
+        (s3.bucket.as_str(), s3.prefix.as_str()),
+        ("lake", "raw/orders")
+    );
+    assert_eq!(s3.access.region.as_deref(), Some("eu-west-1"));
+    assert_eq!(s3.access.endpoint.as_deref(), Some("http://127.0.0.1:7070"));
+    assert!(s3.access.path_style);
+    assert_eq!(
+        s3.access.credentials,
+        AwsCredentials::Static {
+            access_key_id: Secret::new("AKIA"),
+            secret_access_key: Secret::new("hush"),
+            session_token: Some(Secret::new("fleeting")),
+        }
+    );
+    assert_eq!(
+        s3.access.assume_role,
+        Some(AssumeRole {
+            role_arn: "arn:aws:iam::123456789012:role/lake".into(),
+            external_id: Some("ext".into()),
+            session_name: "me".into(),
+        })
+    );
+    assert_eq!(
+        s3.encryption,
+        Encryption::SseKms {
+            key_id: Some("alias/lake".into()),
+            bucket_key: false,
+        }
+    );
+    assert_eq!(s3.storage_class.as_deref(), Some("STANDARD_IA"));
+    assert_eq!(s3.tags["team"], "sales");
+    assert_eq!(s3.checksum, Checksum::Sha256);
+    assert_eq!((s3.part_size, s3.upload_concurrency), (6 << 20, 3));
+    let timeouts = Timeouts {
+        connect: Duration::from_secs(1),
+        attempt: Duration::from_secs(2),
+        max_attempts: 7,
+    };
+    assert_eq!(s3.timeouts, timeouts);
+
+    let rotation = &plan.rotation;
+    assert_eq!(rotation.max_bytes, 1 << 20);
+    assert_eq!(rotation.max_records, Some(77));
+    assert_eq!(rotation.max_open, Duration::from_secs(90));
+    assert_eq!(rotation.max_idle, Some(Duration::from_secs(5)));
+    let schedule = ("*/15 * * * *".to_owned(), chrono_tz::Asia::Tokyo);
+    assert_eq!(rotation.schedule, Some(schedule));
+    assert_eq!(rotation.max_open_files, 12);
+    assert_eq!(plan.commit.max_consecutive_failures, 9);
+    let dead_letter = plan.dead_letter.as_ref().unwrap();
+    assert!(matches!(dead_letter, DeadLetter::Topic { topic } if topic.as_str() == "orders.dlq"));
+    assert_eq!((plan.pod.memory_budget, plan.pod.workers), (64 << 20, 5));
+}
+
+#[cfg(feature = "cloud")]
+#[test]
+fn every_field_of_a_table_arrives_in_the_plan() {
+    let plan = Plan::from_yaml(FULL_ICEBERG, &NoSecrets).unwrap().remove(0);
+    assert_eq!(plan.source.topics, Topics::Pattern("orders-[a-z]+".into()));
+    assert_eq!(plan.source.startup, Startup::Timestamp(1_767_225_600_000));
+    assert_eq!(property(&plan, "group.protocol"), "consumer");
+    assert!(
+        !plan
+            .source
+            .properties
+            .contains_key("partition.assignment.strategy")
+    );
+    assert_eq!(plan.decode.on_error, OnError::DeadLetter);
+    let dead_letter = plan.dead_letter.as_ref().unwrap();
+    assert!(matches!(dead_letter, DeadLetter::Prefix { prefix } if prefix == "_dead/orders"));
+
+    let table = table(&plan);
+    let CatalogPlan::Rest(rest) = &table.catalog else {
+        panic!("not REST");
+    };
+    assert_eq!(rest.uri, "https://catalog.example.com/iceberg");
+    assert_eq!(rest.warehouse.as_deref(), Some("s3://lake/wh"));
+    assert_eq!(
+        rest.auth,
+        RestAuth::OAuth2 {
+            token_uri: Some("https://login.example.com/token".into()),
+            client_id: Secret::new("me"),
+            client_secret: Secret::new("hush"),
+            scope: "PRINCIPAL_ROLE:ALL".into(),
+        }
+    );
+    assert_eq!(rest.headers["X-Tenant"], Property::Plain("sales".into()));
+    assert_eq!(
+        rest.headers["X-Key"],
+        Property::Secret(Secret::new("open sesame"))
+    );
+    assert_eq!(rest.timeouts.max_attempts, 7);
+    assert_eq!(table.namespace, ["sales", "eu"]);
+    assert_eq!(table.table, "orders");
+    assert!(!table.create_if_missing);
+    assert_eq!(table.location.as_deref(), Some("s3://other/orders"));
+    assert_eq!(table.format_version, 3);
+    let field = |column: &str, transform, name: Option<&str>| PartitionField {
+        column: column.into(),
+        transform,
+        name: name.map(str::to_owned),
+    };
+    assert_eq!(
+        table.partition_by,
+        [
+            field("created_at", PartitionTransform::Hour, None),
+            field("customer", PartitionTransform::Bucket(16), Some("who")),
+            field("_p", PartitionTransform::Identity, None),
+        ]
+    );
+    assert_eq!(
+        table.sort_order,
+        [
+            SortField {
+                column: "created_at".into(),
+                transform: PartitionTransform::Identity,
+                descending: true,
+                nulls_first: true,
+            },
+            SortField {
+                column: "customer".into(),
+                transform: PartitionTransform::Truncate(4),
+                descending: false,
+                nulls_first: true,
+            },
+        ]
+    );
+    assert_eq!(
+        table.properties["write.metadata.previous-versions-max"],
+        "5"
+    );
+    let evolution = Evolution {
+        add_columns: false,
+        widen: false,
+        make_optional: false,
+    };
+    assert_eq!(table.evolution, evolution);
+    assert_eq!(
+        table.parquet,
+        ParquetOptions {
+            compression: ParquetCompression::Zstd { level: 9 },
+            row_group_rows: 1000,
+            row_group_bytes: 32 << 20,
+            page_bytes: 64 << 10,
+            dictionary: false,
+            statistics: false,
+            bloom_filters: BTreeMap::from([("customer".into(), 0.01)]),
+        }
+    );
+    assert_eq!(table.target_file_bytes, 64 << 20);
+    assert_eq!(table.on_destination_reset, OnDestinationReset::Reread);
+    let storage = table.storage.as_ref().unwrap();
+    assert_eq!(
+        (storage.bucket.as_str(), storage.prefix.as_str()),
+        ("other", "orders")
+    );
+    assert_eq!(storage.access.region.as_deref(), Some("eu-west-1"));
+    assert_eq!(storage.part_size, 16 << 20);
+
+    assert_eq!(plan.commit.interval, Duration::from_secs(300));
+    assert_eq!(plan.commit.max_bytes, Some(1 << 30));
+    assert_eq!(plan.commit.max_records, Some(1000));
+    assert_eq!(plan.commit.max_consecutive_failures, 3);
+    assert_eq!(plan.rotation.max_bytes, table.target_file_bytes);
+    assert_eq!(plan.rotation.max_open, plan.commit.interval);
+    assert_eq!(plan.rotation.max_open_files, 12);
+}
+
+#[cfg(feature = "cloud")]
+#[test]
+fn the_other_variants_of_every_choice_arrive_too() {
+    let dataset_of = |patch: Value| {
+        let plan = valid(patched(s3(), json!({ "spec": patch })));
+        dataset(&plan).clone()
+    };
+    for (output, expected) in [
+        (
+            json!({"format": "Json", "compression": "None"}),
+            JsonCompression::None,
+        ),
+        (
+            json!({"format": "Json", "compression": "Gzip"}),
+            JsonCompression::Gzip,
+        ),
+        (
+            json!({"format": "Json"}),
+            JsonCompression::Zstd { level: 3 },
+        ),
+    ] {
+        let output = dataset_of(json!({ "output": output })).output;
+        assert_eq!(
+            output,
+            OutputFormat::JsonLines {
+                compression: expected
+            }
+        );
+    }
+    for (name, expected) in [
+        ("None", ParquetCompression::None),
+        ("Snappy", ParquetCompression::Snappy),
+        ("Lz4", ParquetCompression::Lz4),
+        ("Gzip", ParquetCompression::Gzip { level: 6 }),
+    ] {
+        match dataset_of(json!({"output": {"compression": name}})).output {
+            OutputFormat::Parquet(options) => assert_eq!(options.compression, expected),
+            other => panic!("{other:?}"),
+        }
+    }
+    match dataset_of(
+        json!({"destination": {"s3": {"encryption": {"type": "SseS3"}, "checksum": "Crc64Nvme"}}}),
+    )
+    .store
+    {
+        StorePlan::S3(plan) => {
+            assert_eq!(plan.encryption, Encryption::SseS3);
+            assert_eq!(plan.checksum, Checksum::Crc64Nvme);
+            assert_eq!(plan.access.credentials, AwsCredentials::DefaultChain);
+        }
+        StorePlan::Local { path } => panic!("{path:?}"),
+    }
+
+    let plan = valid(patched(
+        s3(),
+        json!({"spec": {"value": {"schema": null, "infer": {"sampleRecords": 5, "onConflict": "Reject"}},
+            "partitioning": [{"column": "unseen"}], "output": {"bloomFilters": [{"column": "unseen"}]}}}),
+    ));
+    let ValueSchema::Inferred {
+        sample_records,
+        on_conflict,
+    } = plan.decode.value
+    else {
+        panic!("not inferred");
+    };
+    assert_eq!((sample_records, on_conflict), (5, OnConflict::Reject));
+
+    for (startup, expected) in [
+        (json!({"mode": "GroupOffsets"}), Startup::GroupOffsets),
+        (json!({"mode": "Latest"}), Startup::Latest),
+        (
+            json!({"mode": "Timestamp", "timestamp": 1_767_225_600_000_i64}),
+            Startup::Timestamp(1_767_225_600_000),
+        ),
+        (
+            json!({"mode": "Timestamp", "timestamp": "1767225600000"}),
+            Startup::Timestamp(1_767_225_600_000),
+        ),
+    ] {
+        let plan = valid(patched(
+            s3(),
+            json!({"spec": {"source": {"startup": startup}}}),
+        ));
+        assert_eq!(plan.source.startup, expected);
+    }
+
+    let catalog_of = |patch: Value| {
+        let plan = valid(patched(iceberg(), json!({"spec": {"catalog": patch}})));
+        table(&plan).clone()
+    };
+    let glue = json!({"rest": null, "glue": {"warehouse": "s3://lake/wh/", "catalogId": "123", "region": "eu-west-1",
+        "endpoint": "http://127.0.0.1:4566", "assumeRole": {"roleArn": "arn:aws:iam::123456789012:role/lake"},
+        "timeouts": {"maxAttempts": 2}}});
+    let glued = catalog_of(glue);
+    let CatalogPlan::Glue(glue) = &glued.catalog else {
+        panic!("not Glue");
+    };
+    assert_eq!(glue.warehouse, "s3://lake/wh");
+    assert_eq!(glue.catalog_id.as_deref(), Some("123"));
+    assert_eq!(glue.access.region.as_deref(), Some("eu-west-1"));
+    assert_eq!(
+        glue.access.endpoint.as_deref(),
+        Some("http://127.0.0.1:4566")
+    );
+    assert_eq!(
+        glue.access.assume_role.as_ref().unwrap().session_name,
+        "default.orders"
+    );
+    assert_eq!(glue.timeouts.max_attempts, 2);
+    let storage = glued.storage.unwrap();
+    assert_eq!(
+        (storage.bucket.as_str(), storage.prefix.as_str()),
+        ("lake", "wh")
+    );
+
+    let bearer = json!({"rest": {"auth": {"bearer": {"token": {"secretKeyRef": {"name": "s", "key": "password"}}}}}});
+    let sigv4 =
+        json!({"rest": {"auth": {"sigV4": {"region": "eu-west-1", "service": "s3tables"}}}});
+    for (catalog, expected) in [
+        (json!({}), RestAuth::None),
+        (bearer, RestAuth::Bearer(Secret::new("open sesame"))),
+        (
+            sigv4,
+            RestAuth::SigV4 {
+                region: "eu-west-1".into(),
+                service: "s3tables".into(),
+            },
+        ),
+    ] {
+        match catalog_of(catalog).catalog {
+            CatalogPlan::Rest(rest) => assert_eq!(rest.auth, expected),
+            other => panic!("{other:?}"),
+        }
+    }
+    let local = catalog_of(json!({"rest": null, "local": {"path": "/w"}}));
+    assert!(local.storage.is_none());
+    assert!(matches!(local.catalog, CatalogPlan::Local { path } if path.as_os_str() == "/w"));
+}
