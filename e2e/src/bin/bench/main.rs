@@ -25,7 +25,8 @@ use tidewater_e2e::{
 
 const USAGE: &str = "usage: bench [--records N] [--only CASE]...
        N: records of each topic, else BENCH_RECORDS, else 5000000
-       CASE: s3sink-local, s3sink-s3, iceberg-local, iceberg-rest, many-paths; or control";
+       CASE: s3sink-local, s3sink-s3, iceberg-local, iceberg-rest, many-paths;
+             or control, control-many-paths, which run anyway when a case needs them";
 
 const SEED: u64 = 42;
 
@@ -62,7 +63,7 @@ fn measure(report: &Path, program: &str, args: &[&str]) -> Result<ExitCode> {
 
 struct Options {
     records: u64,
-    /// Empty with `--only control`.
+    /// Empty when only controls are asked for.
     cases: Vec<Case>,
     workloads: Vec<Workload>,
 }
@@ -84,7 +85,11 @@ impl Options {
             Case::ALL.to_vec()
         } else {
             only.iter()
-                .filter(|name| **name != "control")
+                .filter(|name| {
+                    Workload::ALL
+                        .iter()
+                        .all(|workload| workload.control() != **name)
+                })
                 .map(|name| Case::named(name).ok_or_else(|| anyhow!("unknown case '{name}'")))
                 .collect::<Result<_>>()?
         };
