@@ -12,8 +12,6 @@ use crate::errors::{Class, Classified, class};
 use crate::plan::{CatalogPlan, IcebergPlan};
 use crate::store::BoxError;
 
-#[cfg(feature = "cloud")]
-mod aws;
 pub mod faulty;
 #[cfg(feature = "cloud")]
 pub mod glue;
@@ -177,18 +175,4 @@ pub trait TableOps: Send + Sync + std::fmt::Debug {
         built: TableMetadataBuildResult,
         requirements: Vec<TableRequirement>,
     ) -> Result<(), CommitError>;
-}
-
-/// The table a plan names, in its catalog. Nothing is asked of the catalog yet, except by REST for its configuration.
-///
-/// # Errors
-/// A catalog that cannot be used as described.
-pub async fn open(plan: &IcebergPlan) -> Result<Arc<dyn TableOps>, CatalogError> {
-    match &plan.catalog {
-        CatalogPlan::Local { path } => Ok(Arc::new(local::LocalTable::new(path, &plan.namespace, &plan.table)?)),
-        CatalogPlan::Rest(_) | CatalogPlan::Glue(_) => Err(CatalogError::Refused {
-            operation: "open catalog",
-            source: "this build has no network catalogs".into(),
-        }),
-    }
 }

@@ -19,7 +19,9 @@ use crate::observe::metrics::ClientStatistics;
 use crate::observe::{CommitOutcome, Progress};
 use crate::plan::{Isolation, OnRecordsExpired, Plan};
 use crate::record::{AssignmentEpoch, Offset, RawBatch, TopicPartition};
-use crate::source::{BatchSink, Facts as KafkaFacts, Needs, Pressure, Source, SourceCommand, SourceEvent, StartAt};
+use crate::source::{
+    BatchSink, Facts as KafkaFacts, Needs, Pressure, Source, SourceCommand, SourceEvent, StartAt,
+};
 
 pub mod coordinator;
 pub mod dataset;
@@ -44,7 +46,12 @@ pub enum EngineError {
     #[error("{message}")]
     Stopped { class: Class, message: String },
     #[error("record {tp} offset {offset} does not fit ({class:?}): {message}")]
-    Refused { tp: TopicPartition, offset: Offset, class: crate::decode::RejectClass, message: String },
+    Refused {
+        tp: TopicPartition,
+        offset: Offset,
+        class: crate::decode::RejectClass,
+        message: String,
+    },
     #[error("a worker thread cannot be started")]
     Thread(#[source] std::io::Error),
 }
@@ -61,7 +68,10 @@ impl Classified for EngineError {
 
 impl EngineError {
     fn of(error: &(impl Classified + 'static)) -> Self {
-        Self::Stopped { class: error.class(), message: OneLine(error).to_string() }
+        Self::Stopped {
+            class: error.class(),
+            message: OneLine(error).to_string(),
+        }
     }
 }
 
@@ -96,7 +106,7 @@ impl BatchSink for Router {
     fn push(&self, batch: RawBatch) {
         let reservation = self.budget.reserve(batch.memory());
         let tp = batch.tp.clone();
-        self.send(&tp, ToWorker::Batch(batch, reservation));
+        self.send(&tp, ToWorker::Batch(Box::new((batch, reservation))));
     }
 
     fn pressure(&self) -> Pressure {
@@ -118,7 +128,11 @@ struct PendingCut<F> {
 
 /// A commit that ended: what to tell the coordinator, or why to stop.
 type Ended = (CutId, Result<Settled, EngineError>);
-type Found = (AssignmentEpoch, TopicPartition, Result<(Recovered, (Offset, Offset)), EngineError>);
+type Found = (
+    AssignmentEpoch,
+    TopicPartition,
+    Result<(Recovered, (Offset, Offset)), EngineError>,
+);
 
 struct Engine<D: Deliver> {
     plan: Arc<Plan>,
@@ -170,17 +184,29 @@ where
             worker_events.clone(),
         );
         let builder = std::thread::Builder::new().name(format!("worker-{index}"));
-        threads.push(builder.spawn(move || worker.run()).map_err(EngineError::Thread)?);
+        threads.push(
+            builder
+                .spawn(move || worker.run())
+                .map_err(EngineError::Thread)?,
+        );
         inboxes.push(inbox);
     }
     drop(worker_events);
-    let router = Arc::new(Router { workers: inboxes, budget: progress.budget.clone() });
+    let router = Arc::new(Router {
+        workers: inboxes,
+        budget: progress.budget.clone(),
+    });
     let (source_events, mut from_source) = mpsc::unbounded_channel();
     let dead = plan.dead_letter.is_some();
-    let needs = Needs { keys: plan.decode.needs_keys(dead), headers: plan.decode.needs_headers(dead) };
-    let facts = KafkaFacts::connect(&plan.source, Duration::from_secs(15)).map_err(|e| EngineError::of(&e))?;
+    let needs = Needs {
+        keys: plan.decode.needs_keys(dead),
+        headers: plan.decode.needs_headers(dead),
+    };
+    let facts = KafkaFacts::connect(&plan.source, Duration::from_secs(15))
+        .map_err(|e| EngineError::of(&e))?;
     let sink: Arc<dyn BatchSink> = Arc::clone(&router) as Arc<dyn BatchSink>;
-    let source = Source::start(&plan.source, needs, sink, source_events).map_err(|e| EngineError::of(&e))?;
+    let source =
+        Source::start(&plan.source, needs, sink, source_events).map_err(|e| EngineError::of(&e))?;
     progress.set_ready();
 
     let mut engine = Engine {
@@ -256,7 +282,10 @@ where
 }
 
 fn panicked(error: &tokio::task::JoinError) -> EngineError {
-    EngineError::Stopped { class: class::INTERNAL, message: format!("a task failed: {error}") }
+    EngineError::Stopped {
+        class: class::INTERNAL,
+        message: format!("a task failed: {error}"),
+    }
 }
 
 impl<D: Deliver> Engine<D> {
@@ -278,10 +307,22 @@ impl<D: Deliver> Engine<D> {
                     asked,
                 ));
             }
-            Output::Run { tp, epoch, found, seek } => {
+            Output::Run {
+                tp,
+                epoch,
+                found,
+                seek,
+            } => {
                 self.epochs.insert(tp.clone(), epoch);
                 let position = found.start;
-                self.router.send(&tp, ToWorker::Start { tp: tp.clone(), epoch, position });
+                self.router.send(
+                    &tp,
+                    ToWorker::Start {
+                        tp: tp.clone(),
+                        epoch,
+                        position,
+                    },
+                );
                 self.source.send(match seek {
                     true => SourceCommand::Seek(tp, position, epoch),
                     false => SourceCommand::Start(vec![(tp, StartAt::Offset(position), epoch)]),
@@ -305,7 +346,8 @@ impl<D: Deliver> Engine<D> {
             }
             Output::Acknowledge(next) => {
                 self.progress.next(&next);
-                self.source.send(SourceCommand::CommitOffsets(next.into_iter().collect()));
+                self.source
+                    .send(SourceCommand::CommitOffsets(next.into_iter().collect()));
             }
         }
     }
@@ -323,20 +365,43 @@ impl<D: Deliver> Engine<D> {
         let mut shares: BTreeMap<usize, Vec<(TopicPartition, AssignmentEpoch)>> = BTreeMap::new();
         for (tp, epoch) in lanes {
             let owner = self.router.owner(&tp);
-            let index = self.router.workers.iter().position(|inbox| inbox.same_channel(owner)).unwrap_or(0);
+            let index = self
+                .router
+                .workers
+                .iter()
+                .position(|inbox| inbox.same_channel(owner))
+                .unwrap_or(0);
             shares.entry(index).or_default().push((tp, epoch));
         }
-        self.progress.counters.uncut_bytes.store(0, Ordering::Relaxed);
-        self.progress.counters.uncut_records.store(0, Ordering::Relaxed);
-        let share = Share { lanes: Vec::new(), files: Vec::new() };
-        self.cuts.insert(cut, PendingCut { waiting: shares.len(), share, began: Instant::now() });
+        self.progress
+            .counters
+            .uncut_bytes
+            .store(0, Ordering::Relaxed);
+        self.progress
+            .counters
+            .uncut_records
+            .store(0, Ordering::Relaxed);
+        let share = Share {
+            lanes: Vec::new(),
+            files: Vec::new(),
+        };
+        self.cuts.insert(
+            cut,
+            PendingCut {
+                waiting: shares.len(),
+                share,
+                began: Instant::now(),
+            },
+        );
         for (index, lanes) in shares {
             let _ = self.router.workers[index].send(ToWorker::Cut { cut, lanes });
         }
     }
 
     fn commit(&mut self, cut: CutId, expected: &BTreeMap<TopicPartition, Option<Offset>>) {
-        let Some(pending) = self.cuts.remove(&cut) else { return };
+        let Some(pending) = self.cuts.remove(&cut) else {
+            return;
+        };
         let mut letters = Vec::new();
         let mut held = Vec::new();
         let mut lanes = Vec::new();
@@ -345,10 +410,19 @@ impl<D: Deliver> Engine<D> {
             held.extend(lane.held);
             if !lane.range.is_empty() {
                 let expected = expected.get(&lane.tp).copied().flatten();
-                lanes.push(JobLane { tp: lane.tp, expected, range: lane.range, rows: lane.rows });
+                lanes.push(JobLane {
+                    tp: lane.tp,
+                    expected,
+                    range: lane.range,
+                    rows: lane.rows,
+                });
             }
         }
-        let job = Job { commit_id: CommitId::fresh(), lanes, files: pending.share.files };
+        let job = Job {
+            commit_id: CommitId::fresh(),
+            lanes,
+            files: pending.share.files,
+        };
         self.last_activity = Instant::now();
         let task = commit(
             Arc::clone(&self.deliver),
@@ -385,14 +459,26 @@ impl<D: Deliver> Engine<D> {
             }
             SourceEvent::Started { .. } | SourceEvent::Closed => {}
             SourceEvent::CaughtUp { tp, epoch, at } => {
-                self.router.send(&tp, ToWorker::Advance { tp: tp.clone(), epoch, at });
+                self.router.send(
+                    &tp,
+                    ToWorker::Advance {
+                        tp: tp.clone(),
+                        epoch,
+                        at,
+                    },
+                );
                 if let Some(goal) = self.goals.get_mut(&tp) {
                     goal.end = goal.end.min(at);
                     goal.read = true;
                 }
                 self.hasten();
             }
-            SourceEvent::OutOfRange { tp, position, log_start, log_end } => {
+            SourceEvent::OutOfRange {
+                tp,
+                position,
+                log_start,
+                log_end,
+            } => {
                 return self.out_of_range(&tp, position, log_start, log_end);
             }
             SourceEvent::Fatal(error) => return Err(EngineError::of(&error)),
@@ -423,14 +509,27 @@ impl<D: Deliver> Engine<D> {
             tracing::warn!(%tp, %position, %log_start, gap, "records expired before they were read; going on at the log's start");
             self.progress.expired(gap as u64);
             if let Some(epoch) = self.epochs.get(tp).copied() {
-                self.router.send(tp, ToWorker::Advance { tp: tp.clone(), epoch, at: log_start });
-                self.source.send(SourceCommand::Seek(tp.clone(), log_start, epoch));
+                self.router.send(
+                    tp,
+                    ToWorker::Advance {
+                        tp: tp.clone(),
+                        epoch,
+                        at: log_start,
+                    },
+                );
+                self.source
+                    .send(SourceCommand::Seek(tp.clone(), log_start, epoch));
             }
             return Ok(());
         }
         if expired {
-            let message = format!("{tp}: records from offset {position} to {log_start} expired before they were read");
-            return Err(EngineError::Stopped { class: class::OFFSET_OUT_OF_RANGE, message });
+            let message = format!(
+                "{tp}: records from offset {position} to {log_start} expired before they were read"
+            );
+            return Err(EngineError::Stopped {
+                class: class::OFFSET_OUT_OF_RANGE,
+                message,
+            });
         }
         // The recovery looks at the log and the ledger together, and applies the policy.
         tracing::warn!(%tp, %position, %log_end, "the log ends below the position");
@@ -454,11 +553,23 @@ impl<D: Deliver> Engine<D> {
                     self.apply(Input::Sealed(cut));
                 }
             }
-            FromWorker::Refused { tp, offset, class, message } => {
-                return Err(EngineError::Refused { tp, offset, class, message });
+            FromWorker::Refused {
+                tp,
+                offset,
+                class,
+                message,
+            } => {
+                return Err(EngineError::Refused {
+                    tp,
+                    offset,
+                    class,
+                    message,
+                });
             }
             FromWorker::Reread(tps) => self.apply(Input::Reread(tps)),
-            FromWorker::Broken { class, message } => return Err(EngineError::Stopped { class, message }),
+            FromWorker::Broken { class, message } => {
+                return Err(EngineError::Stopped { class, message });
+            }
         }
         Ok(())
     }
@@ -467,7 +578,11 @@ impl<D: Deliver> Engine<D> {
         for (epoch, tp, found) in found {
             let (found, watermarks) = found?;
             self.progress.owned(&tp, found.expected, Some(watermarks));
-            let goal = Goal { end: watermarks.1, read: false, from: found.start };
+            let goal = Goal {
+                end: watermarks.1,
+                read: false,
+                from: found.start,
+            };
             self.goals.entry(tp.clone()).or_insert(goal);
             self.apply(Input::Recovered { tp, epoch, found });
         }
@@ -481,7 +596,11 @@ impl<D: Deliver> Engine<D> {
         let records = counters.uncut_records.load(Ordering::Relaxed);
         let plan = &self.plan.commit;
         if over(plan.max_bytes.map(|b| b as u64), bytes) || over(plan.max_records, records) {
-            let all: Vec<_> = self.coordinator.lanes().map(|(tp, ..)| tp.clone()).collect();
+            let all: Vec<_> = self
+                .coordinator
+                .lanes()
+                .map(|(tp, ..)| tp.clone())
+                .collect();
             self.apply(Input::Due(all));
         }
         if self.commits.is_empty() && self.cuts.is_empty() {
@@ -499,7 +618,11 @@ impl<D: Deliver> Engine<D> {
     }
 
     fn running(&self) -> Vec<TopicPartition> {
-        self.coordinator.lanes().filter(|(_, _, running)| *running).map(|(tp, ..)| tp.clone()).collect()
+        self.coordinator
+            .lanes()
+            .filter(|(_, _, running)| *running)
+            .map(|(tp, ..)| tp.clone())
+            .collect()
     }
 
     /// With an end in sight nothing waits for a rotation rule: a lane that has read to its goal is cut, a table's
@@ -512,13 +635,19 @@ impl<D: Deliver> Engine<D> {
         let open: Vec<_> = self
             .coordinator
             .lanes()
-            .filter_map(|(tp, next, _)| Some((tp, self.goals.get(tp).filter(|goal| behind(goal, next))?)))
+            .filter_map(|(tp, next, _)| {
+                Some((tp, self.goals.get(tp).filter(|goal| behind(goal, next))?))
+            })
             .collect();
         let together = self.deliver.scope() == coordinator::CutScope::Together;
         if together && open.iter().any(|(_, goal)| !goal.read) {
             return;
         }
-        let due: Vec<_> = open.into_iter().filter(|(_, goal)| goal.read).map(|(tp, _)| tp.clone()).collect();
+        let due: Vec<_> = open
+            .into_iter()
+            .filter(|(_, goal)| goal.read)
+            .map(|(tp, _)| tp.clone())
+            .collect();
         if !due.is_empty() {
             self.apply(Input::Due(due));
         }
@@ -548,7 +677,10 @@ impl Goal {
 }
 
 fn list(tps: &[TopicPartition]) -> String {
-    tps.iter().map(ToString::to_string).collect::<Vec<_>>().join(",")
+    tps.iter()
+        .map(ToString::to_string)
+        .collect::<Vec<_>>()
+        .join(",")
 }
 
 /// Dead letters first, then the commit; what may pass is tried again until it passes or the failures in a row are too
@@ -567,7 +699,10 @@ async fn commit<D: Deliver>(
     loop {
         let attempt = async {
             if undelivered {
-                letters.deliver(&dead).await.map_err(|error| Failure::of(&error))?;
+                letters
+                    .deliver(&dead)
+                    .await
+                    .map_err(|error| Failure::of(&error))?;
                 undelivered = false;
                 progress.dead_letters(dead.len() as u64);
             }
@@ -592,7 +727,11 @@ async fn commit<D: Deliver>(
         };
         match failure {
             Failure::Reread { why, fenced } => {
-                let outcome = if fenced { CommitOutcome::Fenced } else { CommitOutcome::Failed };
+                let outcome = if fenced {
+                    CommitOutcome::Fenced
+                } else {
+                    CommitOutcome::Failed
+                };
                 tracing::warn!(%why, "what was written is dropped and read again");
                 progress.not_committed(outcome, why);
                 deliver.abandon(job.files);

@@ -109,6 +109,14 @@ pub struct Progress {
     stalled_after: Duration,
 }
 
+/// Over all owned partitions; unknown before there is any.
+fn lag(partitions: &BTreeMap<TopicPartition, PartitionProgress>) -> Option<i64> {
+    if partitions.is_empty() {
+        return None;
+    }
+    partitions.values().map(PartitionProgress::lag).sum()
+}
+
 /// What `/status` answers.
 #[derive(Clone, Debug, Serialize)]
 #[serde(rename_all = "camelCase")]
@@ -279,7 +287,7 @@ impl Progress {
                 .iter()
                 .map(|(tp, p)| (tp.to_string(), p.clone()))
                 .collect(),
-            lag_records: inner.partitions.values().map(PartitionProgress::lag).sum(),
+            lag_records: lag(&inner.partitions),
             commit: inner.commit.clone(),
             records: counters.records.load(Relaxed),
             bytes: counters.bytes.load(Relaxed),

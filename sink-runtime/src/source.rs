@@ -58,7 +58,7 @@ pub enum SourceEvent {
     /// The group gave us these. Nothing is fetched until `SourceCommand::Start` names a position for each.
     Assigned(Vec<TopicPartition>),
     /// To be given up in order: answer with `SourceCommand::Release` when committed or dropped. No batch of these
-    /// follows this event.
+    /// follows this event. What is not released within the plan's drain timeout is `Lost`.
     Revoked(Vec<TopicPartition>),
     /// Fetching begins (or goes on, after `Seek`) at this offset; what `StartAt` meant. Precedes the epoch's batches.
     Started {
@@ -68,7 +68,7 @@ pub enum SourceEvent {
     },
     /// Already somebody else's: drop everything of them at once. No answer.
     Lost(Vec<TopicPartition>),
-    /// Everything below `at` was delivered and there is no more for now.
+    /// Everything below `at` was delivered and there is no more for now. May be said twice of one end.
     CaughtUp {
         tp: TopicPartition,
         epoch: AssignmentEpoch,

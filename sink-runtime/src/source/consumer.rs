@@ -1,7 +1,7 @@
 //! The consumer thread: polls the client, drains the data queue, and carries messages to and from the engine. It never
 //! waits for anything but its own wake-up, so the client is polled whatever the engine does.
 //!
-//! Each turn: what the client noted, what the engine asked, what the brokers answered, then data. It sleeps only when
+//! Each turn: what the client noted, data, what the engine asked, what the brokers answered. It sleeps only when
 //! all of these were empty, and is unparked by any of them.
 
 mod rebalance;
@@ -72,6 +72,8 @@ pub(super) struct Consumer {
     protocol: Protocol,
     /// Revoked and not yet released. The client waits for one answer to all.
     to_release: BTreeSet<TopicPartition>,
+    /// When what is still to be released is lost.
+    release_due: Option<Instant>,
     /// Released, and to be taken from the client in that answer.
     released: Vec<TopicPartition>,
     /// Seeks that wait until no answer to a revocation is due: the client would take them for it.
@@ -141,6 +143,7 @@ pub(super) fn start(
                 inquiry,
                 protocol: Protocol::Incremental,
                 to_release: BTreeSet::new(),
+                release_due: None,
                 released: Vec::new(),
                 seeks: BTreeMap::new(),
                 unsettled: false,
@@ -169,13 +172,14 @@ impl Consumer {
         loop {
             let now = Instant::now();
             let quiet = self.serve_client(now);
+            // Right behind the client's events, before anything is assigned: see `hold_positions`.
+            let more = self.fetch(now);
+            self.deliver_overdue(now);
             self.serve_engine(now);
             self.serve_answers(now);
             if self.proceed(now) {
                 break;
             }
-            let more = self.fetch(now);
-            self.deliver_overdue(now);
             if quiet && !more {
                 self.rest();
             }
@@ -221,7 +225,7 @@ impl Consumer {
                 Noted::Statistics(json) => self.tell(SourceEvent::Statistics(json)),
             }
         }
-        self.watch_for_loss();
+        self.watch_for_loss(now);
         if let Some(error) = self.troubles.hopeless(now) {
             self.fatal(error);
         }

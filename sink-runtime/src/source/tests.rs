@@ -199,23 +199,15 @@ impl Member {
     }
 
     /// The first event that `pick` takes; what comes before it is passed over.
-    fn await_event<T>(&mut self, pick: impl FnMut(&SourceEvent) -> Option<T>) -> T {
-        self.await_any(pick, |_| {})
-    }
-
-    /// As `await_event`, with a part of the engine that answers what is passed over.
-    fn await_any<T>(
-        &mut self,
-        mut pick: impl FnMut(&SourceEvent) -> Option<T>,
-        mut other: impl FnMut(SourceEvent),
-    ) -> T {
+    fn await_event<T>(&mut self, mut pick: impl FnMut(&SourceEvent) -> Option<T>) -> T {
         let deadline = Instant::now() + PATIENCE;
         loop {
             match self.try_next() {
-                Some(event) => match pick(&event) {
-                    Some(found) => return found,
-                    None => other(event),
-                },
+                Some(event) => {
+                    if let Some(found) = pick(&event) {
+                        return found;
+                    }
+                }
                 None => {
                     assert!(Instant::now() < deadline, "never came; {:#?}", self.seen);
                     std::thread::park_timeout(Duration::from_millis(2));
@@ -234,6 +226,13 @@ impl Member {
     fn revoked(&mut self) -> Vec<TopicPartition> {
         self.await_event(|event| match event {
             SourceEvent::Revoked(partitions) => Some(partitions.clone()),
+            _ => None,
+        })
+    }
+
+    fn lost(&mut self) -> Vec<TopicPartition> {
+        self.await_event(|event| match event {
+            SourceEvent::Lost(partitions) => Some(partitions.clone()),
             _ => None,
         })
     }

@@ -113,10 +113,8 @@ impl Troubles {
                 let first = self.refused.as_ref().map_or(now, |(first, _, _)| *first);
                 self.refused = Some((first, now, reason.clone()));
             }
-            SourceError::Denied(reason) => {
-                if self.denied.len() < REMEMBERED {
-                    self.denied.entry(reason.clone()).or_insert(now);
-                }
+            SourceError::Denied(reason) if self.denied.len() < REMEMBERED => {
+                self.denied.entry(reason.clone()).or_insert(now);
             }
             _ => {}
         }

@@ -2,6 +2,8 @@
 //! that neither the group nor the partitions we keep wait for the engine; each partition is handed to the client when
 //! its start is known. A revocation is answered when the engine has released all of it.
 
+use std::time::{Duration, Instant};
+
 use rdkafka::TopicPartitionList;
 use rdkafka::consumer::Consumer as _;
 use rdkafka::error::KafkaResult;
@@ -12,9 +14,13 @@ use super::super::{SourceError, SourceEvent, StartAt};
 use super::{Consumer, Course, Protocol};
 use crate::record::{AssignmentEpoch, Offset, TopicPartition};
 
+/// The client's own thread answers, without a round trip: this is far more than it takes.
+const SEEK: Duration = Duration::from_secs(2);
+
 impl Consumer {
     pub(super) fn assigned(&mut self, partitions: Vec<TopicPartition>, protocol: Protocol) {
         self.protocol = protocol;
+        self.hold_positions();
         let taken_note = match protocol {
             Protocol::Incremental => self.client.incremental_assign(&TopicPartitionList::new()),
             Protocol::Eager => self.client.assign(&TopicPartitionList::new()),
@@ -57,6 +63,7 @@ impl Consumer {
             let to_release = std::mem::take(&mut self.to_release);
             partitions.extend(to_release);
             self.lose(partitions);
+            self.hold_positions();
             return self.answer_revocation();
         }
         for tp in &partitions {
@@ -69,6 +76,7 @@ impl Consumer {
             }
             self.forget(tp);
         }
+        self.hold_positions();
         self.to_release.extend(partitions.iter().cloned());
         if self.to_release.is_empty() {
             self.answer_revocation();
@@ -77,10 +85,58 @@ impl Consumer {
         }
     }
 
-    /// A session that ends while the engine is still busy with a revocation turns it into a loss.
-    pub(super) fn watch_for_loss(&mut self) {
-        if !self.to_release.is_empty() && self.client.assignment_lost() {
+    /// Says again where the partitions we keep go on. A rebalance pauses all and resumes them where the client believes
+    /// the application is, and that is wrong after anything but a record: in a drained batch it counts the end of a
+    /// partition, too, as a record, and would skip one. Called for each rebalance before it is answered, while all is
+    /// still paused; and no answer, nor an assignment that the client might take for one, comes between its event and
+    /// the drain before it.
+    fn hold_positions(&mut self) {
+        if self.protocol == Protocol::Eager || self.course != Course::Running {
+            // Nothing is kept.
+            return;
+        }
+        let kept: Vec<_> = self
+            .partitions
+            .iter()
+            .filter(|partition| partition.held && partition.phase == Phase::Fetching)
+            .map(|partition| (partition.tp.clone(), partition.next))
+            .collect();
+        if kept.is_empty() {
+            return;
+        }
+        let sought = positions(kept.iter().map(|(tp, next)| (tp, *next)))
+            .and_then(|list| self.client.seek_partitions(list, SEEK));
+        for (tp, next) in kept {
+            let done = sought.as_ref().is_ok_and(|list| {
+                list.find_partition(tp.topic.as_str(), tp.partition)
+                    .is_some_and(|element| element.error().is_ok())
+            });
+            if !done && let Some(partition) = self.partitions.get_mut(&tp) {
+                tracing::warn!(topic = %tp.topic, partition = tp.partition, "position is set anew after a rebalance");
+                if let Some(batch) = partition.take_batch() {
+                    self.sink.push(batch);
+                }
+                partition.phase = Phase::Locating;
+                self.seeks.insert(tp, Offset(next));
+            }
+        }
+    }
+
+    /// A release that does not come turns a revocation into a loss: the client does not notice the end of its session
+    /// while it waits for the answer, and the group waits with it.
+    pub(super) fn watch_for_loss(&mut self, now: Instant) {
+        if self.to_release.is_empty() {
+            self.release_due = None;
+        } else if self.client.assignment_lost() {
             self.lose_all();
+        } else if now
+            >= *self
+                .release_due
+                .get_or_insert(now + self.plan.drain_timeout)
+        {
+            let late = std::mem::take(&mut self.to_release);
+            self.lose(late.into_iter().collect());
+            self.answer_revocation();
         }
     }
 

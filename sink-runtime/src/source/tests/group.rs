@@ -28,7 +28,7 @@ fn partitions_of(basin: &Basin) -> usize {
     basin.offsets().len()
 }
 
-fn two_members_share_by(properties: &[(&str, Option<&str>)]) {
+fn two_members_share_by(properties: &[(&str, Option<&str>)], incremental: bool) {
     let cluster = Cluster::new(&[("orders", 4)]);
     for partition in 0..4 {
         cluster.produce("orders", partition, 0..50);
@@ -57,31 +57,50 @@ fn two_members_share_by(properties: &[(&str, Option<&str>)]) {
     serve_until(&mut [&mut first, &mut second], |members| {
         members[1].basin.count() >= 120
     });
-    let basin = second.close();
-    for offsets in basin.offsets().values() {
+    let taken = second.basin.offsets();
+    for offsets in taken.values() {
         assert_eq!(*offsets, (0..60).collect::<Vec<_>>());
     }
+    serve_until(&mut [&mut first, &mut second], |members| {
+        let kept = members[0].basin.offsets();
+        kept.iter()
+            .filter(|(partition, _)| !taken.contains_key(partition))
+            .all(|(_, offsets)| offsets.last() == Some(&59))
+    });
+    if incremental {
+        // What the first kept it never read twice, and nothing is missing.
+        for (partition, offsets) in first.basin.offsets() {
+            let end = if taken.contains_key(&partition) {
+                50
+            } else {
+                60
+            };
+            assert_eq!(offsets, (0..end).collect::<Vec<_>>());
+        }
+    }
+    second.close();
     first.close();
 }
 
 #[test]
 fn two_members_share_by_cooperative_sticky() {
-    two_members_share_by(&[]);
+    two_members_share_by(&[], true);
 }
 
 #[test]
 fn two_members_share_by_an_eager_assignor() {
-    two_members_share_by(&[("partition.assignment.strategy", Some("range"))]);
+    two_members_share_by(&[("partition.assignment.strategy", Some("range"))], false);
 }
 
 #[test]
 fn two_members_share_by_the_consumer_protocol() {
-    two_members_share_by(&[
+    let properties = [
         ("group.protocol", Some("consumer")),
         ("partition.assignment.strategy", None),
         ("session.timeout.ms", None),
         ("heartbeat.interval.ms", None),
-    ]);
+    ];
+    two_members_share_by(&properties, true);
 }
 
 #[test]
@@ -140,38 +159,75 @@ fn an_assignment_never_answered_can_be_revoked_again() {
 }
 
 #[test]
-fn a_revocation_that_outlives_the_session_becomes_a_loss_and_the_member_rejoins() {
+fn a_partition_kept_at_its_end_loses_no_record_to_a_rebalance() {
     let cluster = Cluster::new(&[("orders", 2)]);
     let plan = cluster.plan("g", &["orders"]);
     let mut first = Member::start(&plan);
-    serve_until(&mut [&mut first], |members| {
-        members[0]
-            .seen
-            .iter()
-            .any(|event| event.starts_with("CaughtUp"))
-    });
-    let second = Member::start(&plan);
+    let all = first.assigned();
+    first.begin(&all, StartAt::Offset(Offset(0)), 1);
+    first.caught_up(&all[0]);
+    let mut second = Member::start(&plan);
     let revoked = first.revoked();
-    cluster.mock.broker_down(-1).unwrap();
-    let lost = first.await_event(|event| match event {
-        SourceEvent::Lost(partitions) => Some(partitions.clone()),
-        _ => None,
-    });
-    assert!(lost.contains(&revoked[0]), "{lost:?}");
-    cluster.mock.broker_up(-1).unwrap();
-    first.handle.send(SourceCommand::Release(revoked));
-    let commands = first.handle.commands.clone();
-    first.await_any(
-        |event| matches!(event, SourceEvent::Assigned(_)).then_some(()),
-        |event| {
-            if let SourceEvent::Revoked(partitions) = event {
-                commands.send(SourceCommand::Release(partitions)).unwrap();
-            }
-        },
-    );
-    drop(commands);
-    drop(second);
+    // Written while everything is paused, behind the end that was seen.
+    for partition in 0..2 {
+        cluster.produce("orders", partition, 0..10);
+    }
+    first.handle.send(SourceCommand::Release(revoked.clone()));
+    first.basin.wait_for(10);
+    second.assigned();
+    let kept = first.basin.offsets();
+    assert_eq!(kept.len(), 1);
+    for ((_, partition), offsets) in kept {
+        assert_ne!(partition, revoked[0]);
+        assert_eq!(offsets, (0..10).collect::<Vec<_>>());
+    }
+    second.close();
     first.close();
+}
+
+#[test]
+fn a_revocation_not_answered_within_the_drain_timeout_becomes_a_loss() {
+    let cluster = Cluster::new(&[("orders", 2)]);
+    let mut plan = cluster.plan("g", &["orders"]);
+    plan.drain_timeout = Duration::from_secs(1);
+    let mut first = Member::start(&plan);
+    let all = first.assigned();
+    first.begin(&all, StartAt::Offset(Offset(0)), 1);
+    let mut second = Member::start(&plan);
+    let revoked = first.revoked();
+    assert_eq!(first.lost(), revoked);
+    assert_eq!(second.assigned(), revoked);
+    // What it kept it goes on reading.
+    let kept: Vec<_> = all.into_iter().filter(|tp| *tp != revoked[0]).collect();
+    cluster.produce("orders", kept[0].partition, 0..10);
+    first.basin.wait_for(10);
+    second.close();
+    first.close();
+}
+
+#[test]
+fn a_session_that_ended_is_a_loss_and_the_member_joins_again() {
+    let cluster = Cluster::new(&[("orders", 2)]);
+    let mut plan = cluster.plan("g", &["orders"]);
+    set(&mut plan, "reconnect.backoff.max.ms", "300");
+    let mut member = Member::start(&plan);
+    let all = member.assigned();
+    member.begin(&all, StartAt::Offset(Offset(0)), 1);
+    member.caught_up(&all[0]);
+    cluster.mock.broker_down(-1).unwrap();
+    let mut lost = member.lost();
+    lost.sort();
+    assert_eq!(lost, [tp("orders", 0), tp("orders", 1)]);
+    cluster.mock.broker_up(-1).unwrap();
+    let all = member.assigned();
+    member.begin(&all, StartAt::Offset(Offset(0)), 2);
+    cluster.produce("orders", 0, 0..10);
+    member.basin.wait_for(10);
+    let basin = member.close();
+    assert_eq!(
+        basin.offsets()[&(2, tp("orders", 0))],
+        (0..10).collect::<Vec<_>>()
+    );
 }
 
 #[test]
@@ -229,11 +285,7 @@ fn closing_does_not_wait_past_the_drain_timeout() {
     let partitions = member.assigned();
     member.begin(&partitions, StartAt::Offset(Offset(0)), 1);
     member.handle.send(SourceCommand::Close);
-    let lost = member.await_event(|event| match event {
-        SourceEvent::Lost(partitions) => Some(partitions.clone()),
-        _ => None,
-    });
-    assert_eq!(lost, partitions);
+    assert_eq!(member.lost(), partitions);
     member.await_event(|event| matches!(event, SourceEvent::Closed).then_some(()));
     member.handle.join().unwrap();
 }
