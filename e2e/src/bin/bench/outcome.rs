@@ -76,7 +76,7 @@ pub(crate) async fn check(
     files: &[File],
     records: u64,
 ) -> Result<u64> {
-    let relation = relation(destination)?;
+    let relation = relation(destination, files)?;
     let sql = format!(
         "SELECT count(*), count(DISTINCT order_id), min(order_id), max(order_id), \
          epoch_ms(min(created_at)), epoch_ms(max(created_at)), \
@@ -115,13 +115,21 @@ pub(crate) async fn check(
 }
 
 /// What DuckDB selects from.
-fn relation(destination: &Destination) -> Result<String> {
-    let dataset = |location: &str| {
-        format!("read_parquet('{location}/**/*{DATA}', hive_partitioning = false)")
-    };
+fn relation(destination: &Destination, files: &[File]) -> Result<String> {
     Ok(match destination {
-        Destination::Folder(path) => dataset(&path.display().to_string()),
-        Destination::Bucket(bucket) => dataset(&format!("s3://{bucket}/{PREFIX}")),
+        Destination::Folder(path) => format!(
+            "read_parquet('{}/**/*{DATA}', hive_partitioning = false)",
+            path.display()
+        ),
+        Destination::Bucket(bucket) => {
+            // By name: DuckDB takes a plus sign in a listing for a space.
+            let names: Vec<String> = files
+                .iter()
+                .map(|(key, _)| format!("'s3://{bucket}/{key}'"))
+                .collect();
+            ensure!(!names.is_empty(), "no data file");
+            format!("read_parquet([{}])", names.join(", "))
+        }
         Destination::LocalTable(path) => {
             // Their names begin with a version of fixed width.
             let newest = on_disk(path)?
