@@ -6,4 +6,9 @@
     reason = "a test fails by panicking"
 )]
 
+mod commands;
+mod dataset;
+mod dataset_failpoints;
+mod dataset_sink;
 mod lab;
+mod soak;

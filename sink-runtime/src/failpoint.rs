@@ -5,6 +5,9 @@
 
 /// Every failpoint, in the order a commit passes them.
 pub const ALL: &[&str] = &[
+    "engine.before-seal",
+    "engine.sealed",
+    "engine.letters-delivered",
     "dataset.staged",
     "dataset.before-cas",
     "dataset.after-cas",
@@ -19,6 +22,11 @@ pub const ALL: &[&str] = &[
     "dataset.after-retracted",
     "dataset.before-reset",
     "dataset.after-reset",
+    "iceberg.before-stage",
+    "iceberg.after-manifests",
+    "iceberg.before-commit",
+    "iceberg.after-commit",
+    "engine.committed",
 ];
 
 #[cfg(feature = "failpoints")]
