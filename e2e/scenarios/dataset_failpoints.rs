@@ -1,10 +1,12 @@
 //! The process dies between any two steps of a commit, and every record is in the dataset once all the same.
 
+use std::cell::Cell;
 use std::collections::BTreeSet;
+use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 use serde_json::json;
-use tidewater_e2e::{Lab, Topic, orders};
+use tidewater_e2e::{Lab, orders};
 use tokio::task::JoinSet;
 
 use crate::dataset_sink::DatasetSink;
@@ -69,6 +71,10 @@ fn every_place_that_a_dataset_passes_has_its_case() {
 
 #[tokio::test]
 async fn killed_at_any_place_and_started_again_every_record_is_there_once() -> Result<()> {
+    tokio::task::LocalSet::new().run_until(every_case()).await
+}
+
+async fn every_case() -> Result<()> {
     let lab = Lab::shared().await?;
     let mut running = JoinSet::new();
     // The slow ones first: they only wait.
@@ -78,7 +84,7 @@ async fn killed_at_any_place_and_started_again_every_record_is_there_once() -> R
         if running.len() == AT_ONCE {
             running.join_next().await.context("a case")???;
         }
-        running.spawn(async move {
+        running.spawn_local(async move {
             let case = Box::pin(dies_and_goes_on(lab, failpoint, road)).await;
             case.with_context(|| failpoint.to_owned())
         });
@@ -93,10 +99,9 @@ async fn dies_and_goes_on(lab: &'static Lab, failpoint: &str, road: Road) -> Res
     let topic = lab.topic("orders", 2).await?;
     let partitioning = json!([{"column": "country"}]);
     let rules = json!({"partitioning": partitioning, "rotation": {"maxOpen": "300ms"}});
-    let sink = DatasetSink::of(lab, &topic).await?.with(rules).alone();
+    let mut sink = DatasetSink::of(lab, &topic).await?.with(rules).alone();
     topic.produce(orders(200, 1)).await?;
-    let mut rows = 400;
-    let mut sink = sink;
+    let mut rows = 200;
     match road {
         Commit | Idle => {}
         Vanished => {
@@ -110,25 +115,28 @@ async fn dies_and_goes_on(lab: &'static Lab, failpoint: &str, road: Road) -> Res
                 topic.delete_records(partition, 130).await?;
             }
             sink.change(json!({"source": {"onRecordsExpired": "Skip"}}));
-            rows = 400 - 2 * 30 + 100;
+            rows = 200 + 100 - 2 * 30;
         }
     }
-    let dying = sink.die_at(failpoint);
-    if failpoint.contains(':') {
-        // Later passages need records that come later.
-        let (dying, fed) = tokio::join!(dying, feed(&topic, &sink));
-        dying?;
-        fed?;
-    } else {
-        dying.await?;
-        topic.produce(orders(200, 3)).await?;
-    }
+    // Later passages need records that come later.
+    let dead = Cell::new(false);
+    let dying = async {
+        let died = sink.die_at(failpoint).await;
+        dead.set(true);
+        died
+    };
+    let feeding = async {
+        let mut beat = tokio::time::interval(Duration::from_millis(500));
+        let mut fed = 0;
+        while !dead.get() && road == Commit {
+            beat.tick().await;
+            topic.produce(orders(20, 3)).await?;
+            fed += 20;
+        }
+        anyhow::Ok(fed)
+    };
+    let (died, fed) = tokio::join!(dying, feeding);
+    died?;
     sink.catch_up().await?;
-    sink.assert_once(rows).await
-}
-
-/// A second batch, once the first is committed or the process died of it.
-async fn feed(topic: &Topic, sink: &DatasetSink) -> Result<()> {
-    sink.await_rows(1).await?;
-    topic.produce(orders(200, 3)).await
+    sink.assert_once(rows + fed?).await
 }
