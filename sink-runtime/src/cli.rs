@@ -76,15 +76,21 @@ enum Command {
 pub fn main() -> ExitCode {
     let arguments = Arguments::parse();
     crate::observe::logs::install();
-    let runtime = match tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build() {
+    let runtime = match tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(2)
+        .enable_all()
+        .build()
+    {
         Ok(runtime) => runtime,
         Err(error) => return fail(&format!("start the runtime: {error}")),
     };
     let result = runtime.block_on(async {
         match arguments.command {
-            Command::Run { resources, until_caught_up, http } => {
-                Box::pin(run::run(resources.plans()?, until_caught_up, http)).await
-            }
+            Command::Run {
+                resources,
+                until_caught_up,
+                http,
+            } => Box::pin(run::run(resources.plans()?, until_caught_up, http)).await,
             Command::Validate { resources } => Ok(show::validate(&resources.plans()?)),
             Command::Verify { resources } => Box::pin(verify::verify(resources.plans()?)).await,
             Command::Status { resources } => Box::pin(status::status(resources.plans()?)).await,
@@ -118,7 +124,8 @@ impl Resources {
         let mut text = String::new();
         for file in &self.files {
             let read = |path: &Path| std::fs::read_to_string(path);
-            let content = read(file).map_err(|error| CliError(format!("read {}: {error}", file.display())))?;
+            let content = read(file)
+                .map_err(|error| CliError(format!("read {}: {error}", file.display())))?;
             text.push_str("---\n");
             text.push_str(&content);
             text.push('\n');

@@ -193,7 +193,11 @@ impl DeadLetters {
     }
 }
 
-async fn produce(topic: &TopicName, producer: &FutureProducer, letters: &[Letter]) -> Result<(), DeadLetterError> {
+async fn produce(
+    topic: &TopicName,
+    producer: &FutureProducer,
+    letters: &[Letter],
+) -> Result<(), DeadLetterError> {
     for some in letters.chunks(IN_FLIGHT) {
         let sends = some.iter().map(|letter| send(topic, producer, letter));
         futures::future::try_join_all(sends.collect::<Vec<_>>()).await?;
@@ -201,9 +205,16 @@ async fn produce(topic: &TopicName, producer: &FutureProducer, letters: &[Letter
     Ok(())
 }
 
-async fn send(topic: &TopicName, producer: &FutureProducer, letter: &Letter) -> Result<(), DeadLetterError> {
+async fn send(
+    topic: &TopicName,
+    producer: &FutureProducer,
+    letter: &Letter,
+) -> Result<(), DeadLetterError> {
     let key = letter.identity();
-    let (class, partition) = (format!("{:?}", letter.class), letter.tp.partition.to_string());
+    let (class, partition) = (
+        format!("{:?}", letter.class),
+        letter.tp.partition.to_string(),
+    );
     let (offset, timestamp) = (letter.offset.to_string(), letter.timestamp.to_string());
     let ours: [(&str, Option<&[u8]>); 7] = [
         ("tidewater.error.class", Some(class.as_bytes())),
@@ -214,16 +225,25 @@ async fn send(topic: &TopicName, producer: &FutureProducer, letter: &Letter) -> 
         ("tidewater.timestamp", Some(timestamp.as_bytes())),
         ("tidewater.key", letter.key.as_deref()),
     ];
-    let original = letter.headers.iter().map(|(name, value)| (name.as_str(), value.as_deref()));
-    let headers = original.chain(ours).fold(OwnedHeaders::new(), |headers, (key, value)| {
-        headers.insert(Header { key, value })
-    });
+    let original = letter
+        .headers
+        .iter()
+        .map(|(name, value)| (name.as_str(), value.as_deref()));
+    let headers = original
+        .chain(ours)
+        .fold(OwnedHeaders::new(), |headers, (key, value)| {
+            headers.insert(Header { key, value })
+        });
     let mut record = FutureRecord::to(topic.as_str()).key(&key).headers(headers);
     if let Some(value) = &letter.value {
         record = record.payload(value.as_slice());
     }
     let sent = producer.send(record, DELIVERY_TIMEOUT).await;
-    sent.map(|_| ()).map_err(|(source, _)| DeadLetterError::Produce { topic: topic.clone(), source })
+    sent.map(|_| ())
+        .map_err(|(source, _)| DeadLetterError::Produce {
+            topic: topic.clone(),
+            source,
+        })
 }
 
 /// One JSON-lines object per topic-partition and cut, named by its first offset; a repeat overwrites or stands beside.

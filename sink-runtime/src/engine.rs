@@ -6,37 +6,43 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
-use crossbeam_channel::Sender;
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
 
-use crate::budget::Budget;
-use crate::deadletter::{DeadLetters, Letter};
-use crate::errors::{Class, Classified, OneLine, Retry, class};
+use crate::deadletter::DeadLetters;
+use crate::errors::{Class, Classified, OneLine, class};
 use crate::failpoint;
 use crate::ledger::CommitId;
+use crate::observe::Progress;
 use crate::observe::metrics::ClientStatistics;
-use crate::observe::{CommitOutcome, Progress};
 use crate::plan::{Isolation, OnRecordsExpired, Plan};
-use crate::record::{AssignmentEpoch, Offset, RawBatch, TopicPartition};
-use crate::source::{BatchSink, Facts as KafkaFacts, Needs, Pressure, Source, SourceCommand, SourceEvent, StartAt};
+use crate::record::{AssignmentEpoch, Offset, TopicPartition};
+use crate::source::{
+    BatchSink, Facts as KafkaFacts, Needs, Source, SourceCommand, SourceEvent, StartAt,
+};
 
+mod committing;
 pub mod coordinator;
 pub mod dataset;
 pub mod deliver;
+mod goal;
 mod recovery;
+mod router;
 pub mod table;
 pub mod worker;
 
 use coordinator::{Coordinator, CutId, Input, Output, Recovered, Settled};
-use deliver::{Deliver, Failure, Job, JobLane};
+use deliver::{Deliver, Job, JobLane};
+use goal::Goal;
+use router::Router;
 use worker::{FromWorker, Share, Shelf, ToWorker, Worker};
 
 const TICK: Duration = Duration::from_millis(100);
 /// A group that nothing is committed for is tidied up after this long.
 const IDLE: Duration = Duration::from_secs(30);
 /// Waits between tries of what may pass: first and longest.
-const RETRY: (Duration, Duration) = (Duration::from_millis(250), Duration::from_secs(15));
+pub(crate) const RETRY: (Duration, Duration) =
+    (Duration::from_millis(250), Duration::from_secs(15));
 
 /// Why a sink stopped before it was told to.
 #[derive(Debug, thiserror::Error)]
@@ -44,7 +50,12 @@ pub enum EngineError {
     #[error("{message}")]
     Stopped { class: Class, message: String },
     #[error("record {tp} offset {offset} does not fit ({class:?}): {message}")]
-    Refused { tp: TopicPartition, offset: Offset, class: crate::decode::RejectClass, message: String },
+    Refused {
+        tp: TopicPartition,
+        offset: Offset,
+        class: crate::decode::RejectClass,
+        message: String,
+    },
     #[error("a worker thread cannot be started")]
     Thread(#[source] std::io::Error),
 }
@@ -61,7 +72,10 @@ impl Classified for EngineError {
 
 impl EngineError {
     fn of(error: &(impl Classified + 'static)) -> Self {
-        Self::Stopped { class: error.class(), message: OneLine(error).to_string() }
+        Self::Stopped {
+            class: error.class(),
+            message: OneLine(error).to_string(),
+        }
     }
 }
 
@@ -73,39 +87,17 @@ pub enum Until {
     CaughtUp,
 }
 
-/// Batches to the worker that owns the partition; the memory budget is the bound of the queues.
-struct Router {
-    workers: Vec<Sender<ToWorker>>,
-    budget: Budget,
-}
+/// Tells the engine when its worker panics: a silent worker would stall the sink for ever.
+struct Alarm<F>(mpsc::UnboundedSender<FromWorker<F>>);
 
-impl Router {
-    fn owner(&self, tp: &TopicPartition) -> &Sender<ToWorker> {
-        let topic = twox_hash::XxHash64::oneshot(0, tp.topic.as_str().as_bytes());
-        let index = topic.wrapping_add(tp.partition as u64) % self.workers.len() as u64;
-        &self.workers[index as usize]
-    }
-
-    fn send(&self, tp: &TopicPartition, message: ToWorker) {
-        // A worker that is gone has reported why; the engine is about to stop.
-        let _ = self.owner(tp).send(message);
-    }
-}
-
-impl BatchSink for Router {
-    fn push(&self, batch: RawBatch) {
-        let reservation = self.budget.reserve(batch.memory());
-        let tp = batch.tp.clone();
-        self.send(&tp, ToWorker::Batch(batch, reservation));
-    }
-
-    fn pressure(&self) -> Pressure {
-        if self.budget.must_pause() {
-            Pressure::High
-        } else if self.budget.may_resume() {
-            Pressure::Low
-        } else {
-            Pressure::Between
+impl<F> Drop for Alarm<F> {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            let message = "a worker thread panicked".to_owned();
+            let _ = self.0.send(FromWorker::Broken {
+                class: class::INTERNAL,
+                message,
+            });
         }
     }
 }
@@ -118,7 +110,11 @@ struct PendingCut<F> {
 
 /// A commit that ended: what to tell the coordinator, or why to stop.
 type Ended = (CutId, Result<Settled, EngineError>);
-type Found = (AssignmentEpoch, TopicPartition, Result<(Recovered, (Offset, Offset)), EngineError>);
+type Found = (
+    AssignmentEpoch,
+    TopicPartition,
+    Result<(Recovered, (Offset, Offset)), EngineError>,
+);
 
 struct Engine<D: Deliver> {
     plan: Arc<Plan>,
@@ -169,19 +165,41 @@ where
             messages,
             worker_events.clone(),
         );
+        let alarm = Alarm(worker_events.clone());
         let builder = std::thread::Builder::new().name(format!("worker-{index}"));
-        threads.push(builder.spawn(move || worker.run()).map_err(EngineError::Thread)?);
+        threads.push(
+            builder
+                .spawn(move || {
+                    let _alarm = alarm;
+                    worker.run();
+                })
+                .map_err(EngineError::Thread)?,
+        );
         inboxes.push(inbox);
     }
     drop(worker_events);
-    let router = Arc::new(Router { workers: inboxes, budget: progress.budget.clone() });
+    let router = Arc::new(Router {
+        workers: inboxes,
+        budget: progress.budget.clone(),
+    });
     let (source_events, mut from_source) = mpsc::unbounded_channel();
     let dead = plan.dead_letter.is_some();
-    let needs = Needs { keys: plan.decode.needs_keys(dead), headers: plan.decode.needs_headers(dead) };
-    let facts = KafkaFacts::connect(&plan.source, Duration::from_secs(15)).map_err(|e| EngineError::of(&e))?;
+    let needs = Needs {
+        keys: plan.decode.needs_keys(dead),
+        headers: plan.decode.needs_headers(dead),
+    };
+    let facts = KafkaFacts::connect(&plan.source, Duration::from_secs(15))
+        .map_err(|e| EngineError::of(&e))?;
     let sink: Arc<dyn BatchSink> = Arc::clone(&router) as Arc<dyn BatchSink>;
-    let source = Source::start(&plan.source, needs, sink, source_events).map_err(|e| EngineError::of(&e))?;
+    let source =
+        Source::start(&plan.source, needs, sink, source_events).map_err(|e| EngineError::of(&e))?;
     progress.set_ready();
+    // The client's own queue is bounded by this; it counts whether full or not.
+    let queue = plan.source.properties.get("queued.max.messages.kbytes");
+    let queue: usize = queue
+        .and_then(|kbytes| kbytes.expose().parse().ok())
+        .unwrap_or(0);
+    let _queue = progress.budget.reserve(queue * 1024);
 
     let mut engine = Engine {
         coordinator: Coordinator::new(deliver.scope(), plan.source.drain_timeout),
@@ -243,9 +261,7 @@ where
     }
     engine.commits.abort_all();
     engine.recoveries.abort_all();
-    if result.is_err() {
-        engine.source.send(SourceCommand::Close);
-    }
+    // After an error nobody answers revocations: the source then closes without asking.
     let source = engine.source;
     let joined = tokio::task::spawn_blocking(move || {
         let _ = source.join();
@@ -256,7 +272,10 @@ where
 }
 
 fn panicked(error: &tokio::task::JoinError) -> EngineError {
-    EngineError::Stopped { class: class::INTERNAL, message: format!("a task failed: {error}") }
+    EngineError::Stopped {
+        class: class::INTERNAL,
+        message: format!("a task failed: {error}"),
+    }
 }
 
 impl<D: Deliver> Engine<D> {
@@ -278,10 +297,22 @@ impl<D: Deliver> Engine<D> {
                     asked,
                 ));
             }
-            Output::Run { tp, epoch, found, seek } => {
+            Output::Run {
+                tp,
+                epoch,
+                found,
+                seek,
+            } => {
                 self.epochs.insert(tp.clone(), epoch);
                 let position = found.start;
-                self.router.send(&tp, ToWorker::Start { tp: tp.clone(), epoch, position });
+                self.router.send(
+                    &tp,
+                    ToWorker::Start {
+                        tp: tp.clone(),
+                        epoch,
+                        position,
+                    },
+                );
                 self.source.send(match seek {
                     true => SourceCommand::Seek(tp, position, epoch),
                     false => SourceCommand::Start(vec![(tp, StartAt::Offset(position), epoch)]),
@@ -305,7 +336,8 @@ impl<D: Deliver> Engine<D> {
             }
             Output::Acknowledge(next) => {
                 self.progress.next(&next);
-                self.source.send(SourceCommand::CommitOffsets(next.into_iter().collect()));
+                self.source
+                    .send(SourceCommand::CommitOffsets(next.into_iter().collect()));
             }
         }
     }
@@ -323,20 +355,43 @@ impl<D: Deliver> Engine<D> {
         let mut shares: BTreeMap<usize, Vec<(TopicPartition, AssignmentEpoch)>> = BTreeMap::new();
         for (tp, epoch) in lanes {
             let owner = self.router.owner(&tp);
-            let index = self.router.workers.iter().position(|inbox| inbox.same_channel(owner)).unwrap_or(0);
+            let index = self
+                .router
+                .workers
+                .iter()
+                .position(|inbox| inbox.same_channel(owner))
+                .unwrap_or(0);
             shares.entry(index).or_default().push((tp, epoch));
         }
-        self.progress.counters.uncut_bytes.store(0, Ordering::Relaxed);
-        self.progress.counters.uncut_records.store(0, Ordering::Relaxed);
-        let share = Share { lanes: Vec::new(), files: Vec::new() };
-        self.cuts.insert(cut, PendingCut { waiting: shares.len(), share, began: Instant::now() });
+        self.progress
+            .counters
+            .uncut_bytes
+            .store(0, Ordering::Relaxed);
+        self.progress
+            .counters
+            .uncut_records
+            .store(0, Ordering::Relaxed);
+        let share = Share {
+            lanes: Vec::new(),
+            files: Vec::new(),
+        };
+        self.cuts.insert(
+            cut,
+            PendingCut {
+                waiting: shares.len(),
+                share,
+                began: Instant::now(),
+            },
+        );
         for (index, lanes) in shares {
             let _ = self.router.workers[index].send(ToWorker::Cut { cut, lanes });
         }
     }
 
     fn commit(&mut self, cut: CutId, expected: &BTreeMap<TopicPartition, Option<Offset>>) {
-        let Some(pending) = self.cuts.remove(&cut) else { return };
+        let Some(pending) = self.cuts.remove(&cut) else {
+            return;
+        };
         let mut letters = Vec::new();
         let mut held = Vec::new();
         let mut lanes = Vec::new();
@@ -345,12 +400,21 @@ impl<D: Deliver> Engine<D> {
             held.extend(lane.held);
             if !lane.range.is_empty() {
                 let expected = expected.get(&lane.tp).copied().flatten();
-                lanes.push(JobLane { tp: lane.tp, expected, range: lane.range, rows: lane.rows });
+                lanes.push(JobLane {
+                    tp: lane.tp,
+                    expected,
+                    range: lane.range,
+                    rows: lane.rows,
+                });
             }
         }
-        let job = Job { commit_id: CommitId::fresh(), lanes, files: pending.share.files };
+        let job = Job {
+            commit_id: CommitId::fresh(),
+            lanes,
+            files: pending.share.files,
+        };
         self.last_activity = Instant::now();
-        let task = commit(
+        let task = committing::commit(
             Arc::clone(&self.deliver),
             self.letters.clone(),
             self.progress.clone(),
@@ -385,14 +449,26 @@ impl<D: Deliver> Engine<D> {
             }
             SourceEvent::Started { .. } | SourceEvent::Closed => {}
             SourceEvent::CaughtUp { tp, epoch, at } => {
-                self.router.send(&tp, ToWorker::Advance { tp: tp.clone(), epoch, at });
+                self.router.send(
+                    &tp,
+                    ToWorker::Advance {
+                        tp: tp.clone(),
+                        epoch,
+                        at,
+                    },
+                );
                 if let Some(goal) = self.goals.get_mut(&tp) {
                     goal.end = goal.end.min(at);
                     goal.read = true;
                 }
                 self.hasten();
             }
-            SourceEvent::OutOfRange { tp, position, log_start, log_end } => {
+            SourceEvent::OutOfRange {
+                tp,
+                position,
+                log_start,
+                log_end,
+            } => {
                 return self.out_of_range(&tp, position, log_start, log_end);
             }
             SourceEvent::Fatal(error) => return Err(EngineError::of(&error)),
@@ -423,14 +499,27 @@ impl<D: Deliver> Engine<D> {
             tracing::warn!(%tp, %position, %log_start, gap, "records expired before they were read; going on at the log's start");
             self.progress.expired(gap as u64);
             if let Some(epoch) = self.epochs.get(tp).copied() {
-                self.router.send(tp, ToWorker::Advance { tp: tp.clone(), epoch, at: log_start });
-                self.source.send(SourceCommand::Seek(tp.clone(), log_start, epoch));
+                self.router.send(
+                    tp,
+                    ToWorker::Advance {
+                        tp: tp.clone(),
+                        epoch,
+                        at: log_start,
+                    },
+                );
+                self.source
+                    .send(SourceCommand::Seek(tp.clone(), log_start, epoch));
             }
             return Ok(());
         }
         if expired {
-            let message = format!("{tp}: records from offset {position} to {log_start} expired before they were read");
-            return Err(EngineError::Stopped { class: class::OFFSET_OUT_OF_RANGE, message });
+            let message = format!(
+                "{tp}: records from offset {position} to {log_start} expired before they were read"
+            );
+            return Err(EngineError::Stopped {
+                class: class::OFFSET_OUT_OF_RANGE,
+                message,
+            });
         }
         // The recovery looks at the log and the ledger together, and applies the policy.
         tracing::warn!(%tp, %position, %log_end, "the log ends below the position");
@@ -454,11 +543,23 @@ impl<D: Deliver> Engine<D> {
                     self.apply(Input::Sealed(cut));
                 }
             }
-            FromWorker::Refused { tp, offset, class, message } => {
-                return Err(EngineError::Refused { tp, offset, class, message });
+            FromWorker::Refused {
+                tp,
+                offset,
+                class,
+                message,
+            } => {
+                return Err(EngineError::Refused {
+                    tp,
+                    offset,
+                    class,
+                    message,
+                });
             }
             FromWorker::Reread(tps) => self.apply(Input::Reread(tps)),
-            FromWorker::Broken { class, message } => return Err(EngineError::Stopped { class, message }),
+            FromWorker::Broken { class, message } => {
+                return Err(EngineError::Stopped { class, message });
+            }
         }
         Ok(())
     }
@@ -466,8 +567,15 @@ impl<D: Deliver> Engine<D> {
     fn on_recovered(&mut self, found: Vec<Found>) -> Result<(), EngineError> {
         for (epoch, tp, found) in found {
             let (found, watermarks) = found?;
+            if !self.coordinator.owns(&tp, epoch) {
+                continue;
+            }
             self.progress.owned(&tp, found.expected, Some(watermarks));
-            let goal = Goal { end: watermarks.1, read: false, from: found.start };
+            let goal = Goal {
+                end: watermarks.1,
+                read: false,
+                from: found.start,
+            };
             self.goals.entry(tp.clone()).or_insert(goal);
             self.apply(Input::Recovered { tp, epoch, found });
         }
@@ -481,7 +589,11 @@ impl<D: Deliver> Engine<D> {
         let records = counters.uncut_records.load(Ordering::Relaxed);
         let plan = &self.plan.commit;
         if over(plan.max_bytes.map(|b| b as u64), bytes) || over(plan.max_records, records) {
-            let all: Vec<_> = self.coordinator.lanes().map(|(tp, ..)| tp.clone()).collect();
+            let all: Vec<_> = self
+                .coordinator
+                .lanes()
+                .map(|(tp, ..)| tp.clone())
+                .collect();
             self.apply(Input::Due(all));
         }
         if self.commits.is_empty() && self.cuts.is_empty() {
@@ -499,7 +611,11 @@ impl<D: Deliver> Engine<D> {
     }
 
     fn running(&self) -> Vec<TopicPartition> {
-        self.coordinator.lanes().filter(|(_, _, running)| *running).map(|(tp, ..)| tp.clone()).collect()
+        self.coordinator
+            .lanes()
+            .filter(|(_, _, running)| *running)
+            .map(|(tp, ..)| tp.clone())
+            .collect()
     }
 
     /// With an end in sight nothing waits for a rotation rule: a lane that has read to its goal is cut, a table's
@@ -512,13 +628,19 @@ impl<D: Deliver> Engine<D> {
         let open: Vec<_> = self
             .coordinator
             .lanes()
-            .filter_map(|(tp, next, _)| Some((tp, self.goals.get(tp).filter(|goal| behind(goal, next))?)))
+            .filter_map(|(tp, next, _)| {
+                Some((tp, self.goals.get(tp).filter(|goal| behind(goal, next))?))
+            })
             .collect();
         let together = self.deliver.scope() == coordinator::CutScope::Together;
         if together && open.iter().any(|(_, goal)| !goal.read) {
             return;
         }
-        let due: Vec<_> = open.into_iter().filter(|(_, goal)| goal.read).map(|(tp, _)| tp.clone()).collect();
+        let due: Vec<_> = open
+            .into_iter()
+            .filter(|(_, goal)| goal.read)
+            .map(|(tp, _)| tp.clone())
+            .collect();
         if !due.is_empty() {
             self.apply(Input::Due(due));
         }
@@ -533,80 +655,9 @@ impl<D: Deliver> Engine<D> {
     }
 }
 
-/// Where a partition ended when it was taken.
-struct Goal {
-    end: Offset,
-    from: Offset,
-    /// Everything below `end` has gone to the worker.
-    read: bool,
-}
-
-impl Goal {
-    fn reached(&self, next: Option<Offset>) -> bool {
-        self.from >= self.end || next.is_some_and(|next| next >= self.end)
-    }
-}
-
 fn list(tps: &[TopicPartition]) -> String {
-    tps.iter().map(ToString::to_string).collect::<Vec<_>>().join(",")
-}
-
-/// Dead letters first, then the commit; what may pass is tried again until it passes or the failures in a row are too
-/// many.
-async fn commit<D: Deliver>(
-    deliver: Arc<D>,
-    letters: DeadLetters,
-    progress: Progress,
-    max_failures: u32,
-    mut job: Job<D::File>,
-    dead: Vec<Letter>,
-    began: Instant,
-) -> Result<Settled, EngineError> {
-    let mut pause = RETRY.0;
-    let mut undelivered = !dead.is_empty();
-    loop {
-        let attempt = async {
-            if undelivered {
-                letters.deliver(&dead).await.map_err(|error| Failure::of(&error))?;
-                undelivered = false;
-                progress.dead_letters(dead.len() as u64);
-            }
-            failpoint::pass("engine.letters-delivered");
-            if job.lanes.is_empty() {
-                return Ok(None);
-            }
-            deliver.commit(&mut job).await.map(Some)
-        };
-        let failure = match attempt.await {
-            Ok(None) => return Ok(Settled::Committed(BTreeMap::new())),
-            Ok(Some(landed)) => {
-                let rows = job.lanes.iter().map(|lane| lane.rows).sum();
-                progress.latency.observe(began.elapsed().as_secs_f64());
-                let id = job.commit_id.to_string();
-                tracing::debug!(commit = %id, rows, files = landed.files, "committed");
-                progress.committed(id, landed.snapshot_id, rows, landed.files, landed.outcome);
-                failpoint::pass("engine.committed");
-                return Ok(Settled::Committed(landed.next));
-            }
-            Err(failure) => failure,
-        };
-        match failure {
-            Failure::Reread { why, fenced } => {
-                let outcome = if fenced { CommitOutcome::Fenced } else { CommitOutcome::Failed };
-                tracing::warn!(%why, "what was written is dropped and read again");
-                progress.not_committed(outcome, why);
-                deliver.abandon(job.files);
-                return Ok(Settled::Reread);
-            }
-            Failure::Trouble { class, message } => {
-                tracing::warn!(error = %message, advice = class.advice, "commit failed");
-                let failures = progress.not_committed(CommitOutcome::Failed, message.clone());
-                if class.retry == Retry::Never || failures >= max_failures {
-                    return Err(EngineError::Stopped { class, message });
-                }
-                tokio::time::sleep(pause.mul_f64(rand::random_range(0.5..1.0))).await;
-                pause = (pause * 2).min(RETRY.1);
-            }
-        }
-    }
+    tps.iter()
+        .map(ToString::to_string)
+        .collect::<Vec<_>>()
+        .join(",")
 }

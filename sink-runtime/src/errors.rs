@@ -83,6 +83,7 @@ pub mod class {
 }
 
 /// The error and all its sources on one line.
+#[derive(Debug)]
 pub struct OneLine<'a>(pub &'a (dyn std::error::Error + 'a));
 
 impl fmt::Display for OneLine<'_> {

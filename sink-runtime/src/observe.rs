@@ -109,6 +109,14 @@ pub struct Progress {
     stalled_after: Duration,
 }
 
+/// Over all owned partitions; unknown before there is any.
+fn lag(partitions: &BTreeMap<TopicPartition, PartitionProgress>) -> Option<i64> {
+    if partitions.is_empty() {
+        return None;
+    }
+    partitions.values().map(PartitionProgress::lag).sum()
+}
+
 /// What `/status` answers.
 #[derive(Clone, Debug, Serialize)]
 #[serde(rename_all = "camelCase")]
@@ -245,6 +253,13 @@ impl Progress {
         }
     }
 
+    /// The destination answers: earlier failures are over.
+    pub fn reached(&self) {
+        let mut inner = self.inner.lock();
+        inner.commit.consecutive_failures = 0;
+        inner.commit.last_error = None;
+    }
+
     /// Returns the failures in a row.
     pub fn not_committed(&self, outcome: CommitOutcome, error: String) -> u32 {
         let mut inner = self.inner.lock();
@@ -279,7 +294,7 @@ impl Progress {
                 .iter()
                 .map(|(tp, p)| (tp.to_string(), p.clone()))
                 .collect(),
-            lag_records: inner.partitions.values().map(PartitionProgress::lag).sum(),
+            lag_records: lag(&inner.partitions),
             commit: inner.commit.clone(),
             records: counters.records.load(Relaxed),
             bytes: counters.bytes.load(Relaxed),

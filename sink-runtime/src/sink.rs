@@ -16,8 +16,8 @@ use crate::engine::dataset::{DatasetDeliver, DatasetShelf};
 use crate::engine::table::target::Targets;
 use crate::engine::table::{TableDeliver, TableShelf};
 use crate::engine::{self, EngineError, Until};
-use crate::errors::{Classified, OneLine};
-use crate::observe::Progress;
+use crate::errors::{Classified, OneLine, Retry};
+use crate::observe::{CommitOutcome, Progress};
 use crate::plan::{CatalogPlan, DatasetPlan, Delivery, Destination, IcebergPlan, Plan, StorePlan};
 use crate::store::upload::Uploader;
 use crate::store::{self, Store};
@@ -32,7 +32,11 @@ const STALLED: Duration = Duration::from_secs(300);
 /// What the outside may look at while [`run`] works.
 pub fn progress(plan: &Plan) -> Progress {
     let stalled = plan.rotation.max_open.max(plan.commit.interval) + STALLED;
-    Progress::new(&plan.sink.to_string(), Budget::new(plan.pod.memory_budget), stalled)
+    Progress::new(
+        &plan.sink.to_string(),
+        Budget::new(plan.pod.memory_budget),
+        stalled,
+    )
 }
 
 /// Runs one resource: until `shutdown` turns true, `until` is reached, or it cannot go on.
@@ -44,7 +48,9 @@ pub async fn run(
 ) -> Result<(), EngineError> {
     let plan = Arc::new(plan);
     match plan.destination.clone() {
-        Destination::Dataset(dataset) => run_dataset(plan, dataset, progress, until, shutdown).await,
+        Destination::Dataset(dataset) => {
+            run_dataset(plan, dataset, progress, until, shutdown).await
+        }
         Destination::Iceberg(table) => run_table(plan, table, progress, until, shutdown).await,
     }
 }
@@ -56,9 +62,9 @@ async fn run_dataset(
     until: Until,
     shutdown: watch::Receiver<bool>,
 ) -> Result<(), EngineError> {
-    let store = open_store(&dataset.store).await?;
+    let store = patiently(&plan, &progress, || store::open(&dataset.store)).await?;
     if dataset.delivery == Delivery::ExactlyOnce {
-        store.probe("_tidewater/probe").await.map_err(|e| stopped(&e))?;
+        patiently(&plan, &progress, || store.probe("_tidewater/probe")).await?;
     }
     let letters = DeadLetters::open(&plan, &store).map_err(|e| stopped(&e))?;
     let committer = committer(&plan, &store);
@@ -67,14 +73,21 @@ async fn run_dataset(
             tracing::info!(uploads = swept.aborted.len(), "abandoned uploads aborted");
         }
         Ok(_) => {}
-        Err(error) => tracing::warn!(error = %OneLine(&error), "abandoned uploads could not be swept"),
+        Err(error) => {
+            tracing::warn!(error = %OneLine(&error), "abandoned uploads could not be swept")
+        }
     }
     let uploads = match &dataset.store {
         StorePlan::S3(s3) => s3.upload_concurrency,
         StorePlan::Local { .. } => LOCAL_UPLOADS,
     };
     let uploader = Uploader::new(store, Handle::current(), uploads, progress.budget.clone());
-    let deliver = Arc::new(DatasetDeliver::new(&plan, committer, uploader.clone(), progress.clone()));
+    let deliver = Arc::new(DatasetDeliver::new(
+        &plan,
+        committer,
+        uploader.clone(),
+        progress.clone(),
+    ));
     let (for_shelf, budget) = (Arc::clone(&plan), progress.budget.clone());
     let shelf = move |_| DatasetShelf::new(&for_shelf, &dataset, &uploader, &budget);
     engine::run(plan, progress, deliver, letters, shelf, until, shutdown).await
@@ -82,7 +95,12 @@ async fn run_dataset(
 
 /// The committer of a dataset's ledgers, as the runtime and `tidewater status` use it.
 pub fn committer(plan: &Plan, store: &Arc<dyn Store>) -> DatasetCommitter {
-    DatasetCommitter::new(Arc::clone(store), plan.sink.to_string(), writer(), BackoffPolicy::default())
+    DatasetCommitter::new(
+        Arc::clone(store),
+        plan.sink.to_string(),
+        writer(),
+        BackoffPolicy::default(),
+    )
 }
 
 async fn run_table(
@@ -92,17 +110,29 @@ async fn run_table(
     until: Until,
     shutdown: watch::Receiver<bool>,
 ) -> Result<(), EngineError> {
-    let ops = crate::catalog::connect(&table).await.map_err(|e| stopped(&e))?;
+    let ops = patiently(&plan, &progress, || crate::catalog::connect(&table)).await?;
     let letters = match &plan.dead_letter {
         Some(_) => DeadLetters::open(&plan, &open_store(&beside_table(&table)).await?),
         None => Ok(DeadLetters::None),
     };
     let letters = letters.map_err(|e| stopped(&e))?;
-    let committer = IcebergCommitter::new(ops, &plan.sink, Pace::default(), || chrono::Utc::now().timestamp_millis());
+    let committer = IcebergCommitter::new(ops, &plan.sink, Pace::default(), || {
+        chrono::Utc::now().timestamp_millis()
+    });
     let budget = progress.budget.clone();
-    let targets = Targets::new(table.clone(), &plan.decode, committer, Handle::current(), budget.clone());
+    let targets = Targets::new(
+        table.clone(),
+        &plan.decode,
+        committer,
+        Handle::current(),
+        budget.clone(),
+    );
     let targets = Arc::new(targets);
-    let deliver = Arc::new(TableDeliver::new(&plan, Arc::clone(&targets), progress.clone()));
+    let deliver = Arc::new(TableDeliver::new(
+        &plan,
+        Arc::clone(&targets),
+        progress.clone(),
+    ));
     let for_shelf = Arc::clone(&plan);
     let shelf = move |_| TableShelf::new(&for_shelf, &table, &targets, &budget);
     engine::run(plan, progress, deliver, letters, shelf, until, shutdown).await
@@ -114,7 +144,39 @@ fn beside_table(table: &IcebergPlan) -> StorePlan {
     match (&table.storage, &table.catalog) {
         (Some(s3), _) => StorePlan::S3(s3.clone()),
         (None, CatalogPlan::Local { path }) => StorePlan::Local { path: path.clone() },
-        (None, _) => StorePlan::Local { path: "dead-letters".into() },
+        (None, _) => StorePlan::Local {
+            path: "dead-letters".into(),
+        },
+    }
+}
+
+/// What is down when the sink starts is waited for, as it would be later.
+async fn patiently<T, E, F>(
+    plan: &Plan,
+    progress: &Progress,
+    call: impl Fn() -> F,
+) -> Result<T, EngineError>
+where
+    E: Classified + 'static,
+    F: Future<Output = Result<T, E>>,
+{
+    let mut pause = engine::RETRY.0;
+    loop {
+        let error = match call().await {
+            Ok(value) => {
+                progress.reached();
+                return Ok(value);
+            }
+            Err(error) => error,
+        };
+        let message = OneLine(&error).to_string();
+        let failures = progress.not_committed(CommitOutcome::Failed, message.clone());
+        if error.class().retry == Retry::Never || failures >= plan.commit.max_consecutive_failures {
+            return Err(stopped(&error));
+        }
+        tracing::warn!(error = %message, advice = error.class().advice, "the destination cannot be opened yet");
+        tokio::time::sleep(pause.mul_f64(rand::random_range(0.5..1.0))).await;
+        pause = (pause * 2).min(engine::RETRY.1);
     }
 }
 
@@ -123,11 +185,18 @@ pub async fn open_store(plan: &StorePlan) -> Result<Arc<dyn Store>, EngineError>
 }
 
 fn stopped(error: &(impl Classified + 'static)) -> EngineError {
-    EngineError::Stopped { class: error.class(), message: OneLine(error).to_string() }
+    EngineError::Stopped {
+        class: error.class(),
+        message: OneLine(error).to_string(),
+    }
 }
 
 /// Host and process, for people who read ledgers.
 fn writer() -> String {
     let host = std::env::var("HOSTNAME").or_else(|_| std::fs::read_to_string("/etc/hostname"));
-    format!("{}:{}", host.unwrap_or_else(|_| "unknown".to_owned()).trim(), std::process::id())
+    format!(
+        "{}:{}",
+        host.unwrap_or_else(|_| "unknown".to_owned()).trim(),
+        std::process::id()
+    )
 }

@@ -68,7 +68,7 @@ pub enum SourceEvent {
     },
     /// Already somebody else's: drop everything of them at once. No answer.
     Lost(Vec<TopicPartition>),
-    /// Everything below `at` was delivered and there is no more for now.
+    /// Everything below `at` was delivered and there is no more for now. May be said twice of one end.
     CaughtUp {
         tp: TopicPartition,
         epoch: AssignmentEpoch,

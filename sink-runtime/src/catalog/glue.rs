@@ -14,10 +14,10 @@ use iceberg::TableRequirement;
 use iceberg::io::FileIO;
 use iceberg::spec::{TableMetadata, TableMetadataBuildResult};
 
-use crate::aws::aws_config;
 use super::metadata_file;
 use super::storage::{ObjectOptions, s3_file_io};
 use super::{Base, CatalogError, CommitError, TableOps};
+use crate::aws::aws_config;
 use crate::plan::{GluePlan, S3Plan};
 
 mod columns;

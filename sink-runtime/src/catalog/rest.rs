@@ -12,9 +12,9 @@ use parking_lot::Mutex;
 use reqwest::Method;
 use serde_json::{Value, json};
 
-use crate::aws::aws_config;
 use super::metadata_file::metadata_error;
 use super::{Base, CatalogError, CommitError, TableOps};
+use crate::aws::aws_config;
 use crate::plan::{RestPlan, S3Plan};
 
 mod answer;

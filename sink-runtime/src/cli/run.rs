@@ -16,11 +16,27 @@ use crate::observe::{Progress, http};
 use crate::plan::Plan;
 use crate::sink;
 
-pub(super) async fn run(plans: Vec<Plan>, until_caught_up: bool, address: SocketAddr) -> Result<ExitCode, CliError> {
-    let until = if until_caught_up { Until::CaughtUp } else { Until::Shutdown };
+pub(super) async fn run(
+    plans: Vec<Plan>,
+    until_caught_up: bool,
+    address: SocketAddr,
+) -> Result<ExitCode, CliError> {
+    let (paused, plans): (Vec<_>, Vec<_>) = plans.into_iter().partition(|plan| plan.paused);
+    for plan in &paused {
+        tracing::info!(sink = %plan.sink, "paused: not run (spec.paused)");
+    }
+    let until = if until_caught_up {
+        Until::CaughtUp
+    } else {
+        Until::Shutdown
+    };
     let progress: Vec<Progress> = plans.iter().map(sink::progress).collect();
     let bound = http::serve(address, progress.clone()).await;
-    let bound = bound.map_err(|error| CliError(format!("listen on {address}: {error} (choose another --http)")))?;
+    let bound = bound.map_err(|error| {
+        CliError(format!(
+            "listen on {address}: {error} (choose another --http)"
+        ))
+    })?;
     tracing::info!(http = %bound, sinks = plans.len(), "tidewater {}", env!("CARGO_PKG_VERSION"));
 
     let (stop, stopped) = watch::channel(false);
@@ -51,15 +67,26 @@ pub(super) async fn run(plans: Vec<Plan>, until_caught_up: bool, address: Socket
     for progress in &progress {
         summary(progress);
     }
-    if failed.is_empty() { Ok(ExitCode::SUCCESS) } else { Err(CliError(failed.join("\n"))) }
+    if failed.is_empty() {
+        Ok(ExitCode::SUCCESS)
+    } else {
+        Err(CliError(failed.join("\n")))
+    }
 }
 
 fn line(sink: &str, error: &EngineError) -> String {
-    format!("{sink}: {} ({})", crate::errors::OneLine(error), error.class().advice)
+    format!(
+        "{sink}: {} ({})",
+        crate::errors::OneLine(error),
+        error.class().advice
+    )
 }
 
 async fn stop_on_signal(stop: watch::Sender<bool>) {
-    let (Ok(mut term), Ok(mut int)) = (signal(SignalKind::terminate()), signal(SignalKind::interrupt())) else {
+    let (Ok(mut term), Ok(mut int)) = (
+        signal(SignalKind::terminate()),
+        signal(SignalKind::interrupt()),
+    ) else {
         return;
     };
     tokio::select! {
@@ -73,7 +100,11 @@ async fn stop_on_signal(stop: watch::Sender<bool>) {
 /// A line a second on a terminal (rewritten in place), one every ten seconds elsewhere.
 async fn print(sinks: Vec<Progress>) {
     let terminal = std::io::stderr().is_terminal();
-    let every = if terminal { Duration::from_secs(1) } else { Duration::from_secs(10) };
+    let every = if terminal {
+        Duration::from_secs(1)
+    } else {
+        Duration::from_secs(10)
+    };
     let mut before = vec![(0, 0, Instant::now()); sinks.len()];
     let mut ticks = tokio::time::interval(every);
     ticks.tick().await;
@@ -85,7 +116,9 @@ async fn print(sinks: Vec<Progress>) {
             let records = (now.records - before.0) as f64 / seconds;
             let megabytes = (now.bytes - before.1) as f64 / seconds / 1e6;
             *before = (now.records, now.bytes, Instant::now());
-            let lag = now.lag_records.map_or_else(|| "?".to_owned(), |lag| lag.to_string());
+            let lag = now
+                .lag_records
+                .map_or_else(|| "?".to_owned(), |lag| lag.to_string());
             if terminal && sinks.len() == 1 {
                 let text = format!(
                     "{}: {} records, {records:.0}/s, {megabytes:.1} MB/s, lag {lag}, {} files, last commit {}",

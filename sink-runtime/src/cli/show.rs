@@ -6,14 +6,23 @@ use crate::plan::{Destination, Plan, Topics};
 
 pub(super) fn validate(plans: &[Plan]) -> ExitCode {
     for plan in plans {
-        println!("{}: valid: {} -> {}", plan.sink, source(plan), destination(plan));
+        println!(
+            "{}: valid: {} -> {}",
+            plan.sink,
+            source(plan),
+            destination(plan)
+        );
     }
     ExitCode::SUCCESS
 }
 
 pub(super) fn source(plan: &Plan) -> String {
     match &plan.source.topics {
-        Topics::List(topics) => topics.iter().map(ToString::to_string).collect::<Vec<_>>().join(","),
+        Topics::List(topics) => topics
+            .iter()
+            .map(ToString::to_string)
+            .collect::<Vec<_>>()
+            .join(","),
         Topics::Pattern(pattern) => format!("/{pattern}/"),
     }
 }

@@ -53,12 +53,20 @@ pub(super) struct Report {
 impl Report {
     pub(super) fn missing(&self) -> u64 {
         let by_total = self.total_difference.map_or(0, |d| (-d).max(0) as u64);
-        self.lanes.values().map(|lane| lane.missing.len() as u64).sum::<u64>() + by_total
+        self.lanes
+            .values()
+            .map(|lane| lane.missing.len() as u64)
+            .sum::<u64>()
+            + by_total
     }
 
     pub(super) fn duplicated(&self) -> u64 {
         let by_total = self.total_difference.map_or(0, |d| d.max(0) as u64);
-        self.lanes.values().map(|lane| (lane.duplicated.len() + lane.unexpected.len()) as u64).sum::<u64>() + by_total
+        self.lanes
+            .values()
+            .map(|lane| (lane.duplicated.len() + lane.unexpected.len()) as u64)
+            .sum::<u64>()
+            + by_total
     }
 }
 
@@ -69,26 +77,50 @@ pub(super) async fn verify(plans: Vec<Plan>) -> Result<ExitCode, CliError> {
         whole &= report.missing() == 0 && report.duplicated() == 0;
         print(plan, &report);
     }
-    Ok(if whole { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+    Ok(if whole {
+        ExitCode::SUCCESS
+    } else {
+        ExitCode::FAILURE
+    })
 }
 
 fn print(plan: &Plan, report: &Report) {
-    println!("{}: {} files, {} rows, {} records rejected", plan.sink, report.files, report.rows_found, report.rejected);
+    println!(
+        "{}: {} files, {} rows, {} records rejected",
+        plan.sink, report.files, report.rows_found, report.rejected
+    );
     for (tp, lane) in &report.lanes {
-        let found = lane.found.map_or_else(|| "?".to_owned(), |found| found.to_string());
-        println!("  {tp} [{}, {}): {} rows expected, {found} found", lane.log_start, lane.next, lane.expected);
-        for (what, offsets) in
-            [("missing", &lane.missing), ("duplicated", &lane.duplicated), ("unexpected", &lane.unexpected)]
-        {
+        let found = lane
+            .found
+            .map_or_else(|| "?".to_owned(), |found| found.to_string());
+        println!(
+            "  {tp} [{}, {}): {} rows expected, {found} found",
+            lane.log_start, lane.next, lane.expected
+        );
+        for (what, offsets) in [
+            ("missing", &lane.missing),
+            ("duplicated", &lane.duplicated),
+            ("unexpected", &lane.unexpected),
+        ] {
             if !offsets.is_empty() {
-                let named: Vec<_> = offsets.iter().take(NAMED).map(ToString::to_string).collect();
+                let named: Vec<_> = offsets
+                    .iter()
+                    .take(NAMED)
+                    .map(ToString::to_string)
+                    .collect();
                 let more = if offsets.len() > NAMED { ", …" } else { "" };
-                println!("    {} {what}: offsets {}{more}", offsets.len(), named.join(", "));
+                println!(
+                    "    {} {what}: offsets {}{more}",
+                    offsets.len(),
+                    named.join(", ")
+                );
             }
         }
     }
     match report.total_difference {
-        Some(difference) if difference != 0 => println!("  rows found minus rows expected: {difference}"),
+        Some(difference) if difference != 0 => {
+            println!("  rows found minus rows expected: {difference}")
+        }
         _ => {}
     }
     let verdict = match (report.missing(), report.duplicated()) {
@@ -105,9 +137,13 @@ pub(super) async fn check(plan: &Plan) -> Result<Report, CliError> {
     let expected = {
         let (plan, ledger) = (Arc::new(plan.clone()), ledger.clone());
         let read = tokio::task::spawn_blocking(move || topic::expected(&plan, &ledger));
-        read.await.map_err(|error| CliError(format!("read the topic: {error}")))??
+        read.await
+            .map_err(|error| CliError(format!("read the topic: {error}")))??
     };
-    let mut report = Report { rejected: expected.rejected, ..Report::default() };
+    let mut report = Report {
+        rejected: expected.rejected,
+        ..Report::default()
+    };
     let mut found: BTreeMap<TopicPartition, Vec<i64>> = BTreeMap::new();
     let mut counted: BTreeMap<TopicPartition, u64> = BTreeMap::new();
     let mut partitions: BTreeMap<String, (usize, u64)> = BTreeMap::new();
@@ -126,15 +162,28 @@ pub(super) async fn check(plan: &Plan) -> Result<Report, CliError> {
         }
     }
     report.partitions = partitions.len();
-    report.largest = partitions.into_iter().map(|(name, (files, rows))| (name, files, rows)).collect();
-    report.largest.sort_by_key(|(_, _, rows)| std::cmp::Reverse(*rows));
+    report.largest = partitions
+        .into_iter()
+        .map(|(name, (files, rows))| (name, files, rows))
+        .collect();
+    report
+        .largest
+        .sort_by_key(|(_, _, rows)| std::cmp::Reverse(*rows));
     let by_offset = content::has_offsets(plan);
     let by_lane = !by_offset && held.is_dataset();
     for (tp, wanted) in expected.lanes {
-        let mut lane =
-            Lane { log_start: wanted.log_start, next: wanted.next, expected: wanted.offsets.len() as u64, ..Lane::default() };
+        let mut lane = Lane {
+            log_start: wanted.log_start,
+            next: wanted.next,
+            expected: wanted.offsets.len() as u64,
+            ..Lane::default()
+        };
         if by_offset {
-            compare(&mut lane, &wanted.offsets, found.remove(&tp).unwrap_or_default());
+            compare(
+                &mut lane,
+                &wanted.offsets,
+                found.remove(&tp).unwrap_or_default(),
+            );
         } else if by_lane {
             lane.found = Some(counted.get(&tp).copied().unwrap_or(0));
         }
@@ -142,7 +191,14 @@ pub(super) async fn check(plan: &Plan) -> Result<Report, CliError> {
     }
     // A topic-partition of which the ledger knows nothing must have no rows.
     for (tp, offsets) in found {
-        report.lanes.insert(tp, Lane { found: Some(offsets.len() as u64), unexpected: offsets, ..Lane::default() });
+        report.lanes.insert(
+            tp,
+            Lane {
+                found: Some(offsets.len() as u64),
+                unexpected: offsets,
+                ..Lane::default()
+            },
+        );
     }
     // Where retention has removed records, their rows cannot be counted against the topic.
     if !by_offset && report.lanes.values().all(|lane| lane.log_start == 0) {
@@ -202,14 +258,25 @@ pub(super) async fn standing(plan: &Plan) -> Result<Standing, CliError> {
         let watermarks = facts.watermarks(&tps)?;
         Ok::<_, crate::source::SourceError>(tps.into_iter().zip(watermarks).collect::<Vec<_>>())
     });
-    let asked = asked.await.map_err(|error| CliError(format!("ask the brokers: {error}")))??;
-    Ok(asked.into_iter().map(|(tp, marks)| (tp.clone(), (ledger.get(&tp).copied(), marks))).collect())
+    let asked = asked
+        .await
+        .map_err(|error| CliError(format!("ask the brokers: {error}")))??;
+    Ok(asked
+        .into_iter()
+        .map(|(tp, marks)| (tp.clone(), (ledger.get(&tp).copied(), marks)))
+        .collect())
 }
 
-fn topic_partitions(facts: &Facts, topics: &Topics) -> Result<Vec<TopicPartition>, crate::source::SourceError> {
+fn topic_partitions(
+    facts: &Facts,
+    topics: &Topics,
+) -> Result<Vec<TopicPartition>, crate::source::SourceError> {
     let mut tps = Vec::new();
     let mut add = |topic: &crate::record::TopicName, partitions: Vec<i32>| {
-        tps.extend(partitions.into_iter().map(|partition| TopicPartition { topic: topic.clone(), partition }));
+        tps.extend(partitions.into_iter().map(|partition| TopicPartition {
+            topic: topic.clone(),
+            partition,
+        }));
     };
     match topics {
         Topics::List(topics) => {
@@ -243,12 +310,17 @@ mod tests {
         assert_eq!(lane.duplicated, [2]);
         assert_eq!(lane.unexpected, [3]);
         let lane = compared(&[0, 1], &[1, 0]);
-        assert!(lane.missing.is_empty() && lane.duplicated.is_empty() && lane.unexpected.is_empty());
+        assert!(
+            lane.missing.is_empty() && lane.duplicated.is_empty() && lane.unexpected.is_empty()
+        );
     }
 
     #[test]
     fn rows_older_than_the_log_are_not_held_against_the_destination() {
-        let mut lane = Lane { log_start: 10, ..Lane::default() };
+        let mut lane = Lane {
+            log_start: 10,
+            ..Lane::default()
+        };
         compare(&mut lane, &[10, 11], vec![8, 9, 10, 11]);
         assert!(lane.unexpected.is_empty() && lane.missing.is_empty());
     }

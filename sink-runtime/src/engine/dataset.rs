@@ -11,14 +11,17 @@ use super::coordinator::CutScope;
 use super::deliver::{Deliver, Facts, Failure, Job, Landed};
 use super::worker::{Shelf, ShelfError};
 use crate::budget::Budget;
-use crate::commit::dataset::{CommitFailure, CommitRequest, DatasetCommitter, DatasetFileName, ResetRequest};
+use crate::commit::dataset::{
+    CommitFailure, CommitRequest, DatasetCommitter, DatasetFileName, ResetRequest,
+};
 use crate::errors::{OneLine, class};
 use crate::files::conform::dataset_schema;
 use crate::files::{Conformer, Format, Limits, OpenFiles, Opening, Outlet, Sealed};
 use crate::layout::hive::HiveSplitter;
 use crate::layout::{HivePartition, Rows};
 use crate::ledger::{
-    CommitId, Origin, PendingFile, Progress as Known, Resume, SourceCheck, after_expiry, check_source,
+    CommitId, Origin, PendingFile, Progress as Known, Resume, SourceCheck, after_expiry,
+    check_source,
 };
 use crate::observe::{CommitOutcome, Progress};
 use crate::plan::{DatasetPlan, OnRecordsExpired, OnSourceReset, PartitionExpr, Plan};
@@ -44,6 +47,14 @@ pub struct DatasetShelf {
     schedule: Option<Schedule>,
 }
 
+impl std::fmt::Debug for DatasetShelf {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("DatasetShelf")
+            .field("open", &self.files.open_files())
+            .finish_non_exhaustive()
+    }
+}
+
 impl DatasetShelf {
     pub fn new(plan: &Plan, dataset: &DatasetPlan, uploader: &Uploader, budget: &Budget) -> Self {
         let format = Format::new(dataset.output.clone(), uploader.store().part_size());
@@ -54,7 +65,11 @@ impl DatasetShelf {
             partitioning: dataset.partitioning.clone(),
             path: None,
             files: OpenFiles::new(format, limits, metadata, budget),
-            outlet: StagedFiles { uploader: uploader.clone(), sink: plan.sink.to_string(), extension },
+            outlet: StagedFiles {
+                uploader: uploader.clone(),
+                sink: plan.sink.to_string(),
+                extension,
+            },
             began: Instant::now(),
             schedule: Schedule::of(plan),
         }
@@ -72,9 +87,17 @@ struct Path {
 impl Path {
     fn new(partitioning: &[PartitionExpr], from: &SchemaRef) -> Result<Self, ShelfError> {
         let to = dataset_schema(from);
-        let conformer = if to == *from { None } else { Some(Conformer::new(from, &to).map_err(ShelfError::new)?) };
+        let conformer = if to == *from {
+            None
+        } else {
+            Some(Conformer::new(from, &to).map_err(ShelfError::new)?)
+        };
         let splitter = HiveSplitter::new(partitioning, &to).map_err(ShelfError::new)?;
-        Ok(Self { from: SchemaRef::clone(from), conformer, splitter })
+        Ok(Self {
+            from: SchemaRef::clone(from),
+            conformer,
+            splitter,
+        })
     }
 }
 
@@ -91,7 +114,11 @@ impl Schedule {
         use std::str::FromStr;
         let (expression, zone) = plan.rotation.schedule.as_ref()?;
         let cron = croner::Cron::from_str(expression).ok()?;
-        Some(Self { cron, zone: *zone, next: None })
+        Some(Self {
+            cron,
+            zone: *zone,
+            next: None,
+        })
     }
 
     fn upcoming(&self, now: Duration) -> Option<Duration> {
@@ -120,8 +147,15 @@ impl Outlet<TopicPartition, HivePartition> for StagedFiles {
             extension: self.extension.trim_start_matches('.').to_owned(),
         };
         let path = &opening.key.path;
-        let key = if path.is_empty() { name.to_string() } else { format!("{path}/{name}") };
-        self.uploader.begin(key, BTreeMap::from([("tidewater-sink".to_owned(), self.sink.clone())]))
+        let key = if path.is_empty() {
+            name.to_string()
+        } else {
+            format!("{path}/{name}")
+        };
+        self.uploader.begin(
+            key,
+            BTreeMap::from([("tidewater-sink".to_owned(), self.sink.clone())]),
+        )
     }
 
     fn push(&mut self, upload: &mut Upload, part: Bytes) {
@@ -167,13 +201,22 @@ impl DatasetFile {
             let staged = finish.await;
             self.bytes = Whereabouts::Gone;
             let staged = staged.map_err(|error| {
-                let why = format!("upload of {} [{}, {}] failed: {}", self.tp, self.first, self.last, OneLine(&error));
+                let why = format!(
+                    "upload of {} [{}, {}] failed: {}",
+                    self.tp,
+                    self.first,
+                    self.last,
+                    OneLine(&error)
+                );
                 Failure::Reread { why, fenced: false }
             })?;
             self.bytes = Whereabouts::Staged(staged);
         }
         let Whereabouts::Staged(staged) = &self.bytes else {
-            return Err(Failure::Reread { why: "a staged file is gone".to_owned(), fenced: false });
+            return Err(Failure::Reread {
+                why: "a staged file is gone".to_owned(),
+                fenced: false,
+            });
         };
         Ok(PendingFile {
             key: staged.key.clone(),
@@ -199,12 +242,20 @@ impl Shelf for DatasetShelf {
             path => path.insert(Path::new(&self.partitioning, &from)?),
         };
         let rows = match &path.conformer {
-            Some(conformer) => Rows { batch: conformer.apply(&rows.batch).map_err(ShelfError::new)?, ..rows },
+            Some(conformer) => Rows {
+                batch: conformer.apply(&rows.batch).map_err(ShelfError::new)?,
+                ..rows
+            },
             None => rows,
         };
-        let slices = path.splitter.split(&rows, wall_clock()).map_err(ShelfError::new)?;
+        let slices = path
+            .splitter
+            .split(&rows, wall_clock())
+            .map_err(ShelfError::new)?;
         for slice in &slices {
-            self.files.write(&rows.tp, &rows.tp, slice, at, &mut self.outlet).map_err(ShelfError::new)?;
+            self.files
+                .write(&rows.tp, &rows.tp, slice, at, &mut self.outlet)
+                .map_err(ShelfError::new)?;
         }
         Ok(())
     }
@@ -212,8 +263,15 @@ impl Shelf for DatasetShelf {
     fn seal(&mut self, lanes: &[TopicPartition]) -> Result<Vec<DatasetFile>, ShelfError> {
         let mut files = Vec::new();
         for tp in lanes {
-            let cut = self.files.cut(tp, &mut self.outlet).map_err(ShelfError::new)?;
-            files.extend(cut.files.into_iter().filter_map(|sealed| DatasetFile::of(tp, sealed)));
+            let cut = self
+                .files
+                .cut(tp, &mut self.outlet)
+                .map_err(ShelfError::new)?;
+            files.extend(
+                cut.files
+                    .into_iter()
+                    .filter_map(|sealed| DatasetFile::of(tp, sealed)),
+            );
         }
         Ok(files)
     }
@@ -242,7 +300,10 @@ impl Shelf for DatasetShelf {
     }
 
     fn shed(&mut self, _budget: &Budget) -> Result<(), ShelfError> {
-        self.files.shed(&mut self.outlet).map(|_| ()).map_err(ShelfError::new)
+        self.files
+            .shed(&mut self.outlet)
+            .map(|_| ())
+            .map_err(ShelfError::new)
     }
 
     fn open_files(&self) -> usize {
@@ -262,7 +323,12 @@ pub struct DatasetDeliver {
 }
 
 impl DatasetDeliver {
-    pub fn new(plan: &Plan, committer: DatasetCommitter, uploader: Uploader, progress: Progress) -> Self {
+    pub fn new(
+        plan: &Plan,
+        committer: DatasetCommitter,
+        uploader: Uploader,
+        progress: Progress,
+    ) -> Self {
         Self {
             committer,
             uploader,
@@ -278,7 +344,9 @@ impl DatasetDeliver {
         if let Some(lost) = &recovered.lost {
             tracing::warn!(%tp, ?lost, "staged files of a commit had vanished; the range is read again");
         }
-        let Some(document) = &recovered.document else { return Ok(Known::default()) };
+        let Some(document) = &recovered.document else {
+            return Ok(Known::default());
+        };
         let origin = Origin {
             cluster_id: facts.cluster_id.as_deref(),
             topic_id: None,
@@ -287,19 +355,33 @@ impl DatasetDeliver {
         };
         let (resume, class, message) = match check_source(document, &origin) {
             SourceCheck::Fine => {
-                return Ok(Known { next: recovered.next, floor: Some(document.floor), reread: false });
+                return Ok(Known {
+                    next: recovered.next,
+                    floor: Some(document.floor),
+                    reread: false,
+                });
             }
             SourceCheck::RecordsExpired { gap } => {
                 let message = format!("{tp}: records {gap} expired before they were read");
                 self.progress.expired((gap.end.0 - gap.start.0) as u64);
-                (after_expiry(self.on_records_expired, facts.log_start), class::OFFSET_OUT_OF_RANGE, message)
+                (
+                    after_expiry(self.on_records_expired, facts.log_start),
+                    class::OFFSET_OUT_OF_RANGE,
+                    message,
+                )
             }
             SourceCheck::Recreated { why } => {
                 let message = format!("{tp}: the topic is not the one the ledger speaks of: {why}");
-                (why.resume(self.on_source_reset, facts.log_start), class::SOURCE_RESET, message)
+                (
+                    why.resume(self.on_source_reset, facts.log_start),
+                    class::SOURCE_RESET,
+                    message,
+                )
             }
         };
-        let Resume::ResetTo(next) = resume else { return Err(Failure::Trouble { class, message }) };
+        let Resume::ResetTo(next) = resume else {
+            return Err(Failure::Trouble { class, message });
+        };
         tracing::warn!(%tp, %next, "{message}; the ledger starts anew");
         let request = ResetRequest {
             tp: tp.clone(),
@@ -309,14 +391,24 @@ impl DatasetDeliver {
             topic_id: None,
         };
         self.committer.reset(request).await.map_err(failure)?;
-        Ok(Known { next: Some(next), floor: Some(next), reread: false })
+        Ok(Known {
+            next: Some(next),
+            floor: Some(next),
+            reread: false,
+        })
     }
 }
 
 fn failure(error: CommitFailure) -> Failure {
     match &error {
-        CommitFailure::Fenced { .. } => Failure::Reread { why: error.to_string(), fenced: true },
-        CommitFailure::Lost { .. } => Failure::Reread { why: error.to_string(), fenced: false },
+        CommitFailure::Fenced { .. } => Failure::Reread {
+            why: error.to_string(),
+            fenced: true,
+        },
+        CommitFailure::Lost { .. } => Failure::Reread {
+            why: error.to_string(),
+            fenced: false,
+        },
         _ => Failure::of(&error),
     }
 }
@@ -329,7 +421,10 @@ impl Deliver for DatasetDeliver {
         CutScope::Lane
     }
 
-    async fn recover(&self, asked: &BTreeMap<TopicPartition, Facts>) -> Result<BTreeMap<TopicPartition, Known>, Failure> {
+    async fn recover(
+        &self,
+        asked: &BTreeMap<TopicPartition, Facts>,
+    ) -> Result<BTreeMap<TopicPartition, Known>, Failure> {
         use futures::{StreamExt, TryStreamExt};
         if let Some(facts) = asked.values().next() {
             self.cluster.lock().clone_from(&facts.cluster_id);
@@ -338,7 +433,10 @@ impl Deliver for DatasetDeliver {
         for (tp, facts) in asked {
             open.push(async move { Ok((tp.clone(), self.recover_one(tp, facts).await?)) });
         }
-        futures::stream::iter(open).buffer_unordered(LEDGERS_AT_ONCE).try_collect().await
+        futures::stream::iter(open)
+            .buffer_unordered(LEDGERS_AT_ONCE)
+            .try_collect()
+            .await
     }
 
     async fn anchor(&self, tp: &TopicPartition, at: Offset) -> Result<(), Failure> {
@@ -353,7 +451,11 @@ impl Deliver for DatasetDeliver {
             cluster_id,
             topic_id: None,
         };
-        self.committer.commit(request).await.map(|_| ()).map_err(failure)
+        self.committer
+            .commit(request)
+            .await
+            .map(|_| ())
+            .map_err(failure)
     }
 
     async fn commit(&self, job: &mut Job<DatasetFile>) -> Result<Landed, Failure> {
@@ -361,8 +463,12 @@ impl Deliver for DatasetDeliver {
         for file in &mut job.files {
             pending.push(file.staged().await?);
         }
-        let mut landed =
-            Landed { outcome: CommitOutcome::Committed, next: BTreeMap::new(), snapshot_id: None, files: 0 };
+        let mut landed = Landed {
+            outcome: CommitOutcome::Committed,
+            next: BTreeMap::new(),
+            snapshot_id: None,
+            files: 0,
+        };
         // Lanes of a dataset are cut one by one.
         for lane in &job.lanes {
             let request = CommitRequest {

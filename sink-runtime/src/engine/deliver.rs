@@ -56,7 +56,10 @@ pub enum Failure {
 
 impl Failure {
     pub fn of(error: &(impl Classified + 'static)) -> Self {
-        Self::Trouble { class: error.class(), message: OneLine(error).to_string() }
+        Self::Trouble {
+            class: error.class(),
+            message: OneLine(error).to_string(),
+        }
     }
 }
 

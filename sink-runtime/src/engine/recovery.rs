@@ -27,6 +27,7 @@ pub(super) async fn recover<D: Deliver>(
         let tps: Vec<_> = asked.iter().map(|(tp, _)| tp.clone()).collect();
         let failure = match attempt(&plan, &facts, deliver.as_ref(), tps).await {
             Ok(mut found) => {
+                progress.reached();
                 let take = |(tp, epoch): (TopicPartition, AssignmentEpoch)| {
                     let found = found.remove(&tp)?;
                     Some((epoch, tp, Ok(found)))
@@ -42,7 +43,16 @@ pub(super) async fn recover<D: Deliver>(
         failures += 1;
         progress.not_committed(crate::observe::CommitOutcome::Failed, message.clone());
         if class.retry == Retry::Never || failures >= plan.commit.max_consecutive_failures {
-            let stop = |(tp, epoch)| (epoch, tp, Err(EngineError::Stopped { class, message: message.clone() }));
+            let stop = |(tp, epoch)| {
+                (
+                    epoch,
+                    tp,
+                    Err(EngineError::Stopped {
+                        class,
+                        message: message.clone(),
+                    }),
+                )
+            };
             return asked.into_iter().map(stop).collect();
         }
         tracing::warn!(error = %message, advice = class.advice, "partitions cannot be recovered yet");
@@ -61,7 +71,12 @@ async fn attempt<D: Deliver>(
 ) -> Result<Positions, Failure> {
     let (asked, group) = ask_kafka(facts, &tps).await?;
     let known = deliver.recover(&asked).await?;
-    let starts = positions(&tps, &group, std::slice::from_ref(&known), &plan.source.startup);
+    let starts = positions(
+        &tps,
+        &group,
+        std::slice::from_ref(&known),
+        &plan.source.startup,
+    );
     let mut found = BTreeMap::new();
     for tp in tps {
         let Some(fact) = asked.get(&tp) else { continue };
@@ -71,19 +86,39 @@ async fn attempt<D: Deliver>(
             StartAt::Offset(offset) => offset,
             StartAt::Earliest => fact.log_start,
             StartAt::Latest => fact.log_end,
-            StartAt::Timestamp(millis) => at_time(facts, &tp, millis).await?.unwrap_or(fact.log_end),
+            StartAt::Timestamp(millis) => {
+                at_time(facts, &tp, millis).await?.unwrap_or(fact.log_end)
+            }
         };
         if expected.is_none() && matches!(at, StartAt::Latest | StartAt::Timestamp(_)) {
             deliver.anchor(&tp, start).await?;
-            found.insert(tp, (Recovered { start, expected: Some(start) }, (fact.log_start, fact.log_end)));
+            found.insert(
+                tp,
+                (
+                    Recovered {
+                        start,
+                        expected: Some(start),
+                    },
+                    (fact.log_start, fact.log_end),
+                ),
+            );
         } else {
-            found.insert(tp, (Recovered { start, expected }, (fact.log_start, fact.log_end)));
+            found.insert(
+                tp,
+                (
+                    Recovered { start, expected },
+                    (fact.log_start, fact.log_end),
+                ),
+            );
         }
     }
     Ok(found)
 }
 
-type Asked = (BTreeMap<TopicPartition, Facts>, BTreeMap<TopicPartition, Offset>);
+type Asked = (
+    BTreeMap<TopicPartition, Facts>,
+    BTreeMap<TopicPartition, Offset>,
+);
 
 async fn ask_kafka(facts: &Arc<KafkaFacts>, tps: &[TopicPartition]) -> Result<Asked, Failure> {
     let (facts, tps) = (Arc::clone(facts), tps.to_vec());
@@ -96,21 +131,37 @@ async fn ask_kafka(facts: &Arc<KafkaFacts>, tps: &[TopicPartition]) -> Result<As
         for ((tp, watermarks), committed) in tps.into_iter().zip(watermarks).zip(committed) {
             let Some((log_start, log_end)) = watermarks else {
                 let what = "look offsets up";
-                return Err(crate::source::SourceError::Lookup { what, message: format!("{tp} has no leader") });
+                return Err(crate::source::SourceError::Lookup {
+                    what,
+                    message: format!("{tp} has no leader"),
+                });
             };
             if let Some(offset) = committed {
                 group.insert(tp.clone(), offset);
             }
-            asked.insert(tp, Facts { cluster_id: cluster_id.clone(), log_start, log_end });
+            asked.insert(
+                tp,
+                Facts {
+                    cluster_id: cluster_id.clone(),
+                    log_start,
+                    log_end,
+                },
+            );
         }
         Ok((asked, group))
     });
     joined(asked.await)
 }
 
-async fn at_time(facts: &Arc<KafkaFacts>, tp: &TopicPartition, millis: i64) -> Result<Option<Offset>, Failure> {
+async fn at_time(
+    facts: &Arc<KafkaFacts>,
+    tp: &TopicPartition,
+    millis: i64,
+) -> Result<Option<Offset>, Failure> {
     let (facts, tp) = (Arc::clone(facts), tp.clone());
-    let found = tokio::task::spawn_blocking(move || facts.offsets_for_timestamp(std::slice::from_ref(&tp), millis));
+    let found = tokio::task::spawn_blocking(move || {
+        facts.offsets_for_timestamp(std::slice::from_ref(&tp), millis)
+    });
     Ok(joined(found.await)?.into_iter().next().flatten())
 }
 
@@ -120,13 +171,21 @@ fn joined<T, E: Classified + 'static>(
 ) -> Result<T, Failure> {
     match result {
         Ok(Ok(value)) => Ok(value),
-        Ok(Err(error)) => {
-            Err(Failure::Trouble { class: asked_again(error.class()), message: OneLine(&error).to_string() })
-        }
-        Err(error) => Err(Failure::Trouble { class: class::INTERNAL, message: error.to_string() }),
+        Ok(Err(error)) => Err(Failure::Trouble {
+            class: asked_again(error.class()),
+            message: OneLine(&error).to_string(),
+        }),
+        Err(error) => Err(Failure::Trouble {
+            class: class::INTERNAL,
+            message: error.to_string(),
+        }),
     }
 }
 
 fn asked_again(class: Class) -> Class {
-    if class.retry == Retry::Reload { class::BROKER_UNREACHABLE } else { class }
+    if class.retry == Retry::Reload {
+        class::BROKER_UNREACHABLE
+    } else {
+        class
+    }
 }

@@ -45,6 +45,7 @@ struct Path {
 }
 
 /// A data file on its way.
+#[derive(Debug)]
 pub struct DataUpload {
     upload: Upload,
     target: Arc<Target>,
@@ -60,11 +61,22 @@ impl Outlet<(), IcebergPartition> for DataFiles {
 
     fn begin(&mut self, opening: &Opening<'_, (), IcebergPartition>) -> DataUpload {
         // Unique to this attempt: no other can overwrite it.
-        let name = format!("{:05}-{}.parquet", opening.first.0.partition, CommitId::fresh());
+        let name = format!(
+            "{:05}-{}.parquet",
+            opening.first.0.partition,
+            CommitId::fresh()
+        );
         let path = &opening.key.path;
-        let key = if path.is_empty() { format!("data/{name}") } else { format!("data/{path}/{name}") };
+        let key = if path.is_empty() {
+            format!("data/{name}")
+        } else {
+            format!("data/{path}/{name}")
+        };
         let target = Arc::clone(&self.target);
-        DataUpload { upload: target.uploader.begin(key, BTreeMap::new()), target }
+        DataUpload {
+            upload: target.uploader.begin(key, BTreeMap::new()),
+            target,
+        }
     }
 
     fn push(&mut self, data: &mut DataUpload, part: Bytes) {
@@ -72,9 +84,20 @@ impl Outlet<(), IcebergPartition> for DataFiles {
     }
 }
 
+impl std::fmt::Debug for TableShelf {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("TableShelf")
+            .field("open", &self.files.open_files())
+            .finish_non_exhaustive()
+    }
+}
+
 impl TableShelf {
     pub fn new(plan: &Plan, table: &IcebergPlan, targets: &Arc<Targets>, budget: &Budget) -> Self {
-        let format = Format::new(OutputFormat::Parquet(table.parquet.clone()), targets.part_size());
+        let format = Format::new(
+            OutputFormat::Parquet(table.parquet.clone()),
+            targets.part_size(),
+        );
         let limits = Limits::of_table(table, &plan.rotation, &plan.commit, plan.pod.workers);
         let metadata = vec![("tidewater.sink".to_owned(), plan.sink.to_string())];
         Self {
@@ -88,23 +111,36 @@ impl TableShelf {
 
     fn outlet(&self) -> Option<DataFiles> {
         let path = self.path.as_ref()?;
-        Some(DataFiles { target: Arc::clone(&path.target) })
+        Some(DataFiles {
+            target: Arc::clone(&path.target),
+        })
     }
 
     /// The path for rows of this schema, made anew when the schema or the target changed.
     fn path_for(&mut self, rows: &Rows) -> Result<&mut Path, ShelfError> {
         let from = rows.batch.schema();
         let stale = self.path.as_ref().is_none_or(|path| {
-            !(Arc::ptr_eq(&path.from, &from) || path.from == from) || !self.targets.is_current(&path.target)
+            !(Arc::ptr_eq(&path.from, &from) || path.from == from)
+                || !self.targets.is_current(&path.target)
         });
         if stale {
             let target = self.targets.for_rows(&from)?;
             let conformer = Conformer::new(&from, &target.arrow).map_err(ShelfError::new)?;
-            let layout = IcebergLayout::new(&target.schema, &target.spec).map_err(ShelfError::new)?;
-            self.path = Some(Path { from, target, conformer, layout });
+            let layout =
+                IcebergLayout::new(&target.schema, &target.spec).map_err(ShelfError::new)?;
+            self.path = Some(Path {
+                from,
+                target,
+                conformer,
+                layout,
+            });
         }
         self.path.as_mut().ok_or_else(|| {
-            ShelfError::Fatal("no path".to_owned(), "a path was just made".into(), class::INTERNAL)
+            ShelfError::Fatal(
+                "no path".to_owned(),
+                "a path was just made".into(),
+                class::INTERNAL,
+            )
         })
     }
 }
@@ -118,9 +154,13 @@ impl Shelf for TableShelf {
         let batch = path.conformer.apply(&rows.batch).map_err(ShelfError::new)?;
         let rows = Rows { batch, ..rows };
         let slices = path.layout.split(&rows).map_err(ShelfError::new)?;
-        let mut outlet = DataFiles { target: Arc::clone(&path.target) };
+        let mut outlet = DataFiles {
+            target: Arc::clone(&path.target),
+        };
         for slice in &slices {
-            self.files.write(&(), &rows.tp, slice, at, &mut outlet).map_err(ShelfError::new)?;
+            self.files
+                .write(&(), &rows.tp, slice, at, &mut outlet)
+                .map_err(ShelfError::new)?;
         }
         if !self.writing.contains(&rows.tp) {
             self.writing.push(rows.tp);
@@ -130,7 +170,9 @@ impl Shelf for TableShelf {
 
     fn seal(&mut self, _lanes: &[TopicPartition]) -> Result<Vec<TableFile>, ShelfError> {
         self.writing.clear();
-        let Some(mut outlet) = self.outlet() else { return Ok(Vec::new()) };
+        let Some(mut outlet) = self.outlet() else {
+            return Ok(Vec::new());
+        };
         let cut = self.files.cut(&(), &mut outlet).map_err(ShelfError::new)?;
         Ok(cut.files.into_iter().map(TableFile::of).collect())
     }
@@ -138,17 +180,29 @@ impl Shelf for TableShelf {
     fn discard(&mut self, _lanes: &[TopicPartition]) {
         self.writing.clear();
         self.path = None;
-        self.files.discard(&()).into_iter().for_each(|data| data.upload.abort());
+        self.files
+            .discard(&())
+            .into_iter()
+            .for_each(|data| data.upload.abort());
     }
 
     fn due(&mut self, now: Instant) -> Vec<TopicPartition> {
         let due = self.files.due(now.duration_since(self.began));
-        if due.is_empty() { Vec::new() } else { self.writing.clone() }
+        if due.is_empty() {
+            Vec::new()
+        } else {
+            self.writing.clone()
+        }
     }
 
     fn shed(&mut self, _budget: &Budget) -> Result<(), ShelfError> {
-        let Some(mut outlet) = self.outlet() else { return Ok(()) };
-        self.files.shed(&mut outlet).map(|_| ()).map_err(ShelfError::new)
+        let Some(mut outlet) = self.outlet() else {
+            return Ok(());
+        };
+        self.files
+            .shed(&mut outlet)
+            .map(|_| ())
+            .map_err(ShelfError::new)
     }
 
     fn open_files(&self) -> usize {
@@ -186,7 +240,11 @@ impl TableFile {
         let DataUpload { upload, target } = sealed.upload;
         let metrics = sealed.metrics.unwrap_or_default();
         Self {
-            sealed: SealedData { partition: sealed.key, size: sealed.size, metrics },
+            sealed: SealedData {
+                partition: sealed.key,
+                size: sealed.size,
+                metrics,
+            },
             target,
             bytes: Whereabouts::Going(upload.finish()),
         }
@@ -198,15 +256,22 @@ impl TableFile {
         if let Whereabouts::Going(finish) = &mut self.bytes {
             let staged = finish.await;
             self.bytes = Whereabouts::Gone;
-            let staged = staged.map_err(|error| again(format!("upload of a data file failed: {}", OneLine(&error))))?;
+            let staged = staged.map_err(|error| {
+                again(format!("upload of a data file failed: {}", OneLine(&error)))
+            })?;
             self.bytes = Whereabouts::Staged(staged);
         }
         if let Whereabouts::Staged(staged) = &self.bytes {
             let store = self.target.uploader.store();
-            let completed = store.complete(&staged.key, &staged.upload, &staged.parts).await;
+            let completed = store
+                .complete(&staged.key, &staged.upload, &staged.parts)
+                .await;
             let completed = completed.map_err(|error| Failure::of(&error))?;
             if completed == Completed::NoSuchUpload {
-                let found = store.head(&staged.key).await.map_err(|error| Failure::of(&error))?;
+                let found = store
+                    .head(&staged.key)
+                    .await
+                    .map_err(|error| Failure::of(&error))?;
                 if found.is_none_or(|object| object.size != staged.size) {
                     let why = format!("staged data file \"{}\" vanished", staged.key);
                     self.bytes = Whereabouts::Gone;
@@ -219,7 +284,11 @@ impl TableFile {
             return Err(again("a data file is gone".to_owned()));
         };
         let location = format!("{}/{key}", self.target.location);
-        let SealedData { partition, size, metrics } = &self.sealed;
+        let SealedData {
+            partition,
+            size,
+            metrics,
+        } = &self.sealed;
         let file = metrics.data_file(location, *size, partition.spec_id, partition.tuple.clone());
         file.map_err(|error| Failure::of(&error))
     }
@@ -247,14 +316,31 @@ impl TableDeliver {
     }
 
     /// What the table knows of one topic-partition, against what Kafka says of it.
-    fn known(&self, tp: &TopicPartition, next: Option<Offset>, facts: &Facts) -> Result<Known, Failure> {
-        let Some(next) = next else { return Ok(Known::default()) };
-        let mut known = Known { next: Some(next), floor: Some(next), reread: false };
+    fn known(
+        &self,
+        tp: &TopicPartition,
+        next: Option<Offset>,
+        facts: &Facts,
+    ) -> Result<Known, Failure> {
+        let Some(next) = next else {
+            return Ok(Known::default());
+        };
+        let mut known = Known {
+            next: Some(next),
+            floor: Some(next),
+            reread: false,
+        };
         if facts.log_start > next {
-            let gap = OffsetRange { start: next, end: facts.log_start };
+            let gap = OffsetRange {
+                start: next,
+                end: facts.log_start,
+            };
             let message = format!("{tp}: records {gap} expired before they were read");
             if self.on_records_expired == OnRecordsExpired::Stop {
-                return Err(Failure::Trouble { class: class::OFFSET_OUT_OF_RANGE, message });
+                return Err(Failure::Trouble {
+                    class: class::OFFSET_OUT_OF_RANGE,
+                    message,
+                });
             }
             tracing::warn!("{message}; going on at the log's start");
             self.progress.expired((gap.end.0 - gap.start.0) as u64);
@@ -274,11 +360,17 @@ impl TableDeliver {
             fenced: false,
         })?;
         let count = files.len() as u64;
-        let next: BTreeMap<_, _> = claims.iter().map(|claim| (claim.tp.clone(), claim.range.end)).collect();
+        let next: BTreeMap<_, _> = claims
+            .iter()
+            .map(|claim| (claim.tp.clone(), claim.range.end))
+            .collect();
         let wish = IcebergCommit {
             commit_id,
             // Reading began, without a hole, where the range starts: everything below it is done with.
-            floor: claims.iter().map(|claim| (claim.tp.clone(), claim.range.start)).collect(),
+            floor: claims
+                .iter()
+                .map(|claim| (claim.tp.clone(), claim.range.start))
+                .collect(),
             claims,
             cluster_id: self.cluster.lock().clone(),
             topic_ids: BTreeMap::new(),
@@ -286,20 +378,39 @@ impl TableDeliver {
             spec_id: target.spec.spec_id(),
             schema: Arc::clone(&target.schema),
         };
-        let committed = self.targets.commit(&wish).await.map_err(|error| self.failure(error))?;
+        let committed = self
+            .targets
+            .commit(&wish)
+            .await
+            .map_err(|error| self.failure(error))?;
         for change in &committed.schema_changes {
             tracing::info!(%change, "the table's schema was evolved");
         }
-        let outcome = if committed.already { CommitOutcome::AlreadyCommitted } else { CommitOutcome::Committed };
-        Ok(Landed { outcome, next, snapshot_id: committed.snapshot_id, files: count })
+        let outcome = if committed.already {
+            CommitOutcome::AlreadyCommitted
+        } else {
+            CommitOutcome::Committed
+        };
+        Ok(Landed {
+            outcome,
+            next,
+            snapshot_id: committed.snapshot_id,
+            files: count,
+        })
     }
 
     fn failure(&self, error: NotCommitted) -> Failure {
         match &error.failure {
-            IcebergFailure::Fenced { .. } => Failure::Reread { why: error.failure.to_string(), fenced: true },
+            IcebergFailure::Fenced { .. } => Failure::Reread {
+                why: error.failure.to_string(),
+                fenced: true,
+            },
             IcebergFailure::SchemaMoved(_) => {
                 self.targets.forget();
-                Failure::Reread { why: OneLine(&error.failure).to_string(), fenced: false }
+                Failure::Reread {
+                    why: OneLine(&error.failure).to_string(),
+                    fenced: false,
+                }
             }
             // The recovery looks at the table and applies the policy.
             IcebergFailure::TableMissing { .. }
@@ -307,7 +418,10 @@ impl TableDeliver {
             | IcebergFailure::RolledBack { .. }
             | IcebergFailure::SourceReset { .. } => {
                 self.targets.forget();
-                Failure::Reread { why: error.failure.to_string(), fenced: false }
+                Failure::Reread {
+                    why: error.failure.to_string(),
+                    fenced: false,
+                }
             }
             failure => Failure::of(failure),
         }
@@ -326,37 +440,67 @@ impl Deliver for TableDeliver {
         &self,
         asked: &BTreeMap<TopicPartition, Facts>,
     ) -> Result<BTreeMap<TopicPartition, Known>, Failure> {
-        let Some(first) = asked.values().next() else { return Ok(BTreeMap::new()) };
+        let Some(first) = asked.values().next() else {
+            return Ok(BTreeMap::new());
+        };
         self.cluster.lock().clone_from(&first.cluster_id);
-        let Some(mut ledger) = self.targets.open().await.map_err(|error| Failure::of(&error))? else {
+        let Some(mut ledger) = self
+            .targets
+            .open()
+            .await
+            .map_err(|error| Failure::of(&error))?
+        else {
             return Ok(BTreeMap::new());
         };
         let recreated = match (&ledger.cluster_id, &first.cluster_id) {
-            (Some(was), Some(is)) if was != is => Some(format!("cluster id was \"{was}\" and is \"{is}\"")),
+            (Some(was), Some(is)) if was != is => {
+                Some(format!("cluster id was \"{was}\" and is \"{is}\""))
+            }
             _ => asked.iter().find_map(|(tp, facts)| {
                 let next = ledger.next.get(tp).filter(|next| facts.log_end < **next)?;
-                Some(format!("{tp} ends at {}, below the committed offset {next}", facts.log_end))
+                Some(format!(
+                    "{tp} ends at {}, below the committed offset {next}",
+                    facts.log_end
+                ))
             }),
         };
         if let Some(why) = recreated {
             let message = format!("the topic is not the one the table speaks of: {why}");
             if self.on_source_reset == OnSourceReset::Stop {
-                return Err(Failure::Trouble { class: class::SOURCE_RESET, message });
+                return Err(Failure::Trouble {
+                    class: class::SOURCE_RESET,
+                    message,
+                });
             }
             tracing::warn!("{message}; it is read from its start");
-            let starts = asked.iter().map(|(tp, facts)| (tp.clone(), facts.log_start)).collect();
-            let restarted = self.targets.restart_source(first.cluster_id.as_deref(), starts).await;
+            let starts = asked
+                .iter()
+                .map(|(tp, facts)| (tp.clone(), facts.log_start))
+                .collect();
+            let restarted = self
+                .targets
+                .restart_source(first.cluster_id.as_deref(), starts)
+                .await;
             ledger = restarted.map_err(|error| Failure::of(&error))?;
         }
         let known = |(tp, facts): (&TopicPartition, &Facts)| {
-            Ok((tp.clone(), self.known(tp, ledger.next.get(tp).copied(), facts)?))
+            Ok((
+                tp.clone(),
+                self.known(tp, ledger.next.get(tp).copied(), facts)?,
+            ))
         };
         asked.iter().map(known).collect()
     }
 
     async fn anchor(&self, tp: &TopicPartition, at: Offset) -> Result<(), Failure> {
-        let claim = Claim { tp: tp.clone(), expected: None, range: OffsetRange { start: at, end: at } };
-        self.submit(CommitId::fresh(), vec![claim], Vec::new()).await.map(|_| ())
+        let claim = Claim {
+            tp: tp.clone(),
+            expected: None,
+            range: OffsetRange { start: at, end: at },
+        };
+        self.submit(CommitId::fresh(), vec![claim], Vec::new())
+            .await
+            .map(|_| ())
     }
 
     async fn commit(&self, job: &mut Job<TableFile>) -> Result<Landed, Failure> {
@@ -367,7 +511,11 @@ impl Deliver for TableDeliver {
         let claims = job
             .lanes
             .iter()
-            .map(|lane| Claim { tp: lane.tp.clone(), expected: lane.expected, range: lane.range })
+            .map(|lane| Claim {
+                tp: lane.tp.clone(),
+                expected: lane.expected,
+                range: lane.range,
+            })
             .collect();
         self.submit(job.commit_id, claims, files).await
     }

@@ -30,7 +30,7 @@ pub enum ToWorker {
         epoch: AssignmentEpoch,
         position: Offset,
     },
-    Batch(RawBatch, Reservation),
+    Batch(Box<(RawBatch, Reservation)>),
     /// Everything below `at` has been read: offsets up to there without records are done with.
     Advance {
         tp: TopicPartition,
@@ -256,7 +256,8 @@ impl<S: Shelf> Worker<S> {
                 self.lanes.insert(tp, lane);
                 Ok(())
             }
-            ToWorker::Batch(raw, reservation) => {
+            ToWorker::Batch(fetched) => {
+                let (raw, reservation) = *fetched;
                 let result = self.batch(&raw);
                 drop(reservation);
                 result

@@ -1,7 +1,7 @@
 //! Rows waiting for their encoder, as Arrow arrays that hold their own bytes and no more.
 //!
 //! Two traps are met here. A slice of a large batch keeps the whole batch alive: it is copied. Many small batches cost
-//! more in array headers than in values: sixteen of one size class are made one of the next, so each row is copied a
+//! more in array headers than in values: eight of one size class are made one of the next, so each row is copied a
 //! few times at the most and the overhead stays a small share.
 
 use arrow::array::{Array, ArrayRef, RecordBatch};
@@ -9,7 +9,7 @@ use arrow::compute::{concat, concat_batches};
 use arrow::error::ArrowError;
 
 /// Pieces of one size class that become one of the next; also the factor between classes.
-const FAN: usize = 16;
+const FAN: usize = 8;
 
 /// Heap bytes per column beside what Arrow itself counts: reference counts and headers of up to three buffers.
 const COLUMN_OVERHEAD: usize = 96;

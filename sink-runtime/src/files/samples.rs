@@ -30,9 +30,12 @@ pub(crate) fn orders_schema() -> SchemaRef {
 pub(crate) fn orders(first: i64, count: usize) -> RecordBatch {
     const COUNTRIES: [&str; 8] = ["ES", "DE", "FR", "IT", "PT", "NL", "SE", "PL"];
     let numbers: Vec<i64> = (first..first + count as i64).collect();
-    let mixed = |n: i64, salt: i64| {
-        let x = (n + salt).wrapping_mul(0x9E37_79B9_7F4A_7C15_u64 as i64);
-        ((x ^ (x >> 29)) as u64) >> 12
+    // SplitMix64: without its full mixing the columns would have patterns for a compressor to find.
+    let mixed = |n: i64, salt: u64| {
+        let x = (n as u64 ^ (salt << 56)).wrapping_add(0x9E37_79B9_7F4A_7C15);
+        let x = (x ^ (x >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
+        let x = (x ^ (x >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
+        x ^ (x >> 31)
     };
     let column = |f: &dyn Fn(i64) -> String| -> ArrayRef {
         Arc::new(StringArray::from_iter_values(numbers.iter().map(|n| f(*n))))

@@ -26,8 +26,9 @@ pub(super) struct DataQueue<C: ConsumerContext + 'static> {
     queue: NonNull<rd::rd_kafka_queue_t>,
     /// Where a call puts its messages. Null outside of a [`Drained`].
     messages: Vec<*mut rd::rd_kafka_message_t>,
-    /// Unparked by librdkafka's threads when the queue becomes non-empty. Boxed: librdkafka keeps its address.
-    wake: Box<Thread>,
+    /// Unparked by librdkafka's threads when the queue becomes non-empty. They keep its address: an `Arc`, which unlike
+    /// a `Box` may be moved while others read through it.
+    wake: Arc<Thread>,
     /// After `queue` in this struct and dropped after it: a queue must not outlive its client.
     consumer: Arc<BaseConsumer<C>>,
 }
@@ -46,12 +47,12 @@ impl<C: ConsumerContext + 'static> DataQueue<C> {
         let this = Self {
             queue,
             messages: vec![ptr::null_mut(); capacity.max(1)],
-            wake: Box::new(wake),
+            wake: Arc::new(wake),
             consumer,
         };
-        let opaque = ptr::from_ref::<Thread>(&this.wake).cast_mut().cast();
-        // SAFETY: the queue is alive. `opaque` points into the box, whose address does not change when `this` moves and
-        // which lives until `drop` has taken the callback away again.
+        let opaque = Arc::as_ptr(&this.wake).cast_mut().cast();
+        // SAFETY: the queue is alive. `opaque` points into the `Arc`'s allocation, which stays where it is when `this`
+        // moves, is only ever read, and lives until `drop` has taken the callback away again.
         unsafe { rd::rd_kafka_queue_cb_event_enable(queue.as_ptr(), Some(unpark), opaque) };
         this
     }
@@ -113,7 +114,7 @@ impl<C: ConsumerContext + 'static> Drop for DataQueue<C> {
 }
 
 unsafe extern "C" fn unpark(_client: *mut rd::rd_kafka_t, opaque: *mut c_void) {
-    // SAFETY: `opaque` is the address of the boxed `Thread` given with this callback, alive while the callback is
+    // SAFETY: `opaque` is the address of the shared `Thread` given with this callback, alive while the callback is
     // enabled, and only ever shared.
     let thread = unsafe { &*opaque.cast::<Thread>() };
     thread.unpark();

@@ -17,7 +17,9 @@ pub(super) struct Broker {
 
 impl Broker {
     pub(super) fn start() -> Result<Self, KafkaError> {
-        Ok(Self { cluster: MockCluster::new(1)? })
+        Ok(Self {
+            cluster: MockCluster::new(1)?,
+        })
     }
 
     pub(super) fn address(&self) -> String {
@@ -27,7 +29,8 @@ impl Broker {
     /// Creates `topic` and fills it with `count` orders. Returns how many of them are malformed.
     pub(super) fn fill(&self, topic: &str, count: u64, epoch: i64) -> Result<u64, KafkaError> {
         let partitions = count.div_ceil(ORDERS_PER_PARTITION).max(4);
-        self.cluster.create_topic(topic, i32::try_from(partitions).unwrap_or(i32::MAX), 1)?;
+        self.cluster
+            .create_topic(topic, i32::try_from(partitions).unwrap_or(i32::MAX), 1)?;
         let producer: BaseProducer = ClientConfig::new()
             .set("bootstrap.servers", self.address())
             .set("linger.ms", "50")
@@ -40,10 +43,15 @@ impl Broker {
             malformed += u64::from(!orders.write(&mut value));
             let partition = (n % partitions) as i32;
             loop {
-                let record = BaseRecord::<(), str>::to(topic).partition(partition).payload(&value);
+                let record = BaseRecord::<(), str>::to(topic)
+                    .partition(partition)
+                    .payload(&value);
                 match producer.send(record) {
                     Ok(()) => break,
-                    Err((KafkaError::MessageProduction(rdkafka::types::RDKafkaErrorCode::QueueFull), _)) => {
+                    Err((
+                        KafkaError::MessageProduction(rdkafka::types::RDKafkaErrorCode::QueueFull),
+                        _,
+                    )) => {
                         producer.poll(std::time::Duration::from_millis(20));
                     }
                     Err((error, _)) => return Err(error),

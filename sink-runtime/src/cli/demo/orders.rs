@@ -5,10 +5,13 @@ use std::fmt::Write;
 use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
 
-const FIRST: [&str; 12] =
-    ["ada", "bruno", "chiara", "dmitri", "elif", "farah", "goran", "hana", "ivo", "jonas", "katya", "lena"];
-const LAST: [&str; 10] =
-    ["ahmed", "berg", "costa", "dubois", "eriksson", "fischer", "garcia", "horvat", "ito", "jansen"];
+const FIRST: [&str; 12] = [
+    "ada", "bruno", "chiara", "dmitri", "elif", "farah", "goran", "hana", "ivo", "jonas", "katya",
+    "lena",
+];
+const LAST: [&str; 10] = [
+    "ahmed", "berg", "costa", "dubois", "eriksson", "fischer", "garcia", "horvat", "ito", "jansen",
+];
 const CURRENCY: [&str; 5] = ["EUR", "USD", "SEK", "GBP", "PLN"];
 const STATUS: [&str; 5] = ["new", "paid", "packed", "shipped", "delivered"];
 const COUNTRY: [&str; 8] = ["DE", "ES", "FR", "IT", "NL", "PL", "SE", "US"];
@@ -26,7 +29,11 @@ pub(super) struct Orders {
 
 impl Orders {
     pub(super) fn new(epoch: i64) -> Self {
-        Self { random: StdRng::seed_from_u64(42), next: 0, epoch }
+        Self {
+            random: StdRng::seed_from_u64(42),
+            next: 0,
+            epoch,
+        }
     }
 
     /// Writes the next order into `value`; true when it is a good one.
@@ -36,21 +43,26 @@ impl Orders {
         let random = &mut self.random;
         // Forty orders a second of event time: a few hundred thousand span a few hours.
         let mut at = self.epoch + n as i64 * 25 + random.random_range(0..25);
-        if n % LATE == 0 {
+        if n.is_multiple_of(LATE) {
             at -= random.random_range(1..4) * 86_400_000;
         }
-        let updated = chrono::DateTime::from_timestamp_millis(at + random.random_range(0..60_000)).unwrap_or_default();
+        let updated = chrono::DateTime::from_timestamp_millis(at + random.random_range(0..60_000))
+            .unwrap_or_default();
         value.clear();
         if n % MALFORMED == MALFORMED - 1 {
             let broken = match n / MALFORMED % 3 {
-                0 => format!("{{\"order_id\":{},\"customer\":\"cut off", 1_000_000_000 + n),
+                0 => format!(
+                    "{{\"order_id\":{},\"customer\":\"cut off",
+                    1_000_000_000 + n
+                ),
                 1 => format!("{{\"order_id\":\"no number\",\"created_at\":{at}}}"),
                 _ => "not json at all".to_owned(),
             };
             value.push_str(&broken);
             return false;
         }
-        let pick = |random: &mut StdRng, from: &[&'static str]| from[random.random_range(0..from.len())];
+        let pick =
+            |random: &mut StdRng, from: &[&'static str]| from[random.random_range(0..from.len())];
         let _ = write!(
             value,
             "{{\"order_id\":{},\"customer\":\"{}.{}-{:05}\",\"amount\":{}.{:02},\"currency\":\"{}\",\"status\":\"{}\",\
@@ -81,7 +93,10 @@ mod tests {
         let (mut value, mut good, mut bytes) = (String::new(), 0u64, 0);
         for _ in 0..30_000 {
             if orders.write(&mut value) {
-                assert!(serde_json::from_str::<serde_json::Value>(&value).is_ok(), "{value}");
+                assert!(
+                    serde_json::from_str::<serde_json::Value>(&value).is_ok(),
+                    "{value}"
+                );
                 good += 1;
                 bytes += value.len() as u64;
             }

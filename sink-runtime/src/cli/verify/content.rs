@@ -2,9 +2,11 @@
 
 use std::collections::BTreeMap;
 use std::io::{BufRead, BufReader, Read};
+use std::sync::Arc;
 
 use arrow::array::{Array, AsArray, RecordBatch};
-use arrow::datatypes::{Int32Type, Int64Type};
+use arrow::datatypes::{DataType, Int32Type, Int64Type, Schema};
+use arrow::error::ArrowError;
 use bytes::Bytes;
 use parquet::arrow::ProjectionMask;
 use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
@@ -22,7 +24,8 @@ pub(super) struct Content {
 /// Whether rows carry their topic-partition and offset.
 pub(super) fn has_offsets(plan: &Plan) -> bool {
     let columns = &plan.decode.metadata;
-    let topic_known = columns.topic.is_some() || matches!(&plan.source.topics, Topics::List(topics) if topics.len() == 1);
+    let topic_known = columns.topic.is_some()
+        || matches!(&plan.source.topics, Topics::List(topics) if topics.len() == 1);
     columns.partition.is_some() && columns.offset.is_some() && topic_known
 }
 
@@ -44,10 +47,23 @@ pub(super) fn of_parquet(plan: &Plan, bytes: Bytes, name: &str) -> Result<Conten
     if !has_offsets(plan) {
         return Ok(content);
     }
-    let MetadataColumns { topic, partition, offset, .. } = &plan.decode.metadata;
-    let wanted: Vec<&str> = [topic, partition, offset].into_iter().flatten().map(String::as_str).collect();
+    let MetadataColumns {
+        topic,
+        partition,
+        offset,
+        ..
+    } = &plan.decode.metadata;
+    let wanted: Vec<&str> = [topic, partition, offset]
+        .into_iter()
+        .flatten()
+        .map(String::as_str)
+        .collect();
     let mask = ProjectionMask::columns(builder.parquet_schema(), wanted);
-    let reader = builder.with_projection(mask).with_batch_size(65_536).build().map_err(|e| failed(&e))?;
+    let reader = builder
+        .with_projection(mask)
+        .with_batch_size(65_536)
+        .build()
+        .map_err(|e| failed(&e))?;
     let only = only_topic(plan);
     for batch in reader {
         let batch = batch.map_err(|e| failed(&e))?;
@@ -57,19 +73,38 @@ pub(super) fn of_parquet(plan: &Plan, bytes: Bytes, name: &str) -> Result<Conten
     Ok(content)
 }
 
-fn add(content: &mut Content, batch: &RecordBatch, columns: &MetadataColumns, only: Option<&str>) -> Option<()> {
-    let partitions = batch.column_by_name(columns.partition.as_deref()?)?.as_primitive_opt::<Int32Type>()?;
-    let offsets = batch.column_by_name(columns.offset.as_deref()?)?.as_primitive_opt::<Int64Type>()?;
+fn add(
+    content: &mut Content,
+    batch: &RecordBatch,
+    columns: &MetadataColumns,
+    only: Option<&str>,
+) -> Option<()> {
+    let partitions = batch
+        .column_by_name(columns.partition.as_deref()?)?
+        .as_primitive_opt::<Int32Type>()?;
+    let offsets = batch
+        .column_by_name(columns.offset.as_deref()?)?
+        .as_primitive_opt::<Int64Type>()?;
     let topics = match &columns.topic {
-        Some(name) => Some(arrow::compute::cast(batch.column_by_name(name)?, &arrow::datatypes::DataType::Utf8).ok()?),
+        Some(name) => Some(
+            arrow::compute::cast(
+                batch.column_by_name(name)?,
+                &arrow::datatypes::DataType::Utf8,
+            )
+            .ok()?,
+        ),
         None => None,
     };
     let topics = topics.as_ref().map(|topics| topics.as_string::<i32>());
     let mut current: Option<(TopicPartition, Vec<i64>)> = None;
     for row in 0..batch.num_rows() {
-        let topic = topics.map_or(only, |topics| topics.is_valid(row).then(|| topics.value(row)))?;
+        let topic = topics.map_or(only, |topics| {
+            topics.is_valid(row).then(|| topics.value(row))
+        })?;
         let partition = partitions.value(row);
-        let same = current.as_ref().is_some_and(|(tp, _)| tp.partition == partition && tp.topic.as_str() == topic);
+        let same = current
+            .as_ref()
+            .is_some_and(|(tp, _)| tp.partition == partition && tp.topic.as_str() == topic);
         if !same {
             if let Some((tp, mut offsets)) = current.take() {
                 content.offsets.entry(tp).or_default().append(&mut offsets);
@@ -88,7 +123,12 @@ fn add(content: &mut Content, batch: &RecordBatch, columns: &MetadataColumns, on
 
 pub(super) fn of_json_lines(plan: &Plan, bytes: &[u8], name: &str) -> Result<Content, CliError> {
     let failed = |error: &dyn std::fmt::Display| CliError(format!("read {name}: {error}"));
-    let MetadataColumns { topic, partition, offset, .. } = &plan.decode.metadata;
+    let MetadataColumns {
+        topic,
+        partition,
+        offset,
+        ..
+    } = &plan.decode.metadata;
     let only = only_topic(plan);
     let mut content = Content::default();
     for line in lines(bytes, name)? {
@@ -124,6 +164,26 @@ fn lines<'a>(bytes: &'a [u8], name: &str) -> Result<Lines<'a>, CliError> {
     Ok(Box::new(BufReader::new(reader).lines()))
 }
 
+/// The JSON writer knows zones by offset only; Parquet's instants are in "UTC".
+fn with_plain_zones(batch: &RecordBatch) -> Result<RecordBatch, ArrowError> {
+    let mut fields = Vec::new();
+    let mut columns = Vec::new();
+    for (field, column) in batch.schema().fields().iter().zip(batch.columns()) {
+        let ty = match field.data_type() {
+            DataType::Timestamp(unit, Some(_)) => DataType::Timestamp(*unit, Some("+00:00".into())),
+            other => other.clone(),
+        };
+        let data = column
+            .to_data()
+            .into_builder()
+            .data_type(ty.clone())
+            .build()?;
+        columns.push(arrow::array::make_array(data));
+        fields.push(field.as_ref().clone().with_data_type(ty));
+    }
+    RecordBatch::try_new(Arc::new(Schema::new(fields)), columns)
+}
+
 /// The first rows as JSON lines.
 pub(super) fn sample(bytes: Bytes, name: &str, rows: usize) -> Result<String, CliError> {
     let failed = |error: &dyn std::fmt::Display| CliError(format!("read {name}: {error}"));
@@ -132,11 +192,15 @@ pub(super) fn sample(bytes: Bytes, name: &str, rows: usize) -> Result<String, Cl
         return Ok(taken.map_err(|e| failed(&e))?.join("\n"));
     }
     let builder = ParquetRecordBatchReaderBuilder::try_new(bytes).map_err(|e| failed(&e))?;
-    let reader = builder.with_batch_size(rows).build().map_err(|e| failed(&e))?;
+    let reader = builder
+        .with_batch_size(rows)
+        .build()
+        .map_err(|e| failed(&e))?;
     let mut text = Vec::new();
     for batch in reader.take(1) {
         let mut writer = arrow::json::LineDelimitedWriter::new(&mut text);
-        writer.write(&batch.map_err(|e| failed(&e))?).map_err(|e| failed(&e))?;
+        let batch = with_plain_zones(&batch.map_err(|e| failed(&e))?).map_err(|e| failed(&e))?;
+        writer.write(&batch).map_err(|e| failed(&e))?;
         writer.finish().map_err(|e| failed(&e))?;
     }
     Ok(String::from_utf8_lossy(&text).into_owned())

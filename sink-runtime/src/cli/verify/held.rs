@@ -18,8 +18,14 @@ use crate::record::{Offset, TopicPartition};
 use crate::store::{self, Store};
 
 pub(super) enum Held {
-    Dataset { store: Arc<dyn Store>, sink: String },
-    Table { ops: Arc<dyn TableOps>, sink: String },
+    Dataset {
+        store: Arc<dyn Store>,
+        sink: String,
+    },
+    Table {
+        ops: Arc<dyn TableOps>,
+        sink: String,
+    },
 }
 
 pub(super) struct HeldFile {
@@ -39,8 +45,14 @@ impl Held {
     pub(super) async fn open(plan: &Plan) -> Result<Self, CliError> {
         let sink = plan.sink.to_string();
         Ok(match &plan.destination {
-            Destination::Dataset(dataset) => Self::Dataset { store: store::open(&dataset.store).await?, sink },
-            Destination::Iceberg(table) => Self::Table { ops: catalog::connect(table).await?, sink },
+            Destination::Dataset(dataset) => Self::Dataset {
+                store: store::open(&dataset.store).await?,
+                sink,
+            },
+            Destination::Iceberg(table) => Self::Table {
+                ops: catalog::connect(table).await?,
+                sink,
+            },
         })
     }
 
@@ -53,9 +65,13 @@ impl Held {
         match self {
             Self::Dataset { store, sink } => dataset_ledger(store.as_ref(), sink).await,
             Self::Table { ops, sink } => {
-                let Some(metadata) = load(ops.as_ref()).await? else { return Ok(BTreeMap::new()) };
+                let Some(metadata) = load(ops.as_ref()).await? else {
+                    return Ok(BTreeMap::new());
+                };
                 let standing = standing(&metadata, &Keys::of(sink));
-                match standing.map_err(|error| CliError(format!("read the table's ledger: {error}")))? {
+                match standing
+                    .map_err(|error| CliError(format!("read the table's ledger: {error}")))?
+                {
                     Standing::Settled(ledger) => Ok(ledger.next),
                     Standing::RolledBack { recorded, .. } => Ok(recorded.next),
                 }
@@ -82,12 +98,22 @@ async fn load(ops: &dyn TableOps) -> Result<Option<TableMetadataRef>, CliError> 
     }
 }
 
-async fn dataset_ledger(store: &dyn Store, sink: &str) -> Result<BTreeMap<TopicPartition, Offset>, CliError> {
+async fn dataset_ledger(
+    store: &dyn Store,
+    sink: &str,
+) -> Result<BTreeMap<TopicPartition, Offset>, CliError> {
     let mut ledger = BTreeMap::new();
     for object in store.list(&format!("_tidewater/{sink}/")).await? {
         let mut parts = object.key.rsplitn(3, '/');
-        let (Some(file), Some(topic)) = (parts.next(), parts.next()) else { continue };
-        let Some(partition) = file.strip_suffix(".json").and_then(|number| number.parse().ok()) else { continue };
+        let (Some(file), Some(topic)) = (parts.next(), parts.next()) else {
+            continue;
+        };
+        let Some(partition) = file
+            .strip_suffix(".json")
+            .and_then(|number| number.parse().ok())
+        else {
+            continue;
+        };
         let tp = TopicPartition::new(topic, partition);
         if ledger_key(sink, &tp) != object.key {
             continue;
@@ -103,12 +129,25 @@ async fn dataset_files(store: &Arc<dyn Store>) -> Result<Vec<HeldFile>, CliError
     let mut files = Vec::new();
     for object in store.list("").await? {
         // Readers of Hive layouts pass over what begins with an underscore, and so do we.
-        if object.key.split('/').any(|segment| segment.starts_with('_')) {
+        if object
+            .key
+            .split('/')
+            .any(|segment| segment.starts_with('_'))
+        {
             continue;
         }
         if let Some(name) = DatasetFileName::parse(&object.key) {
-            let partition = object.key.rsplit_once('/').map_or("", |(path, _)| path).to_owned();
-            files.push(HeldFile { name: object.key, partition, tp: Some(name.tp), place: Place::Store(Arc::clone(store)) });
+            let partition = object
+                .key
+                .rsplit_once('/')
+                .map_or("", |(path, _)| path)
+                .to_owned();
+            files.push(HeldFile {
+                name: object.key,
+                partition,
+                tp: Some(name.tp),
+                place: Place::Store(Arc::clone(store)),
+            });
         }
     }
     Ok(files)
@@ -116,21 +155,38 @@ async fn dataset_files(store: &Arc<dyn Store>) -> Result<Vec<HeldFile>, CliError
 
 async fn table_files(metadata: &TableMetadataRef, io: &FileIO) -> Result<Vec<HeldFile>, CliError> {
     let failed = |error: iceberg::Error| CliError(format!("read the table's manifests: {error}"));
-    let Some(snapshot) = metadata.current_snapshot() else { return Ok(Vec::new()) };
+    let Some(snapshot) = metadata.current_snapshot() else {
+        return Ok(Vec::new());
+    };
     let mut files = Vec::new();
-    let list = io.new_input(snapshot.manifest_list()).map_err(failed)?.read().await.map_err(failed)?;
-    let list = ManifestList::parse_with_version(&list, metadata.format_version()).map_err(failed)?;
+    let list = io
+        .new_input(snapshot.manifest_list())
+        .map_err(failed)?
+        .read()
+        .await
+        .map_err(failed)?;
+    let list =
+        ManifestList::parse_with_version(&list, metadata.format_version()).map_err(failed)?;
     for manifest in list.entries() {
         let manifest = manifest.load_manifest(io).await.map_err(failed)?;
         for entry in manifest.entries() {
-            if entry.status() == ManifestStatus::Deleted || entry.content_type() != DataContentType::Data {
+            if entry.status() == ManifestStatus::Deleted
+                || entry.content_type() != DataContentType::Data
+            {
                 continue;
             }
             let name = entry.file_path().to_owned();
             let directory = name.rsplit_once('/').map_or("", |(directory, _)| directory);
-            let partition = directory.rsplit_once("/data").map_or(directory, |(_, partition)| partition);
+            let partition = directory
+                .rsplit_once("/data")
+                .map_or(directory, |(_, partition)| partition);
             let partition = partition.trim_start_matches('/').to_owned();
-            files.push(HeldFile { name, partition, tp: None, place: Place::Io(io.clone()) });
+            files.push(HeldFile {
+                name,
+                partition,
+                tp: None,
+                place: Place::Io(io.clone()),
+            });
         }
     }
     Ok(files)
@@ -144,8 +200,13 @@ impl HeldFile {
                 None => Err(CliError(format!("{} is gone", self.name))),
             },
             Place::Io(io) => {
-                let failed = |error: iceberg::Error| CliError(format!("read {}: {error}", self.name));
-                io.new_input(&self.name).map_err(failed)?.read().await.map_err(failed)
+                let failed =
+                    |error: iceberg::Error| CliError(format!("read {}: {error}", self.name));
+                io.new_input(&self.name)
+                    .map_err(failed)?
+                    .read()
+                    .await
+                    .map_err(failed)
             }
         }
     }

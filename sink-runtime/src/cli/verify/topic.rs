@@ -33,7 +33,10 @@ pub(super) struct Expected {
 }
 
 /// Reads `[log start, next)` of every partition of the ledger. Blocks.
-pub(super) fn expected(plan: &Arc<Plan>, ledger: &BTreeMap<TopicPartition, Offset>) -> Result<Expected, CliError> {
+pub(super) fn expected(
+    plan: &Arc<Plan>,
+    ledger: &BTreeMap<TopicPartition, Offset>,
+) -> Result<Expected, CliError> {
     let facts = Facts::connect(&plan.source, Duration::from_secs(10))?;
     let tps: Vec<_> = ledger.keys().cloned().collect();
     let watermarks = facts.watermarks(&tps)?;
@@ -43,12 +46,20 @@ pub(super) fn expected(plan: &Arc<Plan>, ledger: &BTreeMap<TopicPartition, Offse
     let mut expected = Expected::default();
     for ((tp, next), marks) in ledger.iter().zip(watermarks) {
         let (log_start, _) = marks.ok_or_else(|| SourceError::NoSuchTopic(tp.topic.to_string()))?;
-        let decoder = decoders.entry(tp.topic.clone()).or_insert_with(|| decoder(&decode));
-        let mut wanted = Wanted { log_start: log_start.0, next: next.0, offsets: Vec::new() };
+        let decoder = decoders
+            .entry(tp.topic.clone())
+            .or_insert_with(|| decoder(&decode));
+        let mut wanted = Wanted {
+            log_start: log_start.0,
+            next: next.0,
+            offsets: Vec::new(),
+        };
         read(&consumer, tp, log_start, *next, |raw| {
             let decoded = decoder.decode(&raw);
             expected.rejected += decoded.rejects.len() as u64;
-            wanted.offsets.extend(decoded.rows.iter().map(|row| raw.offsets[*row as usize]));
+            wanted
+                .offsets
+                .extend(decoded.rows.iter().map(|row| raw.offsets[*row as usize]));
         })?;
         expected.lanes.insert(tp.clone(), wanted);
     }
@@ -59,7 +70,10 @@ fn consumer(plan: &Plan) -> Result<BaseConsumer, CliError> {
     let mut config = ClientConfig::new();
     for (key, value) in &plan.source.properties {
         // Membership is none of a reader's business.
-        if key != "group.instance.id" && !key.starts_with("partition.assignment") && key != "group.protocol" {
+        if key != "group.instance.id"
+            && !key.starts_with("partition.assignment")
+            && key != "group.protocol"
+        {
             config.set(key, value.expose());
         }
     }
@@ -77,7 +91,9 @@ fn consumer(plan: &Plan) -> Result<BaseConsumer, CliError> {
                 Isolation::ReadUncommitted => "read_uncommitted",
             },
         );
-    config.create().map_err(|error| CliError(format!("make a kafka client: {error}")))
+    config
+        .create()
+        .map_err(|error| CliError(format!("make a kafka client: {error}")))
 }
 
 fn read(
@@ -93,7 +109,9 @@ fn read(
     let failed = |error: KafkaError| CliError(format!("read {tp}: {error}"));
     let mut assignment = TopicPartitionList::new();
     let position = Position::Offset(start.0);
-    assignment.add_partition_offset(tp.topic.as_str(), tp.partition, position).map_err(failed)?;
+    assignment
+        .add_partition_offset(tp.topic.as_str(), tp.partition, position)
+        .map_err(failed)?;
     consumer.assign(&assignment).map_err(failed)?;
     let mut batch = empty(tp);
     let mut heard = Instant::now();
@@ -106,7 +124,9 @@ fn read(
                 }
                 batch.values.push(message.payload());
                 batch.offsets.push(message.offset());
-                batch.timestamps.push(message.timestamp().to_millis().unwrap_or(-1));
+                batch
+                    .timestamps
+                    .push(message.timestamp().to_millis().unwrap_or(-1));
                 if batch.len() >= BATCH {
                     each(std::mem::replace(&mut batch, empty(tp)));
                 }
@@ -118,7 +138,10 @@ fn read(
             Some(Err(error)) if heard.elapsed() > SILENCE => return Err(failed(error)),
             Some(Err(_)) => {}
             None if heard.elapsed() > SILENCE => {
-                return Err(CliError(format!("read {tp}: no record for {} s", SILENCE.as_secs())));
+                return Err(CliError(format!(
+                    "read {tp}: no record for {} s",
+                    SILENCE.as_secs()
+                )));
             }
             None => {}
         }

@@ -9,7 +9,10 @@ use parking_lot::Mutex;
 use tokio::runtime::Handle;
 
 use crate::budget::Budget;
-use crate::commit::iceberg::{Committed, IcebergCommit, IcebergCommitter, IcebergFailure, NotCommitted, Offsets, Opened, TableLedger};
+use crate::commit::iceberg::{
+    Committed, IcebergCommit, IcebergCommitter, IcebergFailure, NotCommitted, Offsets, Opened,
+    TableLedger,
+};
 use crate::engine::worker::ShelfError;
 use crate::errors::{Classified, OneLine, class};
 use crate::files::conform::table_schema;
@@ -72,7 +75,13 @@ pub struct Targets {
 }
 
 impl Targets {
-    pub fn new(plan: IcebergPlan, decode: &DecodePlan, committer: IcebergCommitter, runtime: Handle, budget: Budget) -> Self {
+    pub fn new(
+        plan: IcebergPlan,
+        decode: &DecodePlan,
+        committer: IcebergCommitter,
+        runtime: Handle,
+        budget: Budget,
+    ) -> Self {
         let metadata = arrow_schema::metadata_schema(&decode.metadata);
         let declared = match &decode.value {
             ValueSchema::Declared { schema, .. } => {
@@ -83,11 +92,22 @@ impl Targets {
             ValueSchema::Inferred { .. } => None,
         };
         let committer = tokio::sync::Mutex::new(committer);
-        Self { plan, declared, metadata, committer, runtime, budget, current: Mutex::new(None) }
+        Self {
+            plan,
+            declared,
+            metadata,
+            committer,
+            runtime,
+            budget,
+            current: Mutex::new(None),
+        }
     }
 
     pub fn part_size(&self) -> usize {
-        self.plan.storage.as_ref().map_or(LOCAL.0, |s3| s3.part_size)
+        self.plan
+            .storage
+            .as_ref()
+            .map_or(LOCAL.0, |s3| s3.part_size)
     }
 
     pub fn current(&self) -> Option<Arc<Target>> {
@@ -95,7 +115,10 @@ impl Targets {
     }
 
     pub fn is_current(&self, target: &Arc<Target>) -> bool {
-        self.current.lock().as_ref().is_some_and(|current| Arc::ptr_eq(current, target))
+        self.current
+            .lock()
+            .as_ref()
+            .is_some_and(|current| Arc::ptr_eq(current, target))
     }
 
     /// The table moved under us: the next one to ask opens it anew.
@@ -111,7 +134,10 @@ impl Targets {
             (None, declared) => declared.clone(),
         };
         match known {
-            Some(schema) => self.open_with(&schema).await.map(|(_, ledger)| Some(ledger)),
+            Some(schema) => self
+                .open_with(&schema)
+                .await
+                .map(|(_, ledger)| Some(ledger)),
             None => self.open_existing().await,
         }
     }
@@ -120,8 +146,15 @@ impl Targets {
     async fn open_existing(&self) -> Result<Option<TableLedger>, TargetError> {
         let ops = Arc::clone(self.committer.lock().await.table());
         match ops.load().await {
-            Err(crate::catalog::CatalogError::NoSuchTable { .. }) if self.plan.create_if_missing => Ok(None),
-            _ => self.open_with(&self.metadata.clone()).await.map(|(_, ledger)| Some(ledger)),
+            Err(crate::catalog::CatalogError::NoSuchTable { .. })
+                if self.plan.create_if_missing =>
+            {
+                Ok(None)
+            }
+            _ => self
+                .open_with(&self.metadata.clone())
+                .await
+                .map(|(_, ledger)| Some(ledger)),
         }
     }
 
@@ -143,7 +176,11 @@ impl Targets {
         let location = opened.location.trim_end_matches('/').to_owned();
         let (store, parts) = match (s3_location(&location), &self.plan.storage) {
             (Some((bucket, prefix)), Some(s3)) => {
-                let plan = S3Plan { bucket: bucket.to_owned(), prefix: prefix.to_owned(), ..s3.clone() };
+                let plan = S3Plan {
+                    bucket: bucket.to_owned(),
+                    prefix: prefix.to_owned(),
+                    ..s3.clone()
+                };
                 (StorePlan::S3(plan), s3.upload_concurrency)
             }
             (Some(_), None) => return Err(TargetError::Location { location }),
@@ -152,8 +189,11 @@ impl Targets {
                 (StorePlan::Local { path: path.into() }, LOCAL.1)
             }
         };
-        let store = crate::store::open(&store).await.map_err(TargetError::Store)?;
-        let arrow = table_schema(&opened.schema).map_err(|error| TargetError::Schema(error.into()))?;
+        let store = crate::store::open(&store)
+            .await
+            .map_err(TargetError::Store)?;
+        let arrow =
+            table_schema(&opened.schema).map_err(|error| TargetError::Schema(error.into()))?;
         Ok(Target {
             schema: Arc::clone(&opened.schema),
             arrow,
@@ -170,7 +210,8 @@ impl Targets {
         let fatal = |error: &(dyn std::error::Error + 'static), class| {
             ShelfError::Fatal(OneLine(error).to_string(), "table".into(), class)
         };
-        let wanted = arrow_schema::schema(rows).map_err(|error| fatal(&error, class::TABLE_INCOMPATIBLE))?;
+        let wanted =
+            arrow_schema::schema(rows).map_err(|error| fatal(&error, class::TABLE_INCOMPATIBLE))?;
         let target = match self.current() {
             Some(target) => target,
             None => {
@@ -181,14 +222,20 @@ impl Targets {
         // Held over the planning: two workers that meet the same new column predict one id.
         let mut current = self.current.lock();
         let base = current.as_ref().map_or(&target, |current| current);
-        let planned = plan_evolution(&base.schema, base.last_column_id, &wanted, self.plan.evolution);
+        let planned = plan_evolution(
+            &base.schema,
+            base.last_column_id,
+            &wanted,
+            self.plan.evolution,
+        );
         let Some(new) = planned.map_err(|error| fatal(&error, class::TABLE_INCOMPATIBLE))? else {
             return Ok(Arc::clone(base));
         };
         for change in &new.changes {
             tracing::info!(%change, "the next commit evolves the table's schema");
         }
-        let arrow = table_schema(&new.schema).map_err(|error| fatal(&error, class::TABLE_INCOMPATIBLE))?;
+        let arrow =
+            table_schema(&new.schema).map_err(|error| fatal(&error, class::TABLE_INCOMPATIBLE))?;
         let extended = Arc::new(Target {
             last_column_id: base.last_column_id.max(new.schema.highest_field_id()),
             schema: Arc::new(new.schema),
@@ -207,7 +254,11 @@ impl Targets {
     }
 
     /// Forgets what the ledger says of these topic-partitions and lets them start at the given offsets.
-    pub async fn restart_source(&self, cluster_id: Option<&str>, starts: Offsets) -> Result<TableLedger, TargetError> {
+    pub async fn restart_source(
+        &self,
+        cluster_id: Option<&str>,
+        _starts: Offsets,
+    ) -> Result<TableLedger, TargetError> {
         let mut committer = self.committer.lock().await;
         Ok(Box::pin(committer.restart_source(cluster_id, &Default::default())).await?)
     }
@@ -222,7 +273,10 @@ fn tell(opened: &Opened) {
         tracing::info!(location = %opened.location, "table created");
     }
     if let Some(reset) = &opened.reset {
-        tracing::warn!(?reset, "the table was reset; settled as spec.onDestinationReset says");
+        tracing::warn!(
+            ?reset,
+            "the table was reset; settled as spec.onDestinationReset says"
+        );
     }
     for drift in &opened.drift {
         tracing::warn!(%drift, "the table differs from the resource");
@@ -231,6 +285,8 @@ fn tell(opened: &Opened) {
 
 /// Bucket and prefix of an object-store location.
 fn s3_location(location: &str) -> Option<(&str, &str)> {
-    let rest = ["s3://", "s3a://", "s3n://"].iter().find_map(|scheme| location.strip_prefix(scheme))?;
+    let rest = ["s3://", "s3a://", "s3n://"]
+        .iter()
+        .find_map(|scheme| location.strip_prefix(scheme))?;
     Some(rest.split_once('/').unwrap_or((rest, "")))
 }
