@@ -27,14 +27,6 @@ pub const ALL: &[&str] = &[
     "dataset.after-retracted",
     "dataset.before-reset",
     "dataset.after-reset",
-    "engine.before-seal",
-    "engine.sealed",
-    "engine.letters-delivered",
-    "engine.committed",
-    "iceberg.before-stage",
-    "iceberg.after-manifests",
-    "iceberg.before-commit",
-    "iceberg.after-commit",
 ];
 
 #[cfg(feature = "failpoints")]
