@@ -9,6 +9,9 @@
 mod commands;
 mod dataset;
 mod dataset_failpoints;
+mod dataset_faults;
 mod dataset_sink;
+mod dataset_sources;
 mod lab;
+mod lost_replies;
 mod soak;

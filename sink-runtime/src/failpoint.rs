@@ -27,11 +27,6 @@ pub const ALL: &[&str] = &[
     "dataset.after-retracted",
     "dataset.before-reset",
     "dataset.after-reset",
-    "iceberg.before-stage",
-    "iceberg.after-manifests",
-    "iceberg.before-commit",
-    "iceberg.after-commit",
-    "engine.committed",
 ];
 
 #[cfg(feature = "failpoints")]
