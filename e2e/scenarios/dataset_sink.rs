@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 use serde_json::{Value, json};
-use tidewater_e2e::{DuckDb, Lab, Process, Proxy, Tidewater, Topic, await_until, tidewater_binary};
+use tidewater_e2e::{DuckDb, Lab, Process, Proxy, SASL_USER, Tidewater, Topic, await_until, tidewater_binary};
 
 /// How long anything may take on a busy machine.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(90);
@@ -152,7 +152,8 @@ impl DatasetSink {
         let access = self.lab.s3();
         let secret = json!({
             "apiVersion": "v1", "kind": "Secret", "metadata": {"name": "lake"},
-            "stringData": {"accessKeyId": access.access_key, "secretAccessKey": access.secret_key},
+            "stringData": {"accessKeyId": access.access_key, "secretAccessKey": access.secret_key,
+                "kafkaPassword": SASL_USER.1},
         });
         let yaml = serde_yaml_ng::to_string(&self.resource)?;
         let file = self.folder.join(format!(

@@ -565,11 +565,13 @@ impl<D: Deliver> Engine<D> {
     }
 
     fn on_recovered(&mut self, found: Vec<Found>) -> Result<(), EngineError> {
+        let mut next = Vec::new();
         for (epoch, tp, found) in found {
             let (found, watermarks) = found?;
             if !self.coordinator.owns(&tp, epoch) {
                 continue;
             }
+            next.extend(found.expected.map(|next| (tp.clone(), next)));
             self.progress.owned(&tp, found.expected, Some(watermarks));
             let goal = Goal {
                 end: watermarks.1,
@@ -579,6 +581,8 @@ impl<D: Deliver> Engine<D> {
             self.goals.entry(tp.clone()).or_insert(goal);
             self.apply(Input::Recovered { tp, epoch, found });
         }
+        // The last owner may have died between its commit and the group's offsets.
+        self.source.send(SourceCommand::CommitOffsets(next));
         Ok(())
     }
 

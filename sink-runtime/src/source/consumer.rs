@@ -4,6 +4,7 @@
 //! Each turn: what the client noted, data, what the engine asked, what the brokers answered. It sleeps only when
 //! all of these were empty, and is unparked by any of them.
 
+mod publication;
 mod rebalance;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -20,6 +21,7 @@ use rdkafka::types::RDKafkaRespErr;
 use tokio::sync::mpsc::UnboundedSender;
 
 use super::assembly::Fields;
+use self::publication::Publication;
 use super::batch::DataQueue;
 use super::context::{Context, Noted, Protocol};
 use super::facts::client_config;
@@ -80,6 +82,7 @@ pub(super) struct Consumer {
     seeks: BTreeMap<TopicPartition, Offset>,
     /// Some partition's forwarding is to be repeated.
     unsettled: bool,
+    publication: Publication,
     subscribed: BTreeSet<TopicName>,
     troubles: Troubles,
     paused: bool,
@@ -147,6 +150,7 @@ pub(super) fn start(
                 released: Vec::new(),
                 seeks: BTreeMap::new(),
                 unsettled: false,
+                publication: Publication::default(),
                 subscribed: BTreeSet::new(),
                 troubles: Troubles::default(),
                 paused: false,
@@ -175,6 +179,7 @@ impl Consumer {
             // Right behind the client's events, before anything is assigned: see `hold_positions`.
             let more = self.fetch(now);
             self.deliver_overdue(now);
+            self.publish_again(now);
             self.serve_engine(now);
             self.serve_answers(now);
             if self.proceed(now) {
@@ -219,7 +224,9 @@ impl Consumer {
                     lost,
                 } => self.revoked(partitions, protocol, lost),
                 Noted::Error(code, reason) => self.client_reports(code, &reason, now),
+                Noted::Published(offsets) => self.publication.took(&offsets),
                 Noted::CommitFailed(reason) => {
+                    self.publication.failed(now);
                     self.trouble(SourceError::CommitOffsets(reason), now);
                 }
                 Noted::Statistics(json) => self.tell(SourceEvent::Statistics(json)),
@@ -403,10 +410,19 @@ impl Consumer {
         }
     }
 
+    /// A rebalance makes the broker refuse group offsets; nobody else may send them for a long time.
+    fn publish_again(&mut self, now: Instant) {
+        let held = |tp: &TopicPartition| self.partitions.get(tp).is_some();
+        if let Some(offsets) = self.publication.again(now, held) {
+            self.commit(&offsets, now);
+        }
+    }
+
     fn commit(&mut self, offsets: &[(TopicPartition, Offset)], now: Instant) {
         if offsets.is_empty() {
             return;
         }
+        self.publication.asked(offsets);
         let mut list = TopicPartitionList::with_capacity(offsets.len());
         let mut committed = Ok(());
         for (tp, offset) in offsets {
@@ -416,6 +432,7 @@ impl Consumer {
         }
         let committed = committed.and_then(|()| self.client.commit(&list, CommitMode::Async));
         if let Err(error) = committed {
+            self.publication.failed(now);
             self.trouble(SourceError::CommitOffsets(error.to_string()), now);
         }
     }

@@ -12,7 +12,7 @@ use rdkafka::consumer::{BaseConsumer, Consumer, ConsumerContext, RebalanceProtoc
 use rdkafka::error::{KafkaError, KafkaResult, RDKafkaErrorCode};
 use rdkafka::types::RDKafkaRespErr;
 
-use crate::record::TopicPartition;
+use crate::record::{Offset, TopicPartition};
 
 /// How the group hands partitions over.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -32,6 +32,8 @@ pub(super) enum Noted {
         lost: bool,
     },
     Error(RDKafkaErrorCode, String),
+    /// Group offsets the broker took.
+    Published(Vec<(TopicPartition, Offset)>),
     CommitFailed(String),
     Statistics(String),
 }
@@ -123,9 +125,22 @@ impl ConsumerContext for Context {
         });
     }
 
-    fn commit_callback(&self, result: KafkaResult<()>, _offsets: &TopicPartitionList) {
+    fn commit_callback(&self, result: KafkaResult<()>, offsets: &TopicPartitionList) {
         self.called();
-        if let Err(error) = result {
+        let mut failure = result.err();
+        let mut published = Vec::new();
+        for element in offsets.elements() {
+            match (element.error(), element.offset().to_raw()) {
+                (Err(error), _) => failure = failure.or(Some(error)),
+                (Ok(()), Some(offset)) if failure.is_none() => {
+                    let tp = TopicPartition::new(element.topic(), element.partition());
+                    published.push((tp, Offset(offset)));
+                }
+                (Ok(()), _) => {}
+            }
+        }
+        self.note(Noted::Published(published));
+        if let Some(error) = failure {
             self.note(Noted::CommitFailed(error.to_string()));
         }
     }

@@ -1,0 +1,499 @@
+//! What happens to topics, groups and processes that read them, and the dataset that comes out right.
+
+use std::time::Duration;
+
+use anyhow::{Context, Result, ensure};
+use serde_json::{Value, json};
+use tidewater_e2e::{Lab, Outcome, Record, Tidewater, Topic, await_until, delete_group, orders};
+
+use crate::dataset_sink::{DatasetSink, PATIENCE, await_log, ended, status};
+
+/// Stops it as Kubernetes does; it must end well.
+async fn stop(tidewater: &Tidewater) -> Result<()> {
+    tidewater.sigterm();
+    let ended = ended(tidewater).await?;
+    ensure!(ended.status.success(), "{}:\n{}", ended.status, ended.log);
+    Ok(())
+}
+
+/// Waits for a fact of `/status`.
+async fn await_status(
+    tidewater: &Tidewater,
+    what: &str,
+    fact: impl Fn(&Value) -> bool,
+) -> Result<()> {
+    await_until(PATIENCE, what, async || Ok(fact(&status(tidewater).await?)))
+        .await
+        .with_context(|| tidewater.process().log_tail())
+}
+
+/// It owns so many partitions and knows where they stand.
+async fn await_partitions(tidewater: &Tidewater, count: usize) -> Result<()> {
+    await_status(tidewater, &format!("{count} partitions"), |status| {
+        status["partitions"].as_object().is_some_and(|owned| owned.len() == count)
+    })
+    .await
+}
+
+// T6
+#[tokio::test]
+async fn a_group_that_was_forgotten_goes_on_where_the_dataset_stands() -> Result<()> {
+    let lab = Lab::shared().await?;
+    let topic = lab.topic("orders", 2).await?;
+    for mode in ["Earliest", "Latest", "GroupOffsets"] {
+        let sink = DatasetSink::of(lab, &topic).await?;
+        topic.produce(orders(100, 1)).await?;
+        sink.catch_up().await?;
+        let sink = sink.with(json!({"source": {"startup": {"mode": mode}}}));
+        delete_group(lab.kafka(), &sink.group()).await?;
+        topic.produce(orders(100, 2)).await?;
+        sink.catch_up().await?;
+        let (_, end) = topic.offsets(0).await?;
+        sink.assert_once(2 * end).await.context(mode)?;
+        assert_eq!(topic.committed(&sink.group(), 0).await?, Some(end), "{mode}");
+    }
+    Ok(())
+}
+
+// T15
+#[tokio::test]
+async fn a_recreated_topic_stops_the_sink_until_the_user_chooses() -> Result<()> {
+    let lab = Lab::shared().await?;
+    let topic = lab.topic("orders", 1).await?;
+    topic.produce(orders(100, 1)).await?;
+    let mut sink = DatasetSink::of(lab, &topic).await?;
+    sink.catch_up().await?;
+    topic.delete().await?;
+    Topic::create(lab.kafka(), topic.name(), 1).await?;
+    topic.produce(orders(40, 2)).await?;
+
+    let refused = sink.run_to_the_end(&[]).await?;
+    assert_eq!(refused.status.code(), Some(1), "{}", refused.log);
+    assert!(refused.log.contains("spec.source.onSourceReset"), "{}", refused.log);
+    assert_eq!(sink.count().await?, (100, 100));
+
+    sink.change(json!({"source": {"onSourceReset": "Restart"}}));
+    sink.catch_up().await?;
+    // The new topic's offsets are the old one's once more.
+    assert_eq!(sink.count().await?, (140, 100));
+    sink.catch_up().await?;
+    assert_eq!(sink.count().await?, (140, 100));
+    Ok(())
+}
+
+// T15, under a process that runs.
+#[tokio::test]
+async fn a_topic_recreated_under_a_running_sink_is_noticed() -> Result<()> {
+    let lab = Lab::shared().await?;
+    let topic = lab.topic("orders", 1).await?;
+    topic.produce(orders(100, 1)).await?;
+    let sink = DatasetSink::of(lab, &topic).await?;
+    let tidewater = sink.start()?;
+    sink.await_rows(100).await?;
+    topic.delete().await?;
+    Topic::create(lab.kafka(), topic.name(), 1).await?;
+    topic.produce(orders(40, 2)).await?;
+    let ended = ended(&tidewater).await?;
+    assert_eq!(ended.status.code(), Some(1), "{}", ended.log);
+    assert!(ended.log.contains("spec.source.onSourceReset"), "{}", ended.log);
+    assert_eq!(sink.count().await?, (100, 100));
+    Ok(())
+}
+
+// T16
+#[tokio::test]
+async fn partitions_that_are_added_and_topics_that_appear_are_picked_up() -> Result<()> {
+    let lab = Lab::shared().await?;
+    let topic = lab.topic("orders", 1).await?;
+    let sink = DatasetSink::of(lab, &topic).await?;
+    let sink = sink.with(json!({"source": {
+        "topics": Value::Null, "topicPattern": format!("{}(-[a-z]+)?", topic.name()),
+    }}));
+    let tidewater = sink.start()?;
+    topic.produce(orders(50, 1)).await?;
+    sink.await_rows(50).await?;
+
+    topic.add_partitions(4).await?;
+    topic.produce(orders(80, 2)).await?;
+    sink.await_rows(130).await?;
+
+    let second = Topic::create(lab.kafka(), &format!("{}-returns", topic.name()), 2).await?;
+    let other = Topic::create(lab.kafka(), &format!("{}-9", topic.name()), 1).await?;
+    second.produce(orders(60, 3)).await?;
+    other.produce(orders(10, 4)).await?;
+    sink.await_rows(190).await.with_context(|| tidewater.process().log_tail())?;
+    stop(&tidewater).await?;
+    sink.assert_once(190).await
+}
+
+// T18
+#[tokio::test]
+async fn a_process_that_wakes_after_another_took_over_changes_nothing() -> Result<()> {
+    let lab = Lab::shared().await?;
+    let topic = lab.topic("orders", 4).await?;
+    let sink = DatasetSink::of(lab, &topic).await?.with(json!({"rotation": {"maxOpen": "2s"}}));
+    let sleeper = sink.start()?;
+    topic.produce(orders(100, 1)).await?;
+    sink.await_rows(100).await?;
+    let before = status(&sleeper).await?["records"].as_i64();
+    topic.produce(orders(200, 2)).await?;
+    // It has read some that it has not committed.
+    await_status(&sleeper, "records read", |status| status["records"].as_i64() > before).await?;
+    sleeper.freeze();
+
+    let heir = sink.start()?;
+    sink.await_rows(300).await.with_context(|| heir.process().log_tail())?;
+    sleeper.thaw();
+    topic.produce(orders(100, 3)).await?;
+    sink.await_rows(400).await?;
+    // It is of use again.
+    await_partitions(&sleeper, 2).await?;
+    topic.produce(orders(100, 4)).await?;
+    sink.await_rows(500).await?;
+    stop(&sleeper).await?;
+    stop(&heir).await?;
+    sink.assert_once(500).await
+}
+
+// T19
+#[tokio::test]
+async fn records_of_two_versions_in_turn_do_not_multiply_files() -> Result<()> {
+    let lab = Lab::shared().await?;
+    let topic = lab.topic("orders", 1).await?;
+    let version = |(i, mut record): (usize, Record)| {
+        let mut value: Value = serde_json::from_slice(record.value.as_ref().unwrap()).unwrap();
+        if i % 2 == 0 {
+            value["coupon"] = json!("SPRING");
+        } else {
+            value.as_object_mut().unwrap().remove("quantity");
+        }
+        record.value = Some(value.to_string().into_bytes());
+        record
+    };
+    topic.produce(orders(2000, 1).enumerate().map(version).collect::<Vec<_>>()).await?;
+    for value in [json!({}), json!({"schema": Value::Null, "infer": {}})] {
+        let sink = DatasetSink::of(lab, &topic).await?.with(json!({
+            "value": value, "rotation": {"maxOpen": "1h"}, "source": {"batchRecords": 100},
+        }));
+        sink.catch_up().await?;
+        sink.assert_once(2000).await?;
+        assert_eq!(sink.files().await?.len(), 1);
+        let empty = format!("SELECT count(*) FROM {} WHERE quantity IS NULL", sink.table());
+        assert_eq!(sink.duckdb().await?.value(&empty).await?, json!(1000));
+    }
+    Ok(())
+}
+
+// T25
+#[tokio::test]
+async fn records_that_expired_unread_stop_the_sink_or_are_counted() -> Result<()> {
+    let lab = Lab::shared().await?;
+    let topic = lab.topic("orders", 1).await?;
+    topic.produce(orders(100, 1)).await?;
+    let mut sink = DatasetSink::of(lab, &topic).await?;
+    sink.catch_up().await?;
+    topic.produce(orders(100, 2)).await?;
+    topic.delete_records(0, 150).await?;
+
+    let refused = sink.run_to_the_end(&[]).await?;
+    assert_eq!(refused.status.code(), Some(1), "{}", refused.log);
+    assert!(refused.log.contains("spec.source.onRecordsExpired"), "{}", refused.log);
+    assert_eq!(sink.count().await?, (100, 100));
+
+    sink.change(json!({"source": {"onRecordsExpired": "Skip"}}));
+    let tidewater = sink.start()?;
+    sink.await_rows(150).await?;
+    let now = status(&tidewater).await?;
+    assert_eq!(now["expiredRecords"], json!(50), "{now}");
+    let (_, metrics) = tidewater.http_get("/metrics").await?;
+    let counted = metrics.lines().any(|line| {
+        line.starts_with("tidewater_expired_records_total") && line.ends_with(" 50")
+    });
+    assert!(counted, "{metrics}");
+    stop(&tidewater).await?;
+    sink.assert_once(150).await
+}
+
+// T25, under a process that runs.
+#[tokio::test]
+async fn records_that_expire_while_the_sink_sleeps_are_skipped_and_counted() -> Result<()> {
+    let lab = Lab::shared().await?;
+    let topic = lab.topic("orders", 1).await?;
+    topic.produce(orders(100, 1)).await?;
+    let sink = DatasetSink::of(lab, &topic).await?.with(json!({"source": {
+        "onRecordsExpired": "Skip", "properties": {"session.timeout.ms": "45000"},
+    }}));
+    let tidewater = sink.start()?;
+    sink.await_rows(100).await?;
+    tidewater.freeze();
+    topic.produce(orders(100, 2)).await?;
+    topic.delete_records(0, 170).await?;
+    tidewater.thaw();
+    topic.produce(orders(10, 3)).await?;
+    sink.await_rows(110).await.with_context(|| tidewater.process().log_tail())?;
+    await_status(&tidewater, "all committed", |status| status["lagRecords"] == json!(0)).await?;
+    // A fetch of before may have been answered already: what was read is there, what was not is counted.
+    let (rows, different) = sink.count().await?;
+    assert_eq!(rows, different);
+    let now = status(&tidewater).await?;
+    assert_eq!(now["expiredRecords"], json!(210 - rows), "{now}");
+    stop(&tidewater).await?;
+    let answer = sink.command("verify").await?;
+    assert_eq!(answer.code, Some(0), "{}", answer.stdout);
+    Ok(())
+}
+
+fn poison() -> Vec<Record> {
+    let mut records: Vec<Record> = orders(20, 1).collect();
+    let broken = Record::new(0, &b"{\"order_id\": \xff nonsense"[..]);
+    records.insert(0, broken.key("poison").header("trace", "abc").timestamp(1_700_000_000_000));
+    let large = format!("{{\"order_id\": \"{}\"}}", "x".repeat(900_000));
+    records.insert(10, Record::new(0, large));
+    records
+}
+
+// T30
+#[tokio::test]
+async fn records_that_do_not_fit_go_to_a_topic_whole_and_the_rest_goes_on() -> Result<()> {
+    let lab = Lab::shared().await?;
+    let (topic, dead) = (lab.topic("orders", 1).await?, lab.topic("dead", 1).await?);
+    topic.produce(poison()).await?;
+    let sink = DatasetSink::of(lab, &topic).await?;
+    let sink = sink.with(json!({"onError": "DeadLetter", "deadLetter": {"topic": dead.name()}}));
+    sink.catch_up().await?;
+    sink.assert_once(20).await?;
+
+    let letters = dead.read_all().await?;
+    assert_eq!(letters.len(), 2);
+    let sent = poison();
+    for (letter, (offset, sent)) in letters.iter().zip([(0, &sent[0]), (10, &sent[10])]) {
+        assert_eq!(letter.record.value, sent.value);
+        let header = |name: &str| {
+            let found = letter.record.headers.iter().find(|(key, _)| key == name);
+            found.and_then(|(_, value)| value.clone()).map(|value| String::from_utf8(value).unwrap())
+        };
+        assert_eq!(header("tidewater.topic").as_deref(), Some(topic.name()));
+        assert_eq!(header("tidewater.partition").as_deref(), Some("0"));
+        assert_eq!(header("tidewater.offset"), Some(offset.to_string()));
+        assert!(header("tidewater.error.class").is_some_and(|class| !class.is_empty()));
+        assert!(header("tidewater.error.message").is_some_and(|message| !message.is_empty()));
+        if offset == 0 {
+            assert_eq!(header("trace").as_deref(), Some("abc"));
+            assert_eq!(header("tidewater.key").as_deref(), Some("poison"));
+            assert_eq!(header("tidewater.timestamp").as_deref(), Some("1700000000000"));
+        }
+    }
+    Ok(())
+}
+
+// T30
+#[tokio::test]
+async fn records_that_do_not_fit_go_to_a_folder_whole_and_the_rest_goes_on() -> Result<()> {
+    let lab = Lab::shared().await?;
+    let topic = lab.topic("orders", 1).await?;
+    topic.produce(poison()).await?;
+    let sink = DatasetSink::of(lab, &topic).await?;
+    let sink = sink.with(json!({"onError": "DeadLetter", "deadLetter": {"prefix": "_dead/orders"}}));
+    sink.catch_up().await?;
+    let whole = sink.command("verify").await?;
+    assert_eq!(whole.code, Some(0), "{}", whole.stdout);
+    let sql = format!(
+        "SELECT \"offset\", from_base64(value)::BLOB = encode('x') AS same, octet_length(from_base64(value)), \
+         from_base64(\"key\")::VARCHAR, headers[1].name FROM read_json('s3://{}/_dead/orders/**/*.jsonl', \
+         maximum_object_size=4000000) ORDER BY 1",
+        sink.bucket()
+    );
+    let letters = sink.duckdb().await?.query(&sql).await?;
+    let sizes: Vec<_> = poison().iter().map(|record| record.value.as_ref().unwrap().len()).collect();
+    assert_eq!(letters[0][0], json!(0));
+    assert_eq!(letters[0][2], json!(sizes[0]));
+    assert_eq!(letters[0][3], json!("poison"));
+    assert_eq!(letters[0][4], json!("trace"));
+    assert_eq!(letters[1][0], json!(10));
+    assert_eq!(letters[1][2], json!(sizes[10]));
+    assert_eq!(letters.len(), 2);
+    Ok(())
+}
+
+// T30, R12
+#[tokio::test]
+async fn a_record_that_does_not_fit_stops_the_sink_where_the_user_wants_that() -> Result<()> {
+    let lab = Lab::shared().await?;
+    let topic = lab.topic("orders", 1).await?;
+    let mut records: Vec<Record> = orders(20, 1).collect();
+    records.insert(7, Record::new(0, r#"{"order_id": "seven"}"#));
+    topic.produce(records).await?;
+    let mut sink = DatasetSink::of(lab, &topic).await?.with(json!({"onError": "Fail"}));
+    let refused = sink.run_to_the_end(&[]).await?;
+    assert_eq!(refused.status.code(), Some(1), "{}", refused.log);
+    assert!(refused.log.contains("offset 7 "), "{}", refused.log);
+    // The user decides otherwise: nothing was lost, nothing comes twice.
+    sink.change(json!({"onError": "Skip"}));
+    sink.catch_up().await?;
+    sink.assert_once(20).await
+}
+
+// R3
+#[tokio::test]
+async fn latest_means_from_now_on_also_for_who_crashes_before_a_first_commit() -> Result<()> {
+    let lab = Lab::shared().await?;
+    let topic = lab.topic("orders", 2).await?;
+    topic.produce(orders(50, 1)).await?;
+    let sink = DatasetSink::of(lab, &topic).await?.alone().with(json!({
+        "source": {"startup": {"mode": "Latest"}}, "rotation": {"maxOpen": "1h"},
+    }));
+    let tidewater = sink.start()?;
+    await_partitions(&tidewater, 2).await?;
+    topic.produce(orders(30, 2)).await?;
+    await_status(&tidewater, "records read", |status| status["records"] == json!(30)).await?;
+    tidewater.kill9();
+    assert_eq!(sink.count().await?, (0, 0));
+    topic.produce(orders(20, 3)).await?;
+    sink.catch_up().await?;
+    assert_eq!(sink.count().await?, (50, 50));
+    let first = format!("SELECT min(_offset) FROM {}", sink.table());
+    assert_eq!(sink.duckdb().await?.value(&first).await?, json!(25));
+    Ok(())
+}
+
+// R4
+#[tokio::test]
+async fn what_is_read_is_committed_before_the_process_leaves() -> Result<()> {
+    let lab = Lab::shared().await?;
+    let topic = lab.topic("orders", 2).await?;
+    topic.produce(orders(100, 1)).await?;
+    let sink = DatasetSink::of(lab, &topic).await?.with(json!({"rotation": {"maxOpen": "1h"}}));
+    let tidewater = sink.start()?;
+    await_status(&tidewater, "records read", |status| status["records"] == json!(100)).await?;
+    assert_eq!(sink.count().await?, (0, 0));
+    stop(&tidewater).await?;
+    sink.assert_once(100).await
+}
+
+// R6, R8
+#[tokio::test]
+async fn partitions_are_handed_over_committed_and_nothing_is_read_twice() -> Result<()> {
+    let lab = Lab::shared().await?;
+    let topic = lab.topic("orders", 4).await?;
+    topic.produce(orders(200, 1)).await?;
+    let sink = DatasetSink::of(lab, &topic).await?.with(json!({"rotation": {"maxOpen": "1h"}}));
+    let first = sink.start()?;
+    await_status(&first, "records read", |status| status["records"] == json!(200)).await?;
+    let lags = async |tidewater: &Tidewater| {
+        let (_, metrics) = tidewater.http_get("/metrics").await?;
+        let series = metrics.lines().filter(|line| line.starts_with("tidewater_partition_lag_records{"));
+        anyhow::Ok(series.count())
+    };
+    assert_eq!(lags(&first).await?, 4);
+
+    let second = sink.start()?;
+    await_partitions(&second, 2).await?;
+    await_partitions(&first, 2).await?;
+    assert_eq!(lags(&first).await?, 2, "series of partitions that were given away");
+    assert_eq!(sink.count().await?, (100, 100), "two partitions in the middle of their interval");
+    stop(&second).await?;
+    await_partitions(&first, 4).await?;
+    stop(&first).await?;
+    // Only the second would have read again what the first had read.
+    let log = second.process().log();
+    let summary = log.lines().find(|line| line.contains("\"summary\"")).context("a summary")?;
+    assert!(summary.contains("\"records\":0,"), "{summary}");
+    sink.assert_once(200).await
+}
+
+// R5
+#[tokio::test]
+async fn the_file_of_a_quiet_partition_closes_by_time() -> Result<()> {
+    let lab = Lab::shared().await?;
+    let topic = lab.topic("orders", 2).await?;
+    let sink = DatasetSink::of(lab, &topic).await?;
+    let tidewater = sink.start()?;
+    await_partitions(&tidewater, 2).await?;
+    topic.produce(orders(1, 1).map(|record| Record { partition: 1, ..record })).await?;
+    let quiet = format!("SELECT count(*) FROM {} WHERE _partition = 1", sink.table());
+    // The other one never rests.
+    await_until(PATIENCE, "the lone record", async || {
+        topic.produce(orders(20, 2).map(|record| Record { partition: 0, ..record })).await?;
+        Ok(sink.duckdb().await?.value(&quiet).await? == json!(1))
+    })
+    .await?;
+    stop(&tidewater).await
+}
+
+// R7
+#[tokio::test]
+async fn a_client_that_is_fenced_ends_its_process() -> Result<()> {
+    let lab = Lab::shared().await?;
+    let topic = lab.topic("orders", 2).await?;
+    let sink = DatasetSink::of(lab, &topic).await?.alone();
+    let first = sink.start()?;
+    topic.produce(orders(50, 1)).await?;
+    sink.await_rows(50).await?;
+    let second = sink.start()?;
+    let fenced = ended(&first).await?;
+    assert_eq!(fenced.status.code(), Some(1), "{}", fenced.log);
+    topic.produce(orders(50, 2)).await?;
+    sink.await_rows(100).await?;
+    stop(&second).await?;
+    sink.assert_once(100).await
+}
+
+// R7
+#[tokio::test]
+async fn a_wrong_password_ends_the_process() -> Result<()> {
+    let lab = Lab::shared().await?;
+    let kafka = Box::pin(tidewater_e2e::SecuredKafka::start(&lab.scratch()?)).await?;
+    let topic = Topic::create(kafka.plain().bootstrap(), "orders", 1).await?;
+    topic.produce(orders(50, 1)).await?;
+    let user = tidewater_e2e::SASL_USER.0;
+    // The bucket's secret serves as a password that is wrong.
+    let mut sink = DatasetSink::of(lab, &topic).await?.with(json!({"source": {
+        "bootstrapServers": kafka.sasl(),
+        "security": {"protocol": "SaslPlaintext", "sasl": {
+            "mechanism": "ScramSha512", "username": user,
+            "password": {"secretKeyRef": {"name": "lake", "key": "secretAccessKey"}},
+        }},
+    }}));
+    let refused = sink.run_to_the_end(&[]).await?;
+    assert_eq!(refused.status.code(), Some(1), "{}", refused.log);
+    assert!(refused.log.contains("spec.source.security"), "{}", refused.log);
+    let right = json!({"secretKeyRef": {"name": "lake", "key": "kafkaPassword"}});
+    sink.change(json!({"source": {"security": {"sasl": {"password": right}}}}));
+    sink.catch_up().await?;
+    sink.assert_once(50).await
+}
+
+#[tokio::test]
+async fn aborted_transactions_stay_invisible_and_control_records_are_no_lag() -> Result<()> {
+    let lab = Lab::shared().await?;
+    let topic = lab.topic("orders", 2).await?;
+    topic.transaction(orders(100, 1), Outcome::Abort).await?;
+    topic.transaction(orders(60, 2), Outcome::Commit).await?;
+    topic.transaction(orders(40, 3), Outcome::Abort).await?;
+    let sink = DatasetSink::of(lab, &topic).await?;
+    sink.catch_up().await?;
+    sink.assert_once(60).await?;
+    let status = sink.command("status").await?;
+    assert!(status.stdout.contains(&format!("{}: lag 0", sink.id())), "{}", status.stdout);
+    let (_, end) = topic.offsets(0).await?;
+    assert_eq!(topic.committed(&sink.group(), 0).await?, Some(end));
+
+    let everything = DatasetSink::of(lab, &topic).await?;
+    let everything = everything.with(json!({"source": {"isolationLevel": "ReadUncommitted"}}));
+    everything.catch_up().await?;
+    everything.assert_once(200).await
+}
+
+#[tokio::test]
+async fn a_topic_that_does_not_exist_yet_is_waited_for() -> Result<()> {
+    let lab = Lab::shared().await?;
+    let topic = Topic::existing(lab.kafka(), &lab.unique("orders"));
+    let sink = DatasetSink::of(lab, &topic).await?;
+    let tidewater = sink.start()?;
+    await_log(tidewater.process(), "in trouble").await?;
+    Topic::create(lab.kafka(), topic.name(), 1).await?;
+    topic.produce(orders(10, 1)).await?;
+    sink.await_rows(10).await.with_context(|| tidewater.process().log_tail())?;
+    tokio::time::timeout(Duration::from_secs(30), stop(&tidewater)).await??;
+    sink.assert_once(10).await
+}
