@@ -30,7 +30,7 @@ pub enum ToWorker {
         epoch: AssignmentEpoch,
         position: Offset,
     },
-    Batch(Box<(RawBatch, Reservation)>),
+    Batch(Box<(RawBatch, [Reservation; 2])>),
     /// Everything below `at` has been read: offsets up to there without records are done with.
     Advance {
         tp: TopicPartition,
@@ -257,9 +257,9 @@ impl<S: Shelf> Worker<S> {
                 Ok(())
             }
             ToWorker::Batch(fetched) => {
-                let (raw, reservation) = *fetched;
+                let (raw, held) = *fetched;
                 let result = self.batch(&raw);
-                drop(reservation);
+                drop(held);
                 result
             }
             ToWorker::Advance { tp, epoch, at } => {

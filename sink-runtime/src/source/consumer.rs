@@ -20,8 +20,8 @@ use rdkafka::error::RDKafkaErrorCode as Code;
 use rdkafka::types::RDKafkaRespErr;
 use tokio::sync::mpsc::UnboundedSender;
 
-use super::assembly::Fields;
 use self::publication::Publication;
+use super::assembly::Fields;
 use super::batch::DataQueue;
 use super::context::{Context, Noted, Protocol};
 use super::facts::client_config;
@@ -41,7 +41,7 @@ const DRAIN: usize = 10_000;
 const REST: Duration = Duration::from_millis(100);
 
 /// Between two looks at the pressure while paused, and at a partition whose forwarding may have been undone.
-const SHORT_REST: Duration = Duration::from_millis(10);
+const SHORT_REST: Duration = Duration::from_millis(2);
 
 /// Control events served a turn.
 const EVENTS_PER_TURN: usize = 1000;

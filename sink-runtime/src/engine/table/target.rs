@@ -12,8 +12,7 @@ use uuid::Uuid;
 
 use crate::budget::Budget;
 use crate::commit::iceberg::{
-    Committed, IcebergCommit, IcebergCommitter, IcebergFailure, NotCommitted, Opened,
-    TableLedger,
+    Committed, IcebergCommit, IcebergCommitter, IcebergFailure, NotCommitted, Opened, TableLedger,
 };
 use crate::engine::worker::ShelfError;
 use crate::errors::{Classified, OneLine, class};

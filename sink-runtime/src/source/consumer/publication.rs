@@ -63,8 +63,15 @@ mod tests {
         publication.failed(now);
         publication.asked(&[at(0, 12)]);
         assert_eq!(publication.again(now, |_| true), None);
-        assert_eq!(publication.again(now + PAUSE, |_| true), Some(vec![at(0, 12)]));
-        assert_eq!(publication.again(now + PAUSE, |_| true), None, "until it fails again");
+        assert_eq!(
+            publication.again(now + PAUSE, |_| true),
+            Some(vec![at(0, 12)])
+        );
+        assert_eq!(
+            publication.again(now + PAUSE, |_| true),
+            None,
+            "until it fails again"
+        );
     }
 
     #[test]
@@ -74,7 +81,10 @@ mod tests {
         publication.asked(&[at(0, 12)]);
         publication.took(&[at(0, 10)]);
         publication.failed(now);
-        assert_eq!(publication.again(now + PAUSE, |_| true), Some(vec![at(0, 12)]));
+        assert_eq!(
+            publication.again(now + PAUSE, |_| true),
+            Some(vec![at(0, 12)])
+        );
     }
 
     #[test]
