@@ -6,4 +6,11 @@
     reason = "a test fails by panicking"
 )]
 
+mod commands;
+mod dataset;
+mod dataset_failpoints;
+mod dataset_sink;
+mod docs;
 mod lab;
+mod soak;
+mod table;

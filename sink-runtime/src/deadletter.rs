@@ -258,7 +258,7 @@ async fn write(prefix: &str, store: &dyn Store, letters: &[Letter]) -> Result<()
         let tp = &first.tp;
         let prefix = prefix.trim_end_matches('/');
         let key = format!(
-            "{prefix}/{}/{}+{:020}+{:020}.jsonl",
+            "{prefix}/{}/{}-{:020}-{:020}.jsonl",
             tp.topic, tp.partition, first.offset.0, last.offset.0
         );
         let put = store.put(&key, body.into(), Expect::Anything).await;

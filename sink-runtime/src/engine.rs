@@ -6,39 +6,43 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
-use crossbeam_channel::Sender;
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
 
-use crate::budget::Budget;
-use crate::deadletter::{DeadLetters, Letter};
-use crate::errors::{Class, Classified, OneLine, Retry, class};
+use crate::deadletter::DeadLetters;
+use crate::errors::{Class, Classified, OneLine, class};
 use crate::failpoint;
 use crate::ledger::CommitId;
+use crate::observe::Progress;
 use crate::observe::metrics::ClientStatistics;
-use crate::observe::{CommitOutcome, Progress};
 use crate::plan::{Isolation, OnRecordsExpired, Plan};
-use crate::record::{AssignmentEpoch, Offset, RawBatch, TopicPartition};
+use crate::record::{AssignmentEpoch, Offset, TopicPartition};
 use crate::source::{
-    BatchSink, Facts as KafkaFacts, Needs, Pressure, Source, SourceCommand, SourceEvent, StartAt,
+    BatchSink, Facts as KafkaFacts, Needs, Source, SourceCommand, SourceEvent, StartAt,
 };
 
+mod committing;
 pub mod coordinator;
 pub mod dataset;
 pub mod deliver;
+mod goal;
 mod recovery;
+mod router;
 pub mod table;
 pub mod worker;
 
 use coordinator::{Coordinator, CutId, Input, Output, Recovered, Settled};
-use deliver::{Deliver, Failure, Job, JobLane};
+use deliver::{Deliver, Job, JobLane};
+use goal::Goal;
+use router::Router;
 use worker::{FromWorker, Share, Shelf, ToWorker, Worker};
 
 const TICK: Duration = Duration::from_millis(100);
 /// A group that nothing is committed for is tidied up after this long.
 const IDLE: Duration = Duration::from_secs(30);
 /// Waits between tries of what may pass: first and longest.
-const RETRY: (Duration, Duration) = (Duration::from_millis(250), Duration::from_secs(15));
+pub(crate) const RETRY: (Duration, Duration) =
+    (Duration::from_millis(250), Duration::from_secs(15));
 
 /// Why a sink stopped before it was told to.
 #[derive(Debug, thiserror::Error)]
@@ -83,39 +87,17 @@ pub enum Until {
     CaughtUp,
 }
 
-/// Batches to the worker that owns the partition; the memory budget is the bound of the queues.
-struct Router {
-    workers: Vec<Sender<ToWorker>>,
-    budget: Budget,
-}
+/// Tells the engine when its worker panics: a silent worker would stall the sink for ever.
+struct Alarm<F>(mpsc::UnboundedSender<FromWorker<F>>);
 
-impl Router {
-    fn owner(&self, tp: &TopicPartition) -> &Sender<ToWorker> {
-        let topic = twox_hash::XxHash64::oneshot(0, tp.topic.as_str().as_bytes());
-        let index = topic.wrapping_add(tp.partition as u64) % self.workers.len() as u64;
-        &self.workers[index as usize]
-    }
-
-    fn send(&self, tp: &TopicPartition, message: ToWorker) {
-        // A worker that is gone has reported why; the engine is about to stop.
-        let _ = self.owner(tp).send(message);
-    }
-}
-
-impl BatchSink for Router {
-    fn push(&self, batch: RawBatch) {
-        let reservation = self.budget.reserve(batch.memory());
-        let tp = batch.tp.clone();
-        self.send(&tp, ToWorker::Batch(Box::new((batch, reservation))));
-    }
-
-    fn pressure(&self) -> Pressure {
-        if self.budget.must_pause() {
-            Pressure::High
-        } else if self.budget.may_resume() {
-            Pressure::Low
-        } else {
-            Pressure::Between
+impl<F> Drop for Alarm<F> {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            let message = "a worker thread panicked".to_owned();
+            let _ = self.0.send(FromWorker::Broken {
+                class: class::INTERNAL,
+                message,
+            });
         }
     }
 }
@@ -183,10 +165,14 @@ where
             messages,
             worker_events.clone(),
         );
+        let alarm = Alarm(worker_events.clone());
         let builder = std::thread::Builder::new().name(format!("worker-{index}"));
         threads.push(
             builder
-                .spawn(move || worker.run())
+                .spawn(move || {
+                    let _alarm = alarm;
+                    worker.run();
+                })
                 .map_err(EngineError::Thread)?,
         );
         inboxes.push(inbox);
@@ -208,6 +194,12 @@ where
     let source =
         Source::start(&plan.source, needs, sink, source_events).map_err(|e| EngineError::of(&e))?;
     progress.set_ready();
+    // The client's own queue is bounded by this; it counts whether full or not.
+    let queue = plan.source.properties.get("queued.max.messages.kbytes");
+    let queue: usize = queue
+        .and_then(|kbytes| kbytes.expose().parse().ok())
+        .unwrap_or(0);
+    let _queue = progress.budget.reserve(queue * 1024);
 
     let mut engine = Engine {
         coordinator: Coordinator::new(deliver.scope(), plan.source.drain_timeout),
@@ -269,9 +261,7 @@ where
     }
     engine.commits.abort_all();
     engine.recoveries.abort_all();
-    if result.is_err() {
-        engine.source.send(SourceCommand::Close);
-    }
+    // After an error nobody answers revocations: the source then closes without asking.
     let source = engine.source;
     let joined = tokio::task::spawn_blocking(move || {
         let _ = source.join();
@@ -424,7 +414,7 @@ impl<D: Deliver> Engine<D> {
             files: pending.share.files,
         };
         self.last_activity = Instant::now();
-        let task = commit(
+        let task = committing::commit(
             Arc::clone(&self.deliver),
             self.letters.clone(),
             self.progress.clone(),
@@ -577,6 +567,9 @@ impl<D: Deliver> Engine<D> {
     fn on_recovered(&mut self, found: Vec<Found>) -> Result<(), EngineError> {
         for (epoch, tp, found) in found {
             let (found, watermarks) = found?;
+            if !self.coordinator.owns(&tp, epoch) {
+                continue;
+            }
             self.progress.owned(&tp, found.expected, Some(watermarks));
             let goal = Goal {
                 end: watermarks.1,
@@ -662,90 +655,9 @@ impl<D: Deliver> Engine<D> {
     }
 }
 
-/// Where a partition ended when it was taken.
-struct Goal {
-    end: Offset,
-    from: Offset,
-    /// Everything below `end` has gone to the worker.
-    read: bool,
-}
-
-impl Goal {
-    fn reached(&self, next: Option<Offset>) -> bool {
-        self.from >= self.end || next.is_some_and(|next| next >= self.end)
-    }
-}
-
 fn list(tps: &[TopicPartition]) -> String {
     tps.iter()
         .map(ToString::to_string)
         .collect::<Vec<_>>()
         .join(",")
-}
-
-/// Dead letters first, then the commit; what may pass is tried again until it passes or the failures in a row are too
-/// many.
-async fn commit<D: Deliver>(
-    deliver: Arc<D>,
-    letters: DeadLetters,
-    progress: Progress,
-    max_failures: u32,
-    mut job: Job<D::File>,
-    dead: Vec<Letter>,
-    began: Instant,
-) -> Result<Settled, EngineError> {
-    let mut pause = RETRY.0;
-    let mut undelivered = !dead.is_empty();
-    loop {
-        let attempt = async {
-            if undelivered {
-                letters
-                    .deliver(&dead)
-                    .await
-                    .map_err(|error| Failure::of(&error))?;
-                undelivered = false;
-                progress.dead_letters(dead.len() as u64);
-            }
-            failpoint::pass("engine.letters-delivered");
-            if job.lanes.is_empty() {
-                return Ok(None);
-            }
-            deliver.commit(&mut job).await.map(Some)
-        };
-        let failure = match attempt.await {
-            Ok(None) => return Ok(Settled::Committed(BTreeMap::new())),
-            Ok(Some(landed)) => {
-                let rows = job.lanes.iter().map(|lane| lane.rows).sum();
-                progress.latency.observe(began.elapsed().as_secs_f64());
-                let id = job.commit_id.to_string();
-                tracing::debug!(commit = %id, rows, files = landed.files, "committed");
-                progress.committed(id, landed.snapshot_id, rows, landed.files, landed.outcome);
-                failpoint::pass("engine.committed");
-                return Ok(Settled::Committed(landed.next));
-            }
-            Err(failure) => failure,
-        };
-        match failure {
-            Failure::Reread { why, fenced } => {
-                let outcome = if fenced {
-                    CommitOutcome::Fenced
-                } else {
-                    CommitOutcome::Failed
-                };
-                tracing::warn!(%why, "what was written is dropped and read again");
-                progress.not_committed(outcome, why);
-                deliver.abandon(job.files);
-                return Ok(Settled::Reread);
-            }
-            Failure::Trouble { class, message } => {
-                tracing::warn!(error = %message, advice = class.advice, "commit failed");
-                let failures = progress.not_committed(CommitOutcome::Failed, message.clone());
-                if class.retry == Retry::Never || failures >= max_failures {
-                    return Err(EngineError::Stopped { class, message });
-                }
-                tokio::time::sleep(pause.mul_f64(rand::random_range(0.5..1.0))).await;
-                pause = (pause * 2).min(RETRY.1);
-            }
-        }
-    }
 }

@@ -5,11 +5,19 @@
 
 /// Every failpoint, in the order a commit passes them.
 pub const ALL: &[&str] = &[
+    "engine.before-seal",
+    "engine.sealed",
+    "engine.letters-delivered",
     "dataset.staged",
     "dataset.before-cas",
     "dataset.after-cas",
     "dataset.after-first-complete",
     "dataset.after-completes",
+    "iceberg.before-stage",
+    "iceberg.after-manifests",
+    "iceberg.before-commit",
+    "iceberg.after-commit",
+    "engine.committed",
     "dataset.before-settle",
     "dataset.after-settle",
     "dataset.before-retracting",

@@ -253,6 +253,13 @@ impl Progress {
         }
     }
 
+    /// The destination answers: earlier failures are over.
+    pub fn reached(&self) {
+        let mut inner = self.inner.lock();
+        inner.commit.consecutive_failures = 0;
+        inner.commit.last_error = None;
+    }
+
     /// Returns the failures in a row.
     pub fn not_committed(&self, outcome: CommitOutcome, error: String) -> u32 {
         let mut inner = self.inner.lock();

@@ -33,6 +33,8 @@ pub use secrets::{NoSecrets, SecretFolder, Secrets};
 pub struct Plan {
     /// Identity of the sink in ledgers and group ids: `<namespace>.<name>`, `default.<name>` without a namespace.
     pub sink: SinkId,
+    /// Runs nothing while true.
+    pub paused: bool,
     pub source: SourcePlan,
     pub decode: DecodePlan,
     pub destination: Destination,

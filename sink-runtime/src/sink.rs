@@ -16,8 +16,8 @@ use crate::engine::dataset::{DatasetDeliver, DatasetShelf};
 use crate::engine::table::target::Targets;
 use crate::engine::table::{TableDeliver, TableShelf};
 use crate::engine::{self, EngineError, Until};
-use crate::errors::{Classified, OneLine};
-use crate::observe::Progress;
+use crate::errors::{Classified, OneLine, Retry};
+use crate::observe::{CommitOutcome, Progress};
 use crate::plan::{CatalogPlan, DatasetPlan, Delivery, Destination, IcebergPlan, Plan, StorePlan};
 use crate::store::upload::Uploader;
 use crate::store::{self, Store};
@@ -62,12 +62,9 @@ async fn run_dataset(
     until: Until,
     shutdown: watch::Receiver<bool>,
 ) -> Result<(), EngineError> {
-    let store = open_store(&dataset.store).await?;
+    let store = patiently(&plan, &progress, || store::open(&dataset.store)).await?;
     if dataset.delivery == Delivery::ExactlyOnce {
-        store
-            .probe("_tidewater/probe")
-            .await
-            .map_err(|e| stopped(&e))?;
+        patiently(&plan, &progress, || store.probe("_tidewater/probe")).await?;
     }
     let letters = DeadLetters::open(&plan, &store).map_err(|e| stopped(&e))?;
     let committer = committer(&plan, &store);
@@ -113,9 +110,7 @@ async fn run_table(
     until: Until,
     shutdown: watch::Receiver<bool>,
 ) -> Result<(), EngineError> {
-    let ops = crate::catalog::connect(&table)
-        .await
-        .map_err(|e| stopped(&e))?;
+    let ops = patiently(&plan, &progress, || crate::catalog::connect(&table)).await?;
     let letters = match &plan.dead_letter {
         Some(_) => DeadLetters::open(&plan, &open_store(&beside_table(&table)).await?),
         None => Ok(DeadLetters::None),
@@ -152,6 +147,36 @@ fn beside_table(table: &IcebergPlan) -> StorePlan {
         (None, _) => StorePlan::Local {
             path: "dead-letters".into(),
         },
+    }
+}
+
+/// What is down when the sink starts is waited for, as it would be later.
+async fn patiently<T, E, F>(
+    plan: &Plan,
+    progress: &Progress,
+    call: impl Fn() -> F,
+) -> Result<T, EngineError>
+where
+    E: Classified + 'static,
+    F: Future<Output = Result<T, E>>,
+{
+    let mut pause = engine::RETRY.0;
+    loop {
+        let error = match call().await {
+            Ok(value) => {
+                progress.reached();
+                return Ok(value);
+            }
+            Err(error) => error,
+        };
+        let message = OneLine(&error).to_string();
+        let failures = progress.not_committed(CommitOutcome::Failed, message.clone());
+        if error.class().retry == Retry::Never || failures >= plan.commit.max_consecutive_failures {
+            return Err(stopped(&error));
+        }
+        tracing::warn!(error = %message, advice = error.class().advice, "the destination cannot be opened yet");
+        tokio::time::sleep(pause.mul_f64(rand::random_range(0.5..1.0))).await;
+        pause = (pause * 2).min(engine::RETRY.1);
     }
 }
 

@@ -21,6 +21,10 @@ pub(super) async fn run(
     until_caught_up: bool,
     address: SocketAddr,
 ) -> Result<ExitCode, CliError> {
+    let (paused, plans): (Vec<_>, Vec<_>) = plans.into_iter().partition(|plan| plan.paused);
+    for plan in &paused {
+        tracing::info!(sink = %plan.sink, "paused: not run (spec.paused)");
+    }
     let until = if until_caught_up {
         Until::CaughtUp
     } else {

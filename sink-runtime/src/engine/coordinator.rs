@@ -155,8 +155,9 @@ impl Coordinator {
         })
     }
 
-    pub fn cuts_in_flight(&self) -> usize {
-        self.cuts.len()
+    /// Whether the lane is assigned under this epoch.
+    pub fn owns(&self, tp: &TopicPartition, epoch: AssignmentEpoch) -> bool {
+        self.lanes.get(tp).is_some_and(|lane| lane.epoch == epoch)
     }
 
     pub fn handle(&mut self, input: Input, now: Instant) -> Vec<Output> {

@@ -27,6 +27,7 @@ pub(super) async fn recover<D: Deliver>(
         let tps: Vec<_> = asked.iter().map(|(tp, _)| tp.clone()).collect();
         let failure = match attempt(&plan, &facts, deliver.as_ref(), tps).await {
             Ok(mut found) => {
+                progress.reached();
                 let take = |(tp, epoch): (TopicPartition, AssignmentEpoch)| {
                     let found = found.remove(&tp)?;
                     Some((epoch, tp, Ok(found)))

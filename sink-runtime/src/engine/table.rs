@@ -473,13 +473,14 @@ impl Deliver for TableDeliver {
                 });
             }
             tracing::warn!("{message}; it is read from its start");
-            let starts = asked
-                .iter()
-                .map(|(tp, facts)| (tp.clone(), facts.log_start))
-                .collect();
+            let log = |facts: &Facts| OffsetRange {
+                start: facts.log_start,
+                end: facts.log_end,
+            };
+            let logs = asked.iter().map(|(tp, facts)| (tp.clone(), log(facts)));
             let restarted = self
                 .targets
-                .restart_source(first.cluster_id.as_deref(), starts)
+                .restart_source(first.cluster_id.as_deref(), &logs.collect())
                 .await;
             ledger = restarted.map_err(|error| Failure::of(&error))?;
         }

@@ -304,7 +304,7 @@ mod tests {
 
     fn file() -> PendingFile {
         PendingFile {
-            key: "dt=1/orders+3+0010.abc.parquet".into(),
+            key: "dt=1/orders-3-0010.abc.parquet".into(),
             upload: UploadId("u1".into()),
             parts: vec![PartTag {
                 number: 1,

@@ -76,6 +76,7 @@ pub(super) fn plan(
             max_consecutive_failures: spec.commit.max_consecutive_failures,
         },
         sink,
+        paused: spec.paused,
         source,
         decode,
         destination,

@@ -70,6 +70,7 @@ pub(super) fn plan(
         },
         destination: Destination::Iceberg(destination),
         sink,
+        paused: spec.paused,
         source,
         decode,
         commit,

@@ -1,9 +1,15 @@
-//! Names of a dataset's files: `<topic>+<partition>+<first offset>[.<n>].<commit>.<extension>`. The commit id makes a
-//! name unique to one attempt, so that no attempt can overwrite another's file. Pure.
+//! Names of a dataset's files: `<topic>-<partition>-<first offset>[.<n>].<commit>.<extension>`. The commit id makes a
+//! name unique to one attempt, so that no attempt can overwrite another's file. Only characters that no store and no
+//! reader encodes: a "+" comes back as a space from stores that list keys unencoded. Pure.
 
-use std::fmt;
+use std::fmt::{self, Write};
 
 use crate::record::{Offset, TopicPartition};
+
+/// Readers of Hive layouts pass over names that begin so.
+const HIDDEN: [char; 2] = ['_', '.'];
+/// Stands in front of a topic that begins so, and in no topic.
+const SHOWN: char = '=';
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct DatasetFileName {
@@ -21,8 +27,11 @@ pub struct DatasetFileName {
 impl fmt::Display for DatasetFileName {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let (topic, partition) = (&self.tp.topic, self.tp.partition);
+        if topic.as_str().starts_with(HIDDEN) {
+            f.write_char(SHOWN)?;
+        }
         // Twenty digits: names sort as offsets do, up to the largest.
-        write!(f, "{topic}+{partition}+{:020}", self.start.0)?;
+        write!(f, "{topic}-{partition}-{:020}", self.start.0)?;
         if self.number > 0 {
             write!(f, ".{}", self.number)?;
         }
@@ -34,9 +43,13 @@ impl DatasetFileName {
     /// From a key: its last segment. `None` for anything that is not such a name.
     pub fn parse(key: &str) -> Option<Self> {
         let name = key.rsplit('/').next()?;
-        // Kafka allows no "+" in topics.
-        let mut parts = name.splitn(3, '+');
-        let (topic, partition, rest) = (parts.next()?, parts.next()?, parts.next()?);
+        // A topic may hold dashes; what follows its partition does not.
+        let mut parts = name.rsplitn(3, '-');
+        let (rest, partition, topic) = (parts.next()?, parts.next()?, parts.next()?);
+        let topic = match topic.strip_prefix(SHOWN) {
+            Some(topic) if topic.starts_with(HIDDEN) => topic,
+            _ => topic,
+        };
         let partition: i32 = partition.parse().ok().filter(|p| *p >= 0)?;
         let (start, rest) = rest.split_once('.')?;
         if topic.is_empty() || start.len() != 20 || !start.bytes().all(|b| b.is_ascii_digit()) {
@@ -88,15 +101,28 @@ mod tests {
     #[test]
     fn strangers_are_not_taken_for_ours() {
         for key in [
-            "orders-0-10.parquet",
-            "orders+0+10.0123456789ab.parquet",
-            "orders+x+00000000000000000010.0123456789ab.parquet",
-            "orders+0+00000000000000000010.parquet",
-            "orders+0+00000000000000000010.0123456789ab",
-            "+0+00000000000000000010.0123456789ab.parquet",
+            "orders-0.parquet",
+            "orders-0-10.0123456789ab.parquet",
+            "orders-x-00000000000000000010.0123456789ab.parquet",
+            "orders-0-00000000000000000010.parquet",
+            "orders-0-00000000000000000010.0123456789ab",
+            "-0-00000000000000000010.0123456789ab.parquet",
             "_tidewater/default.orders/orders/0.json",
         ] {
             assert_eq!(DatasetFileName::parse(key), None, "{key}");
+        }
+    }
+
+    #[test]
+    fn no_name_is_hidden_from_readers() {
+        for topic in ["_events", ".events", "__consumer"] {
+            let tp = TopicPartition::new(topic, 3);
+            let (start, commit) = (Offset(7), "0123456789ab".to_owned());
+            let extension = "parquet".to_owned();
+            let name = DatasetFileName { tp, start, number: 0, commit, extension };
+            let text = name.to_string();
+            assert!(!text.starts_with(['_', '.']), "{text}");
+            assert_eq!(DatasetFileName::parse(&text), Some(name));
         }
     }
 }

@@ -274,6 +274,7 @@ fn every_field_of_a_dataset_sink_arrives_in_the_plan() {
     let schedule = ("*/15 * * * *".to_owned(), chrono_tz::Asia::Tokyo);
     assert_eq!(rotation.schedule, Some(schedule));
     assert_eq!(rotation.max_open_files, 12);
+    assert!(plan.paused);
     assert_eq!(plan.commit.max_consecutive_failures, 9);
     let dead_letter = plan.dead_letter.as_ref().unwrap();
     assert!(matches!(dead_letter, DeadLetter::Topic { topic } if topic.as_str() == "orders.dlq"));

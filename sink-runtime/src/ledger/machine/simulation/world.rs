@@ -173,7 +173,7 @@ impl World {
                 continue;
             };
             let upload = format!("u{}", self.fresh());
-            let key = format!("orders+0+{start:020}.{n}.{commit:012x}.parquet");
+            let key = format!("orders-0-{start:020}.{n}.{commit:012x}.parquet");
             staged.push(PendingFile {
                 key: key.clone(),
                 upload: UploadId(upload.clone()),

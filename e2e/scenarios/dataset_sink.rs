@@ -1,0 +1,346 @@
+//! A dataset sink of orders on the lab: its resource, its processes, and what readers find in its dataset.
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::path::PathBuf;
+use std::process::{ExitStatus, Stdio};
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+
+use anyhow::{Context, Result, ensure};
+use serde_json::{Value, json};
+use tidewater_e2e::{DuckDb, Lab, Process, Proxy, Tidewater, Topic, await_until, tidewater_binary};
+
+/// How long anything may take on a busy machine.
+pub(crate) const PATIENCE: Duration = Duration::from_secs(90);
+
+/// A `KafkaS3Sink` and the folder its processes log to.
+#[derive(Debug)]
+pub(crate) struct DatasetSink {
+    lab: &'static Lab,
+    resource: Value,
+    folder: PathBuf,
+    bucket: String,
+    launched: AtomicUsize,
+}
+
+/// How a process ended, and all it said.
+#[derive(Debug)]
+pub(crate) struct Ended {
+    pub(crate) status: ExitStatus,
+    pub(crate) log: String,
+}
+
+/// How a command ended.
+#[derive(Debug)]
+pub(crate) struct Answer {
+    pub(crate) code: Option<i32>,
+    pub(crate) stdout: String,
+    pub(crate) stderr: String,
+}
+
+impl DatasetSink {
+    /// Reads `topic` from the lab's broker into a bucket of its own, with a group of its own. Files close after a
+    /// second; a member that was killed is missed after six.
+    pub(crate) async fn of(lab: &'static Lab, topic: &Topic) -> Result<DatasetSink> {
+        let (name, bucket) = (lab.unique("sink"), lab.bucket().await?);
+        let access = lab.s3();
+        let secret = |key: &str| json!({"secretKeyRef": {"name": "lake", "key": key}});
+        let fields = json!([
+            {"name": "order_id", "type": "long", "required": true},
+            {"name": "customer", "type": "string"},
+            {"name": "amount", "type": "decimal(12,2)"},
+            {"name": "currency", "type": "string"},
+            {"name": "status", "type": "string"},
+            {"name": "country", "type": "string"},
+            {"name": "created_at", "type": "timestamptz", "encoding": "EpochMillis"},
+            {"name": "updated_at", "type": "timestamptz", "encoding": "Iso8601"},
+            {"name": "quantity", "type": "int"},
+        ]);
+        let resource = json!({
+            "apiVersion": "tidewater.dev/v1alpha1",
+            "kind": "KafkaS3Sink",
+            "metadata": {"name": name},
+            "spec": {
+                "source": {
+                    "bootstrapServers": lab.kafka(),
+                    "topics": [topic.name()],
+                    "drainTimeout": "3s",
+                    "properties": {
+                        "session.timeout.ms": "6000",
+                        "heartbeat.interval.ms": "500",
+                        "statistics.interval.ms": "1000",
+                        "topic.metadata.refresh.interval.ms": "1000",
+                    },
+                },
+                "value": {"schema": {"fields": fields}},
+                "metadataColumns": {"topic": "_topic", "partition": "_partition", "offset": "_offset"},
+                "rotation": {"maxOpen": "1s"},
+                "destination": {"s3": {
+                    "bucket": bucket,
+                    "region": access.region,
+                    "endpoint": access.endpoint,
+                    "pathStyle": true,
+                    "credentials": {
+                        "accessKeyId": secret("accessKeyId"),
+                        "secretAccessKey": secret("secretAccessKey"),
+                    },
+                }},
+            },
+        });
+        Ok(DatasetSink {
+            lab,
+            resource,
+            folder: lab.scratch()?,
+            bucket,
+            launched: AtomicUsize::new(0),
+        })
+    }
+
+    /// The same with `patch` merged into its spec (RFC 7396: null removes).
+    pub(crate) fn with(mut self, patch: Value) -> Self {
+        self.change(patch);
+        self
+    }
+
+    /// Merges `patch` into the spec, for processes started from now on.
+    pub(crate) fn change(&mut self, patch: Value) {
+        merge(&mut self.resource["spec"], patch);
+        drop_nulls(&mut self.resource);
+    }
+
+    /// The same into a folder of this machine.
+    pub(crate) fn local(self) -> Self {
+        let path = self.folder.join("dataset");
+        self.with(json!({"destination": {"s3": Value::Null, "local": {"path": path}}}))
+    }
+
+    /// The same with a proxy before its S3.
+    pub(crate) fn through(self, proxy: &Proxy) -> Self {
+        self.with(json!({"destination": {"s3": {"endpoint": proxy.endpoint()}}}))
+    }
+
+    /// The same as a static member of its group: started again after a kill it has its partitions back at once.
+    pub(crate) fn alone(self) -> Self {
+        self.with(json!({"source": {"properties": {"group.instance.id": "alone"}}}))
+    }
+
+    /// `<namespace>.<name>`, as in ledger keys.
+    pub(crate) fn id(&self) -> String {
+        let name = self.resource["metadata"]["name"].as_str().unwrap();
+        format!("default.{name}")
+    }
+
+    pub(crate) fn group(&self) -> String {
+        format!("tidewater.{}", self.id())
+    }
+
+    pub(crate) fn bucket(&self) -> &str {
+        &self.bucket
+    }
+
+    /// Where the data files are, `s3://…` or a folder.
+    pub(crate) fn location(&self) -> String {
+        match self.resource["spec"]["destination"]["local"]["path"].as_str() {
+            Some(path) => path.to_owned(),
+            None => format!("s3://{}", self.bucket),
+        }
+    }
+
+    /// The resource and its secret, as written for `tidewater -f`.
+    pub(crate) fn file(&self) -> Result<PathBuf> {
+        let access = self.lab.s3();
+        let secret = json!({
+            "apiVersion": "v1", "kind": "Secret", "metadata": {"name": "lake"},
+            "stringData": {"accessKeyId": access.access_key, "secretAccessKey": access.secret_key},
+        });
+        let yaml = serde_yaml_ng::to_string(&self.resource)?;
+        let file = self.folder.join(format!(
+            "resource-{}.yaml",
+            self.launched.fetch_add(1, Ordering::Relaxed)
+        ));
+        let text = format!("{yaml}---\n{}", serde_yaml_ng::to_string(&secret)?);
+        fs::write(&file, text)?;
+        Ok(file)
+    }
+
+    fn launch(&self, more: &[&str], env: &[(&str, &str)]) -> Result<Tidewater> {
+        let file = self.file()?;
+        let folder = file.with_extension("");
+        let file = file.display().to_string();
+        Tidewater::spawn(&folder, &[&["run", "-f", &file], more].concat(), env)
+    }
+
+    /// `tidewater run`.
+    pub(crate) fn start(&self) -> Result<Tidewater> {
+        self.launch(&[], &[])
+    }
+
+    /// `tidewater run --until-caught-up`, with variables.
+    pub(crate) async fn run_to_the_end(&self, env: &[(&str, &str)]) -> Result<Ended> {
+        ended(&self.launch(&["--until-caught-up"], env)?).await
+    }
+
+    /// `tidewater run --until-caught-up` which must succeed.
+    pub(crate) async fn catch_up(&self) -> Result<()> {
+        let ended = self.run_to_the_end(&[]).await?;
+        ensure!(ended.status.success(), "{}:\n{}", ended.status, ended.log);
+        Ok(())
+    }
+
+    /// `tidewater run` until it dies at a failpoint.
+    pub(crate) async fn die_at(&self, failpoint: &str) -> Result<()> {
+        use std::os::unix::process::ExitStatusExt;
+        let tidewater = self.launch(&[], &[("TIDEWATER_FAILPOINT", failpoint)])?;
+        let ended = ended(&tidewater).await?;
+        let signal = ended.status.signal();
+        ensure!(signal == Some(9), "{failpoint}: {}:\n{}", ended.status, ended.log);
+        Ok(())
+    }
+
+    /// `tidewater <verb> -f <resource>`.
+    pub(crate) async fn command(&self, verb: &str) -> Result<Answer> {
+        let output = tokio::process::Command::new(tidewater_binary()?)
+            .arg(verb)
+            .arg("-f")
+            .arg(self.file()?)
+            .stdin(Stdio::null())
+            .kill_on_drop(true)
+            .output();
+        let output = tokio::time::timeout(PATIENCE, output)
+            .await
+            .with_context(|| format!("tidewater {verb}"))??;
+        let text = |bytes| String::from_utf8_lossy(bytes).into_owned();
+        Ok(Answer {
+            code: output.status.code(),
+            stdout: text(&output.stdout),
+            stderr: text(&output.stderr),
+        })
+    }
+
+    pub(crate) async fn duckdb(&self) -> Result<&'static DuckDb> {
+        self.lab.duckdb().await
+    }
+
+    /// The dataset in a DuckDB statement.
+    pub(crate) fn table(&self) -> String {
+        format!(
+            "read_parquet('{}/**/*.parquet', hive_partitioning=true)",
+            self.location()
+        )
+    }
+
+    /// Rows, and different offsets among them, as DuckDB reads them; none of an empty dataset.
+    pub(crate) async fn count(&self) -> Result<(i64, i64)> {
+        let sql = format!(
+            "SELECT count(*), count(DISTINCT (_topic, _partition, _offset)) FROM {}",
+            self.table()
+        );
+        let rows = match self.duckdb().await?.query(&sql).await {
+            Err(error) if format!("{error:#}").contains("No files found") => return Ok((0, 0)),
+            rows => rows?,
+        };
+        let number = |i: usize| rows[0][i].as_i64().context("a number");
+        Ok((number(0)?, number(1)?))
+    }
+
+    /// Waits until the dataset has at least so many rows.
+    pub(crate) async fn await_rows(&self, rows: i64) -> Result<()> {
+        await_until(PATIENCE, &format!("{rows} rows"), async || {
+            Ok(self.count().await?.0 >= rows)
+        })
+        .await
+    }
+
+    /// Every offset once and nothing else: DuckDB counts `rows`, and `tidewater verify` agrees with the topic.
+    pub(crate) async fn assert_once(&self, rows: i64) -> Result<()> {
+        let found = self.count().await?;
+        ensure!(found == (rows, rows), "{rows} rows expected, found {found:?}");
+        let answer = self.command("verify").await?;
+        ensure!(
+            answer.code == Some(0) && answer.stdout.contains("whole: 0 missing, 0 duplicated"),
+            "{}\n{}",
+            answer.stdout,
+            answer.stderr
+        );
+        Ok(())
+    }
+
+    /// Keys of the bucket's data files.
+    pub(crate) async fn files(&self) -> Result<BTreeSet<String>> {
+        let listed = self
+            .lab
+            .s3_client()
+            .list_objects_v2()
+            .bucket(&self.bucket)
+            .send()
+            .await?;
+        let keys = listed.contents().iter().filter_map(|object| object.key());
+        Ok(keys
+            .filter(|key| !key.starts_with("_tidewater/"))
+            .map(str::to_owned)
+            .collect())
+    }
+
+    /// Aborts every open upload of the bucket, as a lifecycle rule does, and tells how many there were.
+    pub(crate) async fn abort_uploads(&self) -> Result<usize> {
+        let s3 = self.lab.s3_client();
+        let open = s3
+            .list_multipart_uploads()
+            .bucket(&self.bucket)
+            .send()
+            .await?;
+        for upload in open.uploads() {
+            s3.abort_multipart_upload()
+                .bucket(&self.bucket)
+                .set_key(upload.key().map(str::to_owned))
+                .set_upload_id(upload.upload_id().map(str::to_owned))
+                .send()
+                .await?;
+        }
+        Ok(open.uploads().len())
+    }
+}
+
+/// Waits for the end of a process.
+pub(crate) async fn ended(tidewater: &Tidewater) -> Result<Ended> {
+    let status = tidewater.wait_exit(PATIENCE).await?;
+    let log = tidewater.process().log();
+    Ok(Ended { status, log })
+}
+
+/// The JSON of `/status`: the first sink's.
+pub(crate) async fn status(tidewater: &Tidewater) -> Result<Value> {
+    let (_, body) = tidewater.http_get("/status").await?;
+    let status: Value = serde_json::from_str(&body)?;
+    Ok(status["sinks"][0].clone())
+}
+
+/// Waits for a text in the log of a running process; fails when it ends.
+pub(crate) async fn await_log(process: &Process, text: &str) -> Result<()> {
+    process
+        .await_ready(PATIENCE, async || Ok(process.log().contains(text)))
+        .await
+        .with_context(|| format!("'{text}' in the log"))
+}
+
+fn merge(into: &mut Value, patch: Value) {
+    match patch {
+        Value::Object(patch) => {
+            if !into.is_object() {
+                *into = json!({});
+            }
+            for (key, value) in patch {
+                merge(&mut into[key.as_str()], value);
+            }
+        }
+        other => *into = other,
+    }
+}
+
+fn drop_nulls(value: &mut Value) {
+    if let Value::Object(fields) = value {
+        fields.retain(|_, field| !field.is_null());
+        fields.values_mut().for_each(drop_nulls);
+    }
+}

@@ -1,0 +1,80 @@
+//! One cut's way into the destination, as a task of its own.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Instant;
+
+use super::coordinator::Settled;
+use super::deliver::{Deliver, Failure, Job};
+use super::{EngineError, RETRY};
+use crate::deadletter::{DeadLetters, Letter};
+use crate::errors::Retry;
+use crate::failpoint;
+use crate::observe::{CommitOutcome, Progress};
+
+/// Dead letters first, then the commit; what may pass is tried again until it passes or the failures in a row are too
+/// many.
+pub(super) async fn commit<D: Deliver>(
+    deliver: Arc<D>,
+    letters: DeadLetters,
+    progress: Progress,
+    max_failures: u32,
+    mut job: Job<D::File>,
+    dead: Vec<Letter>,
+    began: Instant,
+) -> Result<Settled, EngineError> {
+    let mut pause = RETRY.0;
+    let mut undelivered = !dead.is_empty();
+    loop {
+        let attempt = async {
+            if undelivered {
+                letters
+                    .deliver(&dead)
+                    .await
+                    .map_err(|error| Failure::of(&error))?;
+                undelivered = false;
+                progress.dead_letters(dead.len() as u64);
+            }
+            failpoint::pass("engine.letters-delivered");
+            if job.lanes.is_empty() {
+                return Ok(None);
+            }
+            deliver.commit(&mut job).await.map(Some)
+        };
+        let failure = match attempt.await {
+            Ok(None) => return Ok(Settled::Committed(BTreeMap::new())),
+            Ok(Some(landed)) => {
+                let rows = job.lanes.iter().map(|lane| lane.rows).sum();
+                progress.latency.observe(began.elapsed().as_secs_f64());
+                let id = job.commit_id.to_string();
+                tracing::debug!(commit = %id, rows, files = landed.files, "committed");
+                progress.committed(id, landed.snapshot_id, rows, landed.files, landed.outcome);
+                failpoint::pass("engine.committed");
+                return Ok(Settled::Committed(landed.next));
+            }
+            Err(failure) => failure,
+        };
+        match failure {
+            Failure::Reread { why, fenced } => {
+                let outcome = if fenced {
+                    CommitOutcome::Fenced
+                } else {
+                    CommitOutcome::Failed
+                };
+                tracing::warn!(%why, "what was written is dropped and read again");
+                progress.not_committed(outcome, why);
+                deliver.abandon(job.files);
+                return Ok(Settled::Reread);
+            }
+            Failure::Trouble { class, message } => {
+                tracing::warn!(error = %message, advice = class.advice, "commit failed");
+                let failures = progress.not_committed(CommitOutcome::Failed, message.clone());
+                if class.retry == Retry::Never || failures >= max_failures {
+                    return Err(EngineError::Stopped { class, message });
+                }
+                tokio::time::sleep(pause.mul_f64(rand::random_range(0.5..1.0))).await;
+                pause = (pause * 2).min(RETRY.1);
+            }
+        }
+    }
+}
