@@ -122,7 +122,8 @@ fn relation(destination: &Destination, files: &[File]) -> Result<String> {
             path.display()
         ),
         Destination::Bucket(bucket) => {
-            // By name: DuckDB takes a plus sign in a listing for a space.
+            // By name: versitygw lists keys as they are, even when asked to encode them, and DuckDB decodes them: a
+            // plus sign would become a space.
             let names: Vec<String> = files
                 .iter()
                 .map(|(key, _)| format!("'s3://{bucket}/{key}'"))
