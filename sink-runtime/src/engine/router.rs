@@ -16,7 +16,7 @@ pub(super) struct Router {
 }
 
 /// Raw batches that wait for the workers, as a part of the memory budget.
-const RAW_SHARE: usize = 8;
+const RAW_SHARE: usize = 16;
 
 impl Router {
     pub(super) fn new(workers: Vec<Sender<ToWorker>>, budget: &Budget) -> Self {
