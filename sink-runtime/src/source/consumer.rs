@@ -48,6 +48,9 @@ const EVENTS_PER_TURN: usize = 1000;
 /// How long leaving the group may take once nothing is held any more.
 const LEAVE: Duration = Duration::from_secs(5);
 
+/// How long a release waits for group offsets, which are worth less than a quick hand-over.
+const PUBLISHED: Duration = Duration::from_secs(1);
+
 /// From the brokers' last answer until the client has sent its goodbye: its own thread needs no round trip for it.
 const GOODBYE: Duration = Duration::from_millis(100);
 
@@ -86,6 +89,9 @@ pub(super) struct Consumer {
     release_due: Option<Instant>,
     /// Released, and to be taken from the client in that answer.
     released: Vec<TopicPartition>,
+    /// To be released as soon as group offsets are settled, or at the latest then.
+    releasing: Vec<TopicPartition>,
+    release_by: Option<Instant>,
     /// Seeks that wait until no answer to a revocation is due: the client would take them for it.
     seeks: BTreeMap<TopicPartition, Offset>,
     /// Some partition's forwarding is to be repeated.
@@ -158,6 +164,8 @@ pub(super) fn start(
                 to_release: BTreeSet::new(),
                 release_due: None,
                 released: Vec::new(),
+                releasing: Vec::new(),
+                release_by: None,
                 seeks: BTreeMap::new(),
                 unsettled: false,
                 publication,
@@ -191,7 +199,7 @@ impl Consumer {
             self.deliver_overdue(now);
             self.serve_engine(now);
             self.serve_answers(now);
-            self.publish(now);
+            self.publish_and_release(now);
             if self.proceed(now) {
                 break;
             }
@@ -248,7 +256,10 @@ impl Consumer {
         loop {
             match self.commands.try_recv() {
                 Ok(SourceCommand::Start(starts)) => self.start(starts),
-                Ok(SourceCommand::Release(partitions)) => self.release(&partitions),
+                Ok(SourceCommand::Release(partitions)) => {
+                    self.releasing.extend(partitions);
+                    self.release_by.get_or_insert(now + PUBLISHED);
+                }
                 Ok(SourceCommand::Seek(tp, at, epoch)) => self.seek(tp, at, epoch),
                 Ok(SourceCommand::CommitOffsets(offsets)) => self.publication.asked(offsets),
                 Ok(SourceCommand::Close) => self.close(now + self.plan.drain_timeout),
@@ -421,9 +432,15 @@ impl Consumer {
         }
     }
 
-    fn publish(&mut self, now: Instant) {
+    /// Group offsets first, releases behind them: offsets of a member that has given up are refused.
+    fn publish_and_release(&mut self, now: Instant) {
         let held = |tp: &TopicPartition| self.partitions.get(tp).is_some();
         self.publication.go_on(now, held);
+        if !self.publication.is_under_way() || self.release_by.is_some_and(|by| now >= by) {
+            self.release_by = None;
+            let releasing = std::mem::take(&mut self.releasing);
+            self.release(&releasing);
+        }
     }
 
     /// Begins to leave; idempotent.
