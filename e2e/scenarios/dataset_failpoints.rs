@@ -106,7 +106,7 @@ async fn dies_and_goes_on(lab: &'static Lab, failpoint: &str, road: Road) -> Res
         Commit | Idle => {}
         Vanished => {
             sink.die_at("dataset.after-cas").await?;
-            ensure!(sink.abort_uploads().await? > 0, "nothing was staged");
+            ensure!(sink.abort_uploads(0).await? > 0, "nothing was staged");
         }
         Expired => {
             sink.catch_up().await?;

@@ -293,15 +293,16 @@ impl DatasetSink {
             .collect())
     }
 
-    /// Aborts every open upload of the bucket, as a lifecycle rule does, and tells how many there were.
-    pub(crate) async fn abort_uploads(&self) -> Result<usize> {
+    /// Aborts the bucket's open uploads but for `spared`, as a lifecycle rule does, and tells how many.
+    pub(crate) async fn abort_uploads(&self, spared: usize) -> Result<usize> {
         let s3 = self.lab.s3_client();
         let open = s3
             .list_multipart_uploads()
             .bucket(&self.bucket)
             .send()
             .await?;
-        for upload in open.uploads() {
+        let doomed = open.uploads().iter().skip(spared);
+        for upload in doomed.clone() {
             s3.abort_multipart_upload()
                 .bucket(&self.bucket)
                 .set_key(upload.key().map(str::to_owned))
@@ -309,7 +310,7 @@ impl DatasetSink {
                 .send()
                 .await?;
         }
-        Ok(open.uploads().len())
+        Ok(doomed.count())
     }
 }
 

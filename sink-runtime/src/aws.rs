@@ -8,6 +8,7 @@ use aws_config::{BehaviorVersion, Region, SdkConfig};
 use aws_credential_types::Credentials;
 use aws_credential_types::provider::SharedCredentialsProvider;
 use aws_credential_types::provider::error::CredentialsError;
+use aws_types::origin::Origin;
 
 use crate::plan::{AwsCredentials, S3Access, Timeouts};
 
@@ -58,6 +59,8 @@ pub async fn aws_config(access: &S3Access, timeouts: &Timeouts) -> SdkConfig {
     }
     if let Some(endpoint) = &access.endpoint {
         config.set_endpoint_url(Some(endpoint.clone()));
+        // Without a known origin, variables of the environment such as AWS_ENDPOINT_URL_S3 would win.
+        config.insert_origin("endpoint_url", Origin::shared_config());
         if base.region().is_none() {
             config.set_region(Some(Region::from_static(REGION_OF_OTHER_SERVERS)));
         }

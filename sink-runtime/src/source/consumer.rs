@@ -13,9 +13,8 @@ use std::thread::{self, Thread};
 use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Receiver, TryRecvError, unbounded};
-use rdkafka::TopicPartitionList;
 use rdkafka::config::RDKafkaLogLevel;
-use rdkafka::consumer::{BaseConsumer, CommitMode, Consumer as _};
+use rdkafka::consumer::{BaseConsumer, Consumer as _};
 use rdkafka::error::RDKafkaErrorCode as Code;
 use rdkafka::types::RDKafkaRespErr;
 use tokio::sync::mpsc::UnboundedSender;
@@ -49,13 +48,25 @@ const EVENTS_PER_TURN: usize = 1000;
 /// How long leaving the group may take once nothing is held any more.
 const LEAVE: Duration = Duration::from_secs(5);
 
+/// How long a release waits for group offsets, which are worth less than a quick hand-over.
+const PUBLISHED: Duration = Duration::from_secs(1);
+
+/// From the brokers' last answer until the client has sent its goodbye: its own thread needs no round trip for it.
+const GOODBYE: Duration = Duration::from_millis(100);
+
 /// From `Close` to the end.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Course {
     Running,
     /// Unsubscribed; the engine may release until then.
     Draining(Instant),
-    /// Nothing is held; the client says goodbye until then.
+    /// Nothing is held. The client leaves the group by itself when it has given everything up, for which it waits for
+    /// the brokers' answers; closed sooner, it would go without a word, and the others wait for the session timeout.
+    Parting {
+        until: Instant,
+        deadline: Instant,
+    },
+    /// The client is closing; until then.
     Leaving(Instant),
 }
 
@@ -78,6 +89,9 @@ pub(super) struct Consumer {
     release_due: Option<Instant>,
     /// Released, and to be taken from the client in that answer.
     released: Vec<TopicPartition>,
+    /// To be released as soon as group offsets are settled, or at the latest then.
+    releasing: Vec<TopicPartition>,
+    release_by: Option<Instant>,
     /// Seeks that wait until no answer to a revocation is due: the client would take them for it.
     seeks: BTreeMap<TopicPartition, Offset>,
     /// Some partition's forwarding is to be repeated.
@@ -116,14 +130,15 @@ pub(super) fn start(
     let (inquirer, answers) = unbounded();
     let wake = Arc::new(OnceLock::<Thread>::new());
     let to_wake = Arc::clone(&wake);
-    let inquiry = Inquiry::start(plan, move |answer| {
+    let answer = move |answer| {
         // Sent before `wake` is looked at: an answer that finds it empty is seen by the thread's first turn.
         if inquirer.send(answer).is_ok()
             && let Some(thread) = to_wake.get()
         {
             thread.unpark();
         }
-    })?;
+    };
+    let inquiry = Inquiry::start(plan, answer.clone())?;
     let plan = plan.clone();
     let join = thread::Builder::new()
         .name("kafka-consumer".to_owned())
@@ -133,6 +148,7 @@ pub(super) fn start(
             let unparked = me.clone();
             client.set_nonempty_callback(move || unparked.unpark());
             let client = Arc::new(client);
+            let publication = Publication::start(Arc::clone(&client), answer);
             Consumer {
                 queue: DataQueue::new(Arc::clone(&client), DRAIN, me),
                 client,
@@ -148,9 +164,11 @@ pub(super) fn start(
                 to_release: BTreeSet::new(),
                 release_due: None,
                 released: Vec::new(),
+                releasing: Vec::new(),
+                release_by: None,
                 seeks: BTreeMap::new(),
                 unsettled: false,
-                publication: Publication::default(),
+                publication,
                 subscribed: BTreeSet::new(),
                 troubles: Troubles::default(),
                 paused: false,
@@ -179,9 +197,9 @@ impl Consumer {
             // Right behind the client's events, before anything is assigned: see `hold_positions`.
             let more = self.fetch(now);
             self.deliver_overdue(now);
-            self.publish_again(now);
             self.serve_engine(now);
             self.serve_answers(now);
+            self.publish_and_release(now);
             if self.proceed(now) {
                 break;
             }
@@ -224,11 +242,6 @@ impl Consumer {
                     lost,
                 } => self.revoked(partitions, protocol, lost),
                 Noted::Error(code, reason) => self.client_reports(code, &reason, now),
-                Noted::Published(offsets) => self.publication.took(&offsets),
-                Noted::CommitFailed(reason) => {
-                    self.publication.failed(now);
-                    self.trouble(SourceError::CommitOffsets(reason), now);
-                }
                 Noted::Statistics(json) => self.tell(SourceEvent::Statistics(json)),
             }
         }
@@ -243,9 +256,12 @@ impl Consumer {
         loop {
             match self.commands.try_recv() {
                 Ok(SourceCommand::Start(starts)) => self.start(starts),
-                Ok(SourceCommand::Release(partitions)) => self.release(&partitions),
+                Ok(SourceCommand::Release(partitions)) => {
+                    self.releasing.extend(partitions);
+                    self.release_by.get_or_insert(now + PUBLISHED);
+                }
                 Ok(SourceCommand::Seek(tp, at, epoch)) => self.seek(tp, at, epoch),
-                Ok(SourceCommand::CommitOffsets(offsets)) => self.commit(&offsets, now),
+                Ok(SourceCommand::CommitOffsets(offsets)) => self.publication.asked(offsets),
                 Ok(SourceCommand::Close) => self.close(now + self.plan.drain_timeout),
                 Err(TryRecvError::Empty) => break,
                 Err(TryRecvError::Disconnected) => {
@@ -267,6 +283,12 @@ impl Consumer {
                 Answer::Offsets(located) => self.located(located),
                 Answer::Topics(topics) => self.subscribe(topics),
                 Answer::Trouble(error) => self.trouble(error, now),
+                Answer::Published(offsets, result) => {
+                    self.publication.answered(&offsets, result.is_ok(), now);
+                    if let Err(error) = result {
+                        self.trouble(error, now);
+                    }
+                }
             }
         }
     }
@@ -410,30 +432,14 @@ impl Consumer {
         }
     }
 
-    /// A rebalance makes the broker refuse group offsets; nobody else may send them for a long time.
-    fn publish_again(&mut self, now: Instant) {
+    /// Group offsets first, releases behind them: offsets of a member that has given up are refused.
+    fn publish_and_release(&mut self, now: Instant) {
         let held = |tp: &TopicPartition| self.partitions.get(tp).is_some();
-        if let Some(offsets) = self.publication.again(now, held) {
-            self.commit(&offsets, now);
-        }
-    }
-
-    fn commit(&mut self, offsets: &[(TopicPartition, Offset)], now: Instant) {
-        if offsets.is_empty() {
-            return;
-        }
-        self.publication.asked(offsets);
-        let mut list = TopicPartitionList::with_capacity(offsets.len());
-        let mut committed = Ok(());
-        for (tp, offset) in offsets {
-            let position = rdkafka::Offset::Offset(offset.0);
-            committed =
-                committed.and(list.add_partition_offset(tp.topic.as_str(), tp.partition, position));
-        }
-        let committed = committed.and_then(|()| self.client.commit(&list, CommitMode::Async));
-        if let Err(error) = committed {
-            self.publication.failed(now);
-            self.trouble(SourceError::CommitOffsets(error.to_string()), now);
+        self.publication.go_on(now, held);
+        if !self.publication.is_under_way() || self.release_by.is_some_and(|by| now >= by) {
+            self.release_by = None;
+            let releasing = std::mem::take(&mut self.releasing);
+            self.release(&releasing);
         }
     }
 
@@ -464,6 +470,22 @@ impl Consumer {
                     self.lose_all();
                 }
                 if self.partitions.is_empty() {
+                    self.course = Course::Parting {
+                        until: now + GOODBYE,
+                        deadline: now + LEAVE,
+                    };
+                }
+                false
+            }
+            Course::Parting { deadline, .. }
+                if self.publication.is_under_way() && now < deadline =>
+            {
+                let until = now + GOODBYE;
+                self.course = Course::Parting { until, deadline };
+                false
+            }
+            Course::Parting { until, .. } => {
+                if now >= until {
                     self.client.context().leave();
                     if let Err(error) = self.client.close_queue() {
                         tracing::debug!(error = %error, "close the consumer");

@@ -9,10 +9,10 @@ use rdkafka::ClientContext;
 use rdkafka::TopicPartitionList;
 use rdkafka::config::RDKafkaLogLevel;
 use rdkafka::consumer::{BaseConsumer, Consumer, ConsumerContext, RebalanceProtocol};
-use rdkafka::error::{KafkaError, KafkaResult, RDKafkaErrorCode};
+use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::types::RDKafkaRespErr;
 
-use crate::record::{Offset, TopicPartition};
+use crate::record::TopicPartition;
 
 /// How the group hands partitions over.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -32,9 +32,6 @@ pub(super) enum Noted {
         lost: bool,
     },
     Error(RDKafkaErrorCode, String),
-    /// Group offsets the broker took.
-    Published(Vec<(TopicPartition, Offset)>),
-    CommitFailed(String),
     Statistics(String),
 }
 
@@ -123,26 +120,6 @@ impl ConsumerContext for Context {
                 lost: consumer.assignment_lost(),
             },
         });
-    }
-
-    fn commit_callback(&self, result: KafkaResult<()>, offsets: &TopicPartitionList) {
-        self.called();
-        let mut failure = result.err();
-        let mut published = Vec::new();
-        for element in offsets.elements() {
-            match (element.error(), element.offset().to_raw()) {
-                (Err(error), _) => failure = failure.or(Some(error)),
-                (Ok(()), Some(offset)) if failure.is_none() => {
-                    let tp = TopicPartition::new(element.topic(), element.partition());
-                    published.push((tp, Offset(offset)));
-                }
-                (Ok(()), _) => {}
-            }
-        }
-        self.note(Noted::Published(published));
-        if let Some(error) = failure {
-            self.note(Noted::CommitFailed(error.to_string()));
-        }
     }
 }
 

@@ -48,6 +48,8 @@ pub(super) enum Answer {
     /// The topics that match now, for a plan with a pattern.
     Topics(BTreeSet<TopicName>),
     Trouble(SourceError),
+    /// An attempt to send these group offsets has ended.
+    Published(Vec<(TopicPartition, Offset)>, Result<(), SourceError>),
 }
 
 #[derive(Debug)]

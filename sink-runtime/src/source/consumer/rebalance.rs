@@ -184,6 +184,7 @@ impl Consumer {
     /// Nothing that is still on its way for it is wanted.
     fn forget(&mut self, tp: &TopicPartition) {
         self.seeks.remove(tp);
+        self.releasing.retain(|releasing| releasing != tp);
         self.inquiry.ask(Question::Forget(tp.clone()));
     }
 
