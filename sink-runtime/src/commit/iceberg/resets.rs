@@ -185,7 +185,9 @@ fn restarted(
     logs: &BTreeMap<TopicPartition, OffsetRange>,
 ) -> Option<TableLedger> {
     let another = |recorded: Option<&str>, found: Option<&str>| {
-        recorded.zip(found).is_some_and(|(recorded, found)| recorded != found)
+        recorded
+            .zip(found)
+            .is_some_and(|(recorded, found)| recorded != found)
     };
     let cluster = another(ledger.cluster_id.as_deref(), cluster_id);
     let renamed = topic_ids.iter().filter_map(|(topic, found)| {

@@ -12,8 +12,7 @@ use uuid::Uuid;
 
 use crate::budget::Budget;
 use crate::commit::iceberg::{
-    Committed, IcebergCommit, IcebergCommitter, IcebergFailure, NotCommitted, Opened,
-    TableLedger,
+    Committed, IcebergCommit, IcebergCommitter, IcebergFailure, NotCommitted, Opened, TableLedger,
 };
 use crate::engine::worker::ShelfError;
 use crate::errors::{Classified, OneLine, class};
@@ -238,7 +237,14 @@ impl Targets {
             &wanted,
             self.plan.evolution,
         );
-        let Some(new) = planned.map_err(|error| fatal(&error, class::TABLE_INCOMPATIBLE))? else {
+        let unlike = |error| match from_iceberg(&base.schema) {
+            Ok(have) => ShelfError::Unlike {
+                have,
+                why: Box::new(fatal(&error, class::TABLE_INCOMPATIBLE)),
+            },
+            Err(error) => fatal(&error, class::TABLE_INCOMPATIBLE),
+        };
+        let Some(new) = planned.map_err(unlike)? else {
             return Ok(Arc::clone(base));
         };
         for change in &new.changes {

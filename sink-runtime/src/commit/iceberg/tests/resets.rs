@@ -308,7 +308,12 @@ async fn a_topic_that_ends_below_the_ledger_begins_anew_at_its_logs_start() {
         end: Offset(end),
     };
     // Partition 0 betrays the recreation; 1 ends above what is recorded of it; 2 is another owner's.
-    let logs = [(tp(0), log(2, 4)), (tp(1), log(0, 9)), (refunds.clone(), log(0, 5))].into();
+    let logs = [
+        (tp(0), log(2, 4)),
+        (tp(1), log(0, 9)),
+        (refunds.clone(), log(0, 5)),
+    ]
+    .into();
     for _ in 0..2 {
         let ledger = committer
             .restart_source(Some("cluster-1"), &BTreeMap::new(), &logs)
