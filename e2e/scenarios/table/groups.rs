@@ -95,3 +95,24 @@ async fn partitions_without_records_delay_nobody() -> Result<()> {
     end(&running).await?;
     sink.assert_rows_once().await
 }
+
+#[tokio::test]
+async fn a_process_that_ends_leaves_its_group_so_that_the_next_need_not_wait() -> Result<()> {
+    let sink = TableSink::new(Catalog::Local, 4).await?;
+    // The session's timeout is far away.
+    let mut sink = sink.set("/source/properties", json!({"session.timeout.ms": "45000"}));
+    for round in 0..5 {
+        let group = sink.lab.unique("group");
+        sink.change("/source/groupId", json!(group));
+        sink.produce(20, round).await?;
+        sink.catch_up().await?;
+        await_until(Duration::from_secs(5), "the group is empty", async || {
+            tidewater_e2e::delete_group(sink.lab.kafka(), &group)
+                .await
+                .map(|()| true)
+        })
+        .await
+        .with_context(|| format!("run {round}"))?;
+    }
+    Ok(())
+}

@@ -44,6 +44,8 @@ const SHORT_REST: Duration = Duration::from_millis(10);
 /// Control events served a turn.
 const EVENTS_PER_TURN: usize = 1000;
 
+/// How long the last commit of offsets may take to be answered before the group is left.
+const ANSWER: Duration = Duration::from_secs(2);
 /// How long leaving the group may take once nothing is held any more.
 const LEAVE: Duration = Duration::from_secs(5);
 
@@ -84,6 +86,8 @@ pub(super) struct Consumer {
     troubles: Troubles,
     paused: bool,
     fatal: bool,
+    /// The last commit of offsets, perhaps not answered yet.
+    committing: Option<TopicPartitionList>,
     course: Course,
 }
 
@@ -151,6 +155,7 @@ pub(super) fn start(
                 troubles: Troubles::default(),
                 paused: false,
                 fatal: false,
+                committing: None,
                 course: Course::Running,
             }
             .run();
@@ -415,6 +420,7 @@ impl Consumer {
                 committed.and(list.add_partition_offset(tp.topic.as_str(), tp.partition, position));
         }
         let committed = committed.and_then(|()| self.client.commit(&list, CommitMode::Async));
+        self.committing = committed.is_ok().then_some(list);
         if let Err(error) = committed {
             self.trouble(SourceError::CommitOffsets(error.to_string()), now);
         }
@@ -447,6 +453,7 @@ impl Consumer {
                     self.lose_all();
                 }
                 if self.partitions.is_empty() {
+                    self.await_unassigned();
                     self.client.context().leave();
                     if let Err(error) = self.client.close_queue() {
                         tracing::debug!(error = %error, "close the consumer");
@@ -457,6 +464,25 @@ impl Consumer {
                 false
             }
             Course::Leaving(deadline) => self.client.closed() || now >= deadline,
+        }
+    }
+
+    /// A client that is told to close while it still stops partitions or waits for a commit forgets to leave the group,
+    /// and the next owner waits for the session's timeout. Both the coordinator and the client answer in turn: a question
+    /// after the commit is answered after it, a second one after all that the first found at work.
+    fn await_unassigned(&mut self) {
+        if self.client_is_dead() {
+            return;
+        }
+        if let Some(list) = self.committing.take()
+            && let Err(error) = self.client.committed_offsets(list, ANSWER)
+        {
+            tracing::debug!(error = %error, "await the last commit of offsets");
+        }
+        for _ in 0..2 {
+            if let Err(error) = self.client.assignment() {
+                tracing::debug!(error = %error, "await the end of fetching");
+            }
         }
     }
 
