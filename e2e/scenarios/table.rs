@@ -334,6 +334,15 @@ impl TableSink {
     }
 }
 
+/// Asks a running sink to end, and sees that it does so in peace.
+async fn end(running: &Tidewater) -> Result<()> {
+    running.sigterm();
+    let ended = running.wait_exit(PATIENCE).await?;
+    let log = running.process().log_tail();
+    ensure!(ended.success(), "{ended}:\n{log}");
+    Ok(())
+}
+
 async fn catalog_spec(lab: &Lab, catalog: Catalog, folder: &Path) -> Result<Value> {
     Ok(match catalog {
         Catalog::Rest => json!({"rest": {"uri": lab.iceberg_rest()}}),

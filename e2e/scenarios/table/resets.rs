@@ -26,17 +26,6 @@ impl TableSink {
         }
         Ok(sink)
     }
-
-    async fn stop(&self, running: &Tidewater) -> Result<()> {
-        running.sigterm();
-        let ended = running.wait_exit(PATIENCE).await?;
-        ensure!(
-            ended.success(),
-            "{ended}:\n{}",
-            running.process().log_tail()
-        );
-        Ok(())
-    }
 }
 
 // T6
@@ -52,7 +41,10 @@ async fn a_table_whose_group_offsets_expired_goes_on_where_it_stands() -> Result
         Some(50),
         "people see progress in the group"
     );
-    delete_group(sink.lab.kafka(), &group).await?;
+    await_until(PATIENCE, "the group deleted", async || {
+        delete_group(sink.lab.kafka(), &group).await.map(|()| true)
+    })
+    .await?;
     sink.produce(100, 2).await?;
     let sink = sink.set("/source/startup", json!({"mode": "Latest"}));
     sink.catch_up().await?;
@@ -110,7 +102,7 @@ async fn a_table_recreated_under_a_running_sink_is_filled_anew_when_that_was_cho
     sink.python(RECREATE).await?;
     sink.produce(100, 2).await?;
     sink.await_rows(200).await?;
-    sink.stop(&running).await?;
+    end(&running).await?;
     sink.assert_rows_once().await
 }
 
@@ -126,7 +118,7 @@ async fn a_table_dropped_under_a_running_sink_is_made_and_filled_anew_when_that_
     sink.python(DROP).await?;
     sink.produce(100, 2).await?;
     sink.await_rows(200).await?;
-    sink.stop(&running).await?;
+    end(&running).await?;
     sink.assert_rows_once().await
 }
 
@@ -142,7 +134,7 @@ async fn a_table_recreated_under_a_running_sink_gets_only_what_is_new_when_that_
     sink.python(RECREATE).await?;
     sink.produce(60, 2).await?;
     sink.await_rows(60).await?;
-    sink.stop(&running).await?;
+    end(&running).await?;
     assert_eq!(
         sink.select("min(kafka_offset), count(*)").await?,
         [[json!(50), json!(60)]]
@@ -233,6 +225,6 @@ async fn a_table_rolled_back_gets_the_rows_again_when_that_was_chosen() -> Resul
     sink.python(ROLL_BACK).await?;
     sink.produce(50, 5).await?;
     sink.await_rows(350).await?;
-    sink.stop(&running).await?;
+    end(&running).await?;
     sink.assert_rows_once().await
 }

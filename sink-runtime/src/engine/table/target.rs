@@ -237,7 +237,14 @@ impl Targets {
             &wanted,
             self.plan.evolution,
         );
-        let Some(new) = planned.map_err(|error| fatal(&error, class::TABLE_INCOMPATIBLE))? else {
+        let unlike = |error| match from_iceberg(&base.schema) {
+            Ok(have) => ShelfError::Unlike {
+                have,
+                why: Box::new(fatal(&error, class::TABLE_INCOMPATIBLE)),
+            },
+            Err(error) => fatal(&error, class::TABLE_INCOMPATIBLE),
+        };
+        let Some(new) = planned.map_err(unlike)? else {
             return Ok(Arc::clone(base));
         };
         for change in &new.changes {
