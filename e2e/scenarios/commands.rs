@@ -42,7 +42,11 @@ async fn a_missing_bucket_or_a_wrong_key_ends_the_process_and_says_so() -> Resul
     let sink = sink.with(json!({"destination": {"s3": {"bucket": "no-such-bucket"}}}));
     let ended = sink.run_to_the_end(&[]).await?;
     assert_eq!(ended.status.code(), Some(1));
-    assert!(ended.log.contains("spec.destination.s3.bucket"), "{}", ended.log);
+    assert!(
+        ended.log.contains("spec.destination.s3.bucket"),
+        "{}",
+        ended.log
+    );
 
     let sink = DatasetSink::of(lab, &topic).await?;
     let sink = sink.with(json!({"destination": {"s3": {"credentials": {

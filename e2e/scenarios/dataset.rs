@@ -14,7 +14,10 @@ fn spread(n: u64, seed: u64) -> Vec<Record> {
     let dated = |(i, record): (i64, Record)| {
         let mut value: Value = serde_json::from_slice(record.value.as_ref().unwrap()).unwrap();
         value["created_at"] = json!(FIRST_MILLI + i * 60_000);
-        Record { value: Some(value.to_string().into_bytes()), ..record }
+        Record {
+            value: Some(value.to_string().into_bytes()),
+            ..record
+        }
     };
     (0..).zip(orders(n, seed)).map(dated).collect()
 }
@@ -36,7 +39,11 @@ async fn orders_arrive_typed_in_folders_by_hour_and_every_command_agrees() -> Re
     let sink = DatasetSink::of(lab, &topic).await?.with(hours());
     let validated = sink.command("validate").await?;
     assert_eq!(validated.code, Some(0), "{}", validated.stderr);
-    assert!(validated.stdout.contains(": valid: "), "{}", validated.stdout);
+    assert!(
+        validated.stdout.contains(": valid: "),
+        "{}",
+        validated.stdout
+    );
 
     sink.catch_up().await?;
     sink.assert_once(600).await?;
@@ -78,8 +85,15 @@ async fn orders_arrive_typed_in_folders_by_hour_and_every_command_agrees() -> Re
     assert_eq!(duckdb.value(&folders).await?, json!(10));
 
     let file = sink.files().await?.into_iter().next().unwrap();
-    assert!(file.starts_with("year=2026/month=01/day=01/hour=00/"), "{file}");
-    let meta = lab.pyiceberg().await?.parquet_meta(&format!("s3://{}/{file}", sink.bucket())).await?;
+    assert!(
+        file.starts_with("year=2026/month=01/day=01/hour=00/"),
+        "{file}"
+    );
+    let meta = lab
+        .pyiceberg()
+        .await?
+        .parquet_meta(&format!("s3://{}/{file}", sink.bucket()))
+        .await?;
     let key_values = &meta["key_values"];
     assert_eq!(key_values["tidewater.sink"], json!(sink.id()), "{meta}");
     assert_eq!(key_values["tidewater.topic"], json!(topic.name()), "{meta}");
@@ -107,9 +121,16 @@ async fn verify_names_the_row_that_is_missing_and_the_one_that_is_there_twice() 
     let alone = |day: i64, record: Record| {
         let mut value: Value = serde_json::from_slice(record.value.as_ref().unwrap()).unwrap();
         value["created_at"] = json!(FIRST_MILLI + day * 86_400_000);
-        Record { value: Some(value.to_string().into_bytes()), ..record }
+        Record {
+            value: Some(value.to_string().into_bytes()),
+            ..record
+        }
     };
-    records.extend(orders(2, 3).zip([2, 3]).map(|(record, day)| alone(day, record)));
+    records.extend(
+        orders(2, 3)
+            .zip([2, 3])
+            .map(|(record, day)| alone(day, record)),
+    );
     let topic = filled(lab, 1, records).await?;
     let sink = DatasetSink::of(lab, &topic).await?.with(hours());
     sink.catch_up().await?;
@@ -124,11 +145,20 @@ async fn verify_names_the_row_that_is_missing_and_the_one_that_is_there_twice() 
     let (stem, _) = stem.rsplit_once('.').unwrap();
     let copy = format!("{stem}.0123456789ab.parquet");
     let source = format!("{bucket}/{copied}");
-    s3.copy_object().bucket(bucket).key(copy).copy_source(source).send().await?;
+    s3.copy_object()
+        .bucket(bucket)
+        .key(copy)
+        .copy_source(source)
+        .send()
+        .await?;
 
     let answer = sink.command("verify").await?;
     assert_eq!(answer.code, Some(1), "{}", answer.stdout);
-    for line in ["1 missing: offsets 60", "1 duplicated: offsets 61", "NOT whole: 1 missing, 1 duplicated"] {
+    for line in [
+        "1 missing: offsets 60",
+        "1 duplicated: offsets 61",
+        "NOT whole: 1 missing, 1 duplicated",
+    ] {
         assert!(answer.stdout.contains(line), "{line}\n{}", answer.stdout);
     }
     Ok(())
@@ -162,7 +192,11 @@ async fn json_lines_are_read_back_as_they_were_sent() -> Result<()> {
             topic.name()
         );
         let found = sink.duckdb().await?.query(&sql).await?;
-        assert_eq!(found, [[json!(200), json!(200), json!(true), json!(true)]], "{compression}");
+        assert_eq!(
+            found,
+            [[json!(200), json!(200), json!(true), json!(true)]],
+            "{compression}"
+        );
         let answer = sink.command("verify").await?;
         assert_eq!(answer.code, Some(0), "{}{}", answer.stdout, answer.stderr);
     }

@@ -63,12 +63,15 @@ async fn a_store_that_is_gone_for_longer_than_a_poll_may_take_costs_neither_memb
     let lab = Lab::shared().await?;
     let proxy = lab.proxy(lab.s3().host()).await?;
     let topic = lab.topic("orders", 2).await?;
-    let sink = DatasetSink::of(lab, &topic).await?.through(&proxy).with(json!({
-        "source": {"properties": {"max.poll.interval.ms": "8000"}},
-        "destination": {"s3": {"timeouts": {"connect": "1s", "attempt": "2s"}}},
-        // Nobody restarts it here.
-        "commit": {"maxConsecutiveFailures": 1000},
-    }));
+    let sink = DatasetSink::of(lab, &topic)
+        .await?
+        .through(&proxy)
+        .with(json!({
+            "source": {"properties": {"max.poll.interval.ms": "8000"}},
+            "destination": {"s3": {"timeouts": {"connect": "1s", "attempt": "2s"}}},
+            // Nobody restarts it here.
+            "commit": {"maxConsecutiveFailures": 1000},
+        }));
     let tidewater = sink.start()?;
     topic.produce(orders(200, 1)).await?;
     sink.await_rows(200).await?;
@@ -79,14 +82,20 @@ async fn a_store_that_is_gone_for_longer_than_a_poll_may_take_costs_neither_memb
     tokio::time::sleep(Duration::from_secs(18)).await;
     let log = tidewater.process().log();
     assert_eq!(log.matches("\"assigned\"").count(), 1, "{log}");
-    assert!(!log.contains("\"revoked\"") && !log.contains("\"lost\""), "{log}");
+    assert!(
+        !log.contains("\"revoked\"") && !log.contains("\"lost\""),
+        "{log}"
+    );
     proxy.enable().await?;
     sink.await_rows(500)
         .await
         .with_context(|| tidewater.process().log_tail())?;
     let log = tidewater.process().log();
     assert_eq!(log.matches("\"assigned\"").count(), 1, "{log}");
-    assert!(!log.contains("\"revoked\"") && !log.contains("\"lost\""), "{log}");
+    assert!(
+        !log.contains("\"revoked\"") && !log.contains("\"lost\""),
+        "{log}"
+    );
     let now = status(&tidewater).await?;
     assert_eq!(now["commit"]["consecutiveFailures"], json!(0), "{now}");
     tidewater.sigterm();

@@ -9,7 +9,9 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 use serde_json::{Value, json};
-use tidewater_e2e::{DuckDb, Lab, Process, Proxy, SASL_USER, Tidewater, Topic, await_until, tidewater_binary};
+use tidewater_e2e::{
+    DuckDb, Lab, Process, Proxy, SASL_USER, Tidewater, Topic, await_until, tidewater_binary,
+};
 
 /// How long anything may take on a busy machine.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(90);
@@ -195,7 +197,12 @@ impl DatasetSink {
         let tidewater = self.launch(&[], &[("TIDEWATER_FAILPOINT", failpoint)])?;
         let ended = ended(&tidewater).await?;
         let signal = ended.status.signal();
-        ensure!(signal == Some(9), "{failpoint}: {}:\n{}", ended.status, ended.log);
+        ensure!(
+            signal == Some(9),
+            "{failpoint}: {}:\n{}",
+            ended.status,
+            ended.log
+        );
         Ok(())
     }
 
@@ -256,7 +263,10 @@ impl DatasetSink {
     /// Every offset once and nothing else: DuckDB counts `rows`, and `tidewater verify` agrees with the topic.
     pub(crate) async fn assert_once(&self, rows: i64) -> Result<()> {
         let found = self.count().await?;
-        ensure!(found == (rows, rows), "{rows} rows expected, found {found:?}");
+        ensure!(
+            found == (rows, rows),
+            "{rows} rows expected, found {found:?}"
+        );
         let answer = self.command("verify").await?;
         ensure!(
             answer.code == Some(0) && answer.stdout.contains("whole: 0 missing, 0 duplicated"),

@@ -30,7 +30,9 @@ async fn await_status(
 /// It owns so many partitions and knows where they stand.
 async fn await_partitions(tidewater: &Tidewater, count: usize) -> Result<()> {
     await_status(tidewater, &format!("{count} partitions"), |status| {
-        status["partitions"].as_object().is_some_and(|owned| owned.len() == count)
+        status["partitions"]
+            .as_object()
+            .is_some_and(|owned| owned.len() == count)
     })
     .await
 }
@@ -50,7 +52,11 @@ async fn a_group_that_was_forgotten_goes_on_where_the_dataset_stands() -> Result
         sink.catch_up().await?;
         let (_, end) = topic.offsets(0).await?;
         sink.assert_once(2 * end).await.context(mode)?;
-        assert_eq!(topic.committed(&sink.group(), 0).await?, Some(end), "{mode}");
+        assert_eq!(
+            topic.committed(&sink.group(), 0).await?,
+            Some(end),
+            "{mode}"
+        );
     }
     Ok(())
 }
@@ -69,7 +75,11 @@ async fn a_recreated_topic_stops_the_sink_until_the_user_chooses() -> Result<()>
 
     let refused = sink.run_to_the_end(&[]).await?;
     assert_eq!(refused.status.code(), Some(1), "{}", refused.log);
-    assert!(refused.log.contains("spec.source.onSourceReset"), "{}", refused.log);
+    assert!(
+        refused.log.contains("spec.source.onSourceReset"),
+        "{}",
+        refused.log
+    );
     assert_eq!(sink.count().await?, (100, 100));
 
     sink.change(json!({"source": {"onSourceReset": "Restart"}}));
@@ -95,7 +105,11 @@ async fn a_topic_recreated_under_a_running_sink_is_noticed() -> Result<()> {
     topic.produce(orders(40, 2)).await?;
     let ended = ended(&tidewater).await?;
     assert_eq!(ended.status.code(), Some(1), "{}", ended.log);
-    assert!(ended.log.contains("spec.source.onSourceReset"), "{}", ended.log);
+    assert!(
+        ended.log.contains("spec.source.onSourceReset"),
+        "{}",
+        ended.log
+    );
     assert_eq!(sink.count().await?, (100, 100));
     Ok(())
 }
@@ -121,7 +135,9 @@ async fn partitions_that_are_added_and_topics_that_appear_are_picked_up() -> Res
     let other = Topic::create(lab.kafka(), &format!("{}-9", topic.name()), 1).await?;
     second.produce(orders(60, 3)).await?;
     other.produce(orders(10, 4)).await?;
-    sink.await_rows(190).await.with_context(|| tidewater.process().log_tail())?;
+    sink.await_rows(190)
+        .await
+        .with_context(|| tidewater.process().log_tail())?;
     stop(&tidewater).await?;
     sink.assert_once(190).await
 }
@@ -131,18 +147,25 @@ async fn partitions_that_are_added_and_topics_that_appear_are_picked_up() -> Res
 async fn a_process_that_wakes_after_another_took_over_changes_nothing() -> Result<()> {
     let lab = Lab::shared().await?;
     let topic = lab.topic("orders", 4).await?;
-    let sink = DatasetSink::of(lab, &topic).await?.with(json!({"rotation": {"maxOpen": "2s"}}));
+    let sink = DatasetSink::of(lab, &topic)
+        .await?
+        .with(json!({"rotation": {"maxOpen": "2s"}}));
     let sleeper = sink.start()?;
     topic.produce(orders(100, 1)).await?;
     sink.await_rows(100).await?;
     let before = status(&sleeper).await?["records"].as_i64();
     topic.produce(orders(200, 2)).await?;
     // It has read some that it has not committed.
-    await_status(&sleeper, "records read", |status| status["records"].as_i64() > before).await?;
+    await_status(&sleeper, "records read", |status| {
+        status["records"].as_i64() > before
+    })
+    .await?;
     sleeper.freeze();
 
     let heir = sink.start()?;
-    sink.await_rows(300).await.with_context(|| heir.process().log_tail())?;
+    sink.await_rows(300)
+        .await
+        .with_context(|| heir.process().log_tail())?;
     sleeper.thaw();
     topic.produce(orders(100, 3)).await?;
     sink.await_rows(400).await?;
@@ -170,7 +193,9 @@ async fn records_of_two_versions_in_turn_do_not_multiply_files() -> Result<()> {
         record.value = Some(value.to_string().into_bytes());
         record
     };
-    topic.produce(orders(2000, 1).enumerate().map(version).collect::<Vec<_>>()).await?;
+    topic
+        .produce(orders(2000, 1).enumerate().map(version).collect::<Vec<_>>())
+        .await?;
     for value in [json!({}), json!({"schema": Value::Null, "infer": {}})] {
         let sink = DatasetSink::of(lab, &topic).await?.with(json!({
             "value": value, "rotation": {"maxOpen": "1h"}, "source": {"batchRecords": 100},
@@ -178,7 +203,10 @@ async fn records_of_two_versions_in_turn_do_not_multiply_files() -> Result<()> {
         sink.catch_up().await?;
         sink.assert_once(2000).await?;
         assert_eq!(sink.files().await?.len(), 1);
-        let empty = format!("SELECT count(*) FROM {} WHERE quantity IS NULL", sink.table());
+        let empty = format!(
+            "SELECT count(*) FROM {} WHERE quantity IS NULL",
+            sink.table()
+        );
         assert_eq!(sink.duckdb().await?.value(&empty).await?, json!(1000));
     }
     Ok(())
@@ -197,7 +225,11 @@ async fn records_that_expired_unread_stop_the_sink_or_are_counted() -> Result<()
 
     let refused = sink.run_to_the_end(&[]).await?;
     assert_eq!(refused.status.code(), Some(1), "{}", refused.log);
-    assert!(refused.log.contains("spec.source.onRecordsExpired"), "{}", refused.log);
+    assert!(
+        refused.log.contains("spec.source.onRecordsExpired"),
+        "{}",
+        refused.log
+    );
     assert_eq!(sink.count().await?, (100, 100));
 
     sink.change(json!({"source": {"onRecordsExpired": "Skip"}}));
@@ -206,9 +238,9 @@ async fn records_that_expired_unread_stop_the_sink_or_are_counted() -> Result<()
     let now = status(&tidewater).await?;
     assert_eq!(now["expiredRecords"], json!(50), "{now}");
     let (_, metrics) = tidewater.http_get("/metrics").await?;
-    let counted = metrics.lines().any(|line| {
-        line.starts_with("tidewater_expired_records_total") && line.ends_with(" 50")
-    });
+    let counted = metrics
+        .lines()
+        .any(|line| line.starts_with("tidewater_expired_records_total") && line.ends_with(" 50"));
     assert!(counted, "{metrics}");
     stop(&tidewater).await?;
     sink.assert_once(150).await
@@ -230,8 +262,13 @@ async fn records_that_expire_while_the_sink_sleeps_are_skipped_and_counted() -> 
     topic.delete_records(0, 170).await?;
     tidewater.thaw();
     topic.produce(orders(10, 3)).await?;
-    sink.await_rows(110).await.with_context(|| tidewater.process().log_tail())?;
-    await_status(&tidewater, "all committed", |status| status["lagRecords"] == json!(0)).await?;
+    sink.await_rows(110)
+        .await
+        .with_context(|| tidewater.process().log_tail())?;
+    await_status(&tidewater, "all committed", |status| {
+        status["lagRecords"] == json!(0)
+    })
+    .await?;
     // A fetch of before may have been answered already: what was read is there, what was not is counted.
     let (rows, different) = sink.count().await?;
     assert_eq!(rows, different);
@@ -246,7 +283,13 @@ async fn records_that_expire_while_the_sink_sleeps_are_skipped_and_counted() -> 
 fn poison() -> Vec<Record> {
     let mut records: Vec<Record> = orders(20, 1).collect();
     let broken = Record::new(0, &b"{\"order_id\": \xff nonsense"[..]);
-    records.insert(0, broken.key("poison").header("trace", "abc").timestamp(1_700_000_000_000));
+    records.insert(
+        0,
+        broken
+            .key("poison")
+            .header("trace", "abc")
+            .timestamp(1_700_000_000_000),
+    );
     let large = format!("{{\"order_id\": \"{}\"}}", "x".repeat(900_000));
     records.insert(10, Record::new(0, large));
     records
@@ -270,7 +313,9 @@ async fn records_that_do_not_fit_go_to_a_topic_whole_and_the_rest_goes_on() -> R
         assert_eq!(letter.record.value, sent.value);
         let header = |name: &str| {
             let found = letter.record.headers.iter().find(|(key, _)| key == name);
-            found.and_then(|(_, value)| value.clone()).map(|value| String::from_utf8(value).unwrap())
+            found
+                .and_then(|(_, value)| value.clone())
+                .map(|value| String::from_utf8(value).unwrap())
         };
         assert_eq!(header("tidewater.topic").as_deref(), Some(topic.name()));
         assert_eq!(header("tidewater.partition").as_deref(), Some("0"));
@@ -280,7 +325,10 @@ async fn records_that_do_not_fit_go_to_a_topic_whole_and_the_rest_goes_on() -> R
         if offset == 0 {
             assert_eq!(header("trace").as_deref(), Some("abc"));
             assert_eq!(header("tidewater.key").as_deref(), Some("poison"));
-            assert_eq!(header("tidewater.timestamp").as_deref(), Some("1700000000000"));
+            assert_eq!(
+                header("tidewater.timestamp").as_deref(),
+                Some("1700000000000")
+            );
         }
     }
     Ok(())
@@ -293,7 +341,8 @@ async fn records_that_do_not_fit_go_to_a_folder_whole_and_the_rest_goes_on() -> 
     let topic = lab.topic("orders", 1).await?;
     topic.produce(poison()).await?;
     let sink = DatasetSink::of(lab, &topic).await?;
-    let sink = sink.with(json!({"onError": "DeadLetter", "deadLetter": {"prefix": "_dead/orders"}}));
+    let sink =
+        sink.with(json!({"onError": "DeadLetter", "deadLetter": {"prefix": "_dead/orders"}}));
     sink.catch_up().await?;
     let whole = sink.command("verify").await?;
     assert_eq!(whole.code, Some(0), "{}", whole.stdout);
@@ -304,7 +353,10 @@ async fn records_that_do_not_fit_go_to_a_folder_whole_and_the_rest_goes_on() -> 
         sink.bucket()
     );
     let letters = sink.duckdb().await?.query(&sql).await?;
-    let sizes: Vec<_> = poison().iter().map(|record| record.value.as_ref().unwrap().len()).collect();
+    let sizes: Vec<_> = poison()
+        .iter()
+        .map(|record| record.value.as_ref().unwrap().len())
+        .collect();
     assert_eq!(letters[0][0], json!(0));
     assert_eq!(letters[0][2], json!(sizes[0]));
     assert_eq!(letters[0][3], json!("poison"));
@@ -323,7 +375,9 @@ async fn a_record_that_does_not_fit_stops_the_sink_where_the_user_wants_that() -
     let mut records: Vec<Record> = orders(20, 1).collect();
     records.insert(7, Record::new(0, r#"{"order_id": "seven"}"#));
     topic.produce(records).await?;
-    let mut sink = DatasetSink::of(lab, &topic).await?.with(json!({"onError": "Fail"}));
+    let mut sink = DatasetSink::of(lab, &topic)
+        .await?
+        .with(json!({"onError": "Fail"}));
     let refused = sink.run_to_the_end(&[]).await?;
     assert_eq!(refused.status.code(), Some(1), "{}", refused.log);
     assert!(refused.log.contains("offset 7 "), "{}", refused.log);
@@ -345,7 +399,10 @@ async fn latest_means_from_now_on_also_for_who_crashes_before_a_first_commit() -
     let tidewater = sink.start()?;
     await_partitions(&tidewater, 2).await?;
     topic.produce(orders(30, 2)).await?;
-    await_status(&tidewater, "records read", |status| status["records"] == json!(30)).await?;
+    await_status(&tidewater, "records read", |status| {
+        status["records"] == json!(30)
+    })
+    .await?;
     tidewater.kill9();
     assert_eq!(sink.count().await?, (0, 0));
     topic.produce(orders(20, 3)).await?;
@@ -362,9 +419,14 @@ async fn what_is_read_is_committed_before_the_process_leaves() -> Result<()> {
     let lab = Lab::shared().await?;
     let topic = lab.topic("orders", 2).await?;
     topic.produce(orders(100, 1)).await?;
-    let sink = DatasetSink::of(lab, &topic).await?.with(json!({"rotation": {"maxOpen": "1h"}}));
+    let sink = DatasetSink::of(lab, &topic)
+        .await?
+        .with(json!({"rotation": {"maxOpen": "1h"}}));
     let tidewater = sink.start()?;
-    await_status(&tidewater, "records read", |status| status["records"] == json!(100)).await?;
+    await_status(&tidewater, "records read", |status| {
+        status["records"] == json!(100)
+    })
+    .await?;
     assert_eq!(sink.count().await?, (0, 0));
     stop(&tidewater).await?;
     sink.assert_once(100).await
@@ -376,12 +438,19 @@ async fn partitions_are_handed_over_committed_and_nothing_is_read_twice() -> Res
     let lab = Lab::shared().await?;
     let topic = lab.topic("orders", 4).await?;
     topic.produce(orders(200, 1)).await?;
-    let sink = DatasetSink::of(lab, &topic).await?.with(json!({"rotation": {"maxOpen": "1h"}}));
+    let sink = DatasetSink::of(lab, &topic)
+        .await?
+        .with(json!({"rotation": {"maxOpen": "1h"}}));
     let first = sink.start()?;
-    await_status(&first, "records read", |status| status["records"] == json!(200)).await?;
+    await_status(&first, "records read", |status| {
+        status["records"] == json!(200)
+    })
+    .await?;
     let lags = async |tidewater: &Tidewater| {
         let (_, metrics) = tidewater.http_get("/metrics").await?;
-        let series = metrics.lines().filter(|line| line.starts_with("tidewater_partition_lag_records{"));
+        let series = metrics
+            .lines()
+            .filter(|line| line.starts_with("tidewater_partition_lag_records{"));
         anyhow::Ok(series.count())
     };
     assert_eq!(lags(&first).await?, 4);
@@ -389,14 +458,25 @@ async fn partitions_are_handed_over_committed_and_nothing_is_read_twice() -> Res
     let second = sink.start()?;
     await_partitions(&second, 2).await?;
     await_partitions(&first, 2).await?;
-    assert_eq!(lags(&first).await?, 2, "series of partitions that were given away");
-    assert_eq!(sink.count().await?, (100, 100), "two partitions in the middle of their interval");
+    assert_eq!(
+        lags(&first).await?,
+        2,
+        "series of partitions that were given away"
+    );
+    assert_eq!(
+        sink.count().await?,
+        (100, 100),
+        "two partitions in the middle of their interval"
+    );
     stop(&second).await?;
     await_partitions(&first, 4).await?;
     stop(&first).await?;
     // Only the second would have read again what the first had read.
     let log = second.process().log();
-    let summary = log.lines().find(|line| line.contains("\"summary\"")).context("a summary")?;
+    let summary = log
+        .lines()
+        .find(|line| line.contains("\"summary\""))
+        .context("a summary")?;
     assert!(summary.contains("\"records\":0,"), "{summary}");
     sink.assert_once(200).await
 }
@@ -409,11 +489,21 @@ async fn the_file_of_a_quiet_partition_closes_by_time() -> Result<()> {
     let sink = DatasetSink::of(lab, &topic).await?;
     let tidewater = sink.start()?;
     await_partitions(&tidewater, 2).await?;
-    topic.produce(orders(1, 1).map(|record| Record { partition: 1, ..record })).await?;
+    topic
+        .produce(orders(1, 1).map(|record| Record {
+            partition: 1,
+            ..record
+        }))
+        .await?;
     let quiet = format!("SELECT count(*) FROM {} WHERE _partition = 1", sink.table());
     // The other one never rests.
     await_until(PATIENCE, "the lone record", async || {
-        topic.produce(orders(20, 2).map(|record| Record { partition: 0, ..record })).await?;
+        topic
+            .produce(orders(20, 2).map(|record| Record {
+                partition: 0,
+                ..record
+            }))
+            .await?;
         Ok(sink.duckdb().await?.value(&quiet).await? == json!(1))
     })
     .await?;
@@ -456,7 +546,11 @@ async fn a_wrong_password_ends_the_process() -> Result<()> {
     }}));
     let refused = sink.run_to_the_end(&[]).await?;
     assert_eq!(refused.status.code(), Some(1), "{}", refused.log);
-    assert!(refused.log.contains("spec.source.security"), "{}", refused.log);
+    assert!(
+        refused.log.contains("spec.source.security"),
+        "{}",
+        refused.log
+    );
     let right = json!({"secretKeyRef": {"name": "lake", "key": "kafkaPassword"}});
     sink.change(json!({"source": {"security": {"sasl": {"password": right}}}}));
     sink.catch_up().await?;
@@ -474,7 +568,11 @@ async fn aborted_transactions_stay_invisible_and_control_records_are_no_lag() ->
     sink.catch_up().await?;
     sink.assert_once(60).await?;
     let status = sink.command("status").await?;
-    assert!(status.stdout.contains(&format!("{}: lag 0", sink.id())), "{}", status.stdout);
+    assert!(
+        status.stdout.contains(&format!("{}: lag 0", sink.id())),
+        "{}",
+        status.stdout
+    );
     let (_, end) = topic.offsets(0).await?;
     assert_eq!(topic.committed(&sink.group(), 0).await?, Some(end));
 
@@ -493,7 +591,9 @@ async fn a_topic_that_does_not_exist_yet_is_waited_for() -> Result<()> {
     await_log(tidewater.process(), "in trouble").await?;
     Topic::create(lab.kafka(), topic.name(), 1).await?;
     topic.produce(orders(10, 1)).await?;
-    sink.await_rows(10).await.with_context(|| tidewater.process().log_tail())?;
+    sink.await_rows(10)
+        .await
+        .with_context(|| tidewater.process().log_tail())?;
     tokio::time::timeout(Duration::from_secs(30), stop(&tidewater)).await??;
     sink.assert_once(10).await
 }

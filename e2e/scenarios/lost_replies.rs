@@ -33,11 +33,20 @@ impl LostReplies {
         let accepting = tokio::spawn(async move {
             while let Ok((client, _)) = listener.accept().await {
                 if let Ok(server) = TcpStream::connect(&upstream).await {
-                    tokio::spawn(carry(client, server, Arc::clone(&choice), Arc::clone(&counter)));
+                    tokio::spawn(carry(
+                        client,
+                        server,
+                        Arc::clone(&choice),
+                        Arc::clone(&counter),
+                    ));
                 }
             }
         });
-        Ok(LostReplies { endpoint, lost, accepting })
+        Ok(LostReplies {
+            endpoint,
+            lost,
+            accepting,
+        })
     }
 
     pub(crate) fn endpoint(&self) -> &str {

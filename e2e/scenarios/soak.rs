@@ -54,9 +54,11 @@ async fn soak(rounds: u32, seed: u64) -> Result<()> {
         // Not before something is committed, and then at no particular moment.
         let before = committed(&topic, &sink).await?;
         let what = format!("round {round}: commits go on");
-        await_until(PATIENCE, &what, async || Ok(committed(&topic, &sink).await? > before))
-            .await
-            .with_context(|| logs(&pair))?;
+        await_until(PATIENCE, &what, async || {
+            Ok(committed(&topic, &sink).await? > before)
+        })
+        .await
+        .with_context(|| logs(&pair))?;
         tokio::time::sleep(Duration::from_millis(random.random_range(0..800))).await;
         match random.random_range(0..4) {
             0 => victim.sigterm(),
@@ -66,9 +68,11 @@ async fn soak(rounds: u32, seed: u64) -> Result<()> {
             // The other one alone for a while.
             let before = committed(&topic, &sink).await?;
             let what = format!("round {round}: the other one goes on");
-            await_until(PATIENCE, &what, async || Ok(committed(&topic, &sink).await? > before))
-                .await
-                .with_context(|| logs(&pair))?;
+            await_until(PATIENCE, &what, async || {
+                Ok(committed(&topic, &sink).await? > before)
+            })
+            .await
+            .with_context(|| logs(&pair))?;
         }
         victim.restart()?;
     }
@@ -96,11 +100,17 @@ async fn soak(rounds: u32, seed: u64) -> Result<()> {
 async fn committed(topic: &tidewater_e2e::Topic, sink: &DatasetSink) -> Result<i64> {
     let mut sum = 0;
     for partition in 0..PARTITIONS {
-        sum += topic.committed(&sink.group(), partition).await?.unwrap_or(0);
+        sum += topic
+            .committed(&sink.group(), partition)
+            .await?
+            .unwrap_or(0);
     }
     Ok(sum)
 }
 
 fn logs(pair: &[Tidewater]) -> String {
-    pair.iter().map(|one| one.process().log_tail()).collect::<Vec<_>>().join("\n--\n")
+    pair.iter()
+        .map(|one| one.process().log_tail())
+        .collect::<Vec<_>>()
+        .join("\n--\n")
 }

@@ -19,8 +19,8 @@ use rdkafka::error::RDKafkaErrorCode as Code;
 use rdkafka::types::RDKafkaRespErr;
 use tokio::sync::mpsc::UnboundedSender;
 
-use super::assembly::Fields;
 use self::publication::Publication;
+use super::assembly::Fields;
 use super::batch::DataQueue;
 use super::context::{Context, Noted, Protocol};
 use super::facts::client_config;

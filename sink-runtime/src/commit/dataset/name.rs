@@ -119,7 +119,13 @@ mod tests {
             let tp = TopicPartition::new(topic, 3);
             let (start, commit) = (Offset(7), "0123456789ab".to_owned());
             let extension = "parquet".to_owned();
-            let name = DatasetFileName { tp, start, number: 0, commit, extension };
+            let name = DatasetFileName {
+                tp,
+                start,
+                number: 0,
+                commit,
+                extension,
+            };
             let text = name.to_string();
             assert!(!text.starts_with(['_', '.']), "{text}");
             assert_eq!(DatasetFileName::parse(&text), Some(name));

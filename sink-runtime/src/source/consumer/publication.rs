@@ -50,10 +50,16 @@ impl Publication {
             }
         };
         // Without the thread the channel is closed, and nothing is published.
-        if let Err(error) = thread::Builder::new().name("kafka-offsets".to_owned()).spawn(publish) {
+        if let Err(error) = thread::Builder::new()
+            .name("kafka-offsets".to_owned())
+            .spawn(publish)
+        {
             tracing::warn!(%error, "group offsets will not be published");
         }
-        Self { open: Open::default(), sender }
+        Self {
+            open: Open::default(),
+            sender,
+        }
     }
 
     pub(super) fn asked(&mut self, offsets: Offsets) {
@@ -121,7 +127,12 @@ impl Open {
             return None;
         }
         self.in_flight = true;
-        Some(self.newest.iter().map(|(tp, (offset, _))| (tp.clone(), *offset)).collect())
+        Some(
+            self.newest
+                .iter()
+                .map(|(tp, (offset, _))| (tp.clone(), *offset))
+                .collect(),
+        )
     }
 }
 
@@ -143,7 +154,10 @@ mod tests {
         assert_eq!(open.due(now, |_| true), None, "one at a time");
         open.answered(&sent, false, now);
         assert_eq!(open.due(now, |_| true), None, "not at once");
-        assert_eq!(open.due(now + PAUSE, |_| true), Some(vec![at(0, 12), at(1, 5)]));
+        assert_eq!(
+            open.due(now + PAUSE, |_| true),
+            Some(vec![at(0, 12), at(1, 5)])
+        );
     }
 
     #[test]
