@@ -32,9 +32,9 @@ lint: setup-build ## Format, clippy, and licences where cargo-deny is installed
 generate: ## Write the generated files: CRDs and reference pages
 	cargo run -p tidewater-crds -- generate
 
-bench: setup ## Measure throughput and CPU per record
+bench: setup ## Measure throughput and CPU per record; ARGS="--records 1000000 --only iceberg-rest" for less
 	cargo build --workspace --release --bin tidewater --bin lab --bin bench
-	$(TARGET)/release/lab run -- $(TARGET)/release/bench
+	KAFKA_HEAP_OPTS="-Xms1g -Xmx1g" $(TARGET)/release/lab run -- $(TARGET)/release/bench $(ARGS)
 
 soak: setup ## Kill, cut and rebalance for a long while, and count every record
 	cargo build --workspace $(FEATURES)

@@ -12,6 +12,8 @@ mod dataset_failpoints;
 mod dataset_faults;
 mod dataset_sink;
 mod dataset_sources;
+mod docs;
 mod lab;
 mod lost_replies;
 mod soak;
+mod table;

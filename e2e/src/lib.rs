@@ -9,6 +9,7 @@
 
 mod install;
 mod lab;
+mod measured;
 mod os;
 mod readers;
 mod servers;
@@ -19,6 +20,7 @@ mod workload;
 
 pub use install::Installation;
 pub use lab::{Endpoints, Lab, S3Access};
+pub use measured::{Usage, run_measured};
 pub use os::free_port;
 pub use readers::{DuckDb, IcebergCatalog, PyIceberg};
 pub use servers::iceberg_rest::{IcebergRest, IcebergRestOptions};
@@ -31,4 +33,7 @@ pub use servers::toxiproxy::{Proxy, Toxiproxy, ToxiproxyServer};
 pub use tidewater::{Tidewater, tidewater_binary};
 pub use topic::{Consumed, Outcome, Topic, delete_group};
 pub use wait::await_until;
-pub use workload::{Record, orders};
+pub use workload::{
+    COUNTRIES, FIRST_CREATED_MILLIS, FIRST_ORDER_ID, MILLIS_BETWEEN_ORDERS, Record, orders,
+    orders_of_countries,
+};

@@ -1,14 +1,15 @@
-//! The few things asked of the operating system directly: signals, ports, and children that die with their parent.
+//! The few things asked of the operating system directly: signals, ports, children that die with their parent, and what
+//! a child has used.
 
 #![allow(
     unsafe_code,
-    reason = "prctl and kill have no safe wrapper in std; each call is one line on plain integers"
+    reason = "prctl, kill and wait4 have no safe wrapper in std; each call is one line on plain data"
 )]
 
 use std::io;
 use std::net::TcpListener;
-use std::os::unix::process::CommandExt;
-use std::process::{Child, Command};
+use std::os::unix::process::{CommandExt, ExitStatusExt};
+use std::process::{Child, Command, ExitStatus};
 use std::sync::mpsc::{Sender, channel};
 use std::sync::{LazyLock, Mutex};
 
@@ -72,6 +73,25 @@ pub(crate) fn signal_group(pid: u32, signal: i32) {
 pub(crate) fn exists(pid: u32) -> bool {
     // SAFETY: signal 0 only asks.
     unsafe { libc::kill(pid.cast_signed(), 0) == 0 }
+}
+
+/// Waits for a child, and asks the kernel what it has used: itself and the children it has waited for.
+pub(crate) fn wait_with_usage(child: &Child) -> io::Result<(ExitStatus, libc::rusage)> {
+    let mut status = 0;
+    // SAFETY: all-zero is a valid rusage, a struct of integers.
+    let mut usage: libc::rusage = unsafe { std::mem::zeroed() };
+    loop {
+        // SAFETY: both pointers are to live locals. Nobody else reaps the child: `Child` does so in methods only.
+        let reaped =
+            unsafe { libc::wait4(child.id().cast_signed(), &raw mut status, 0, &raw mut usage) };
+        if reaped >= 0 {
+            return Ok((ExitStatus::from_raw(status), usage));
+        }
+        let error = io::Error::last_os_error();
+        if error.kind() != io::ErrorKind::Interrupted {
+            return Err(error);
+        }
+    }
 }
 
 /// A loopback port nobody listens on. It lies below the ephemeral range (32768 and up), so that no outgoing connection

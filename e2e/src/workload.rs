@@ -47,9 +47,12 @@ impl Record {
     }
 }
 
-const FIRST_ORDER: u64 = 1_000_000_000;
-/// 2026-01-01T00:00:00Z
-const FIRST_MILLI: u64 = 1_767_225_600_000;
+/// The id of the first order; each further one is greater by one.
+pub const FIRST_ORDER_ID: u64 = 1_000_000_000;
+/// When the first order was created: 2026-01-01T00:00:00Z.
+pub const FIRST_CREATED_MILLIS: u64 = 1_767_225_600_000;
+/// From the creation of an order to that of the next.
+pub const MILLIS_BETWEEN_ORDERS: u64 = 17;
 const FORENAMES: [&str; 12] = [
     "amelie", "bruno", "carmen", "david", "esther", "felix", "giulia", "henrik", "ines", "jakub",
     "klara", "luca",
@@ -70,16 +73,33 @@ const SURNAMES: [&str; 12] = [
 ];
 const CURRENCIES: [&str; 6] = ["EUR", "USD", "GBP", "CHF", "SEK", "PLN"];
 const STATUSES: [&str; 6] = ["new", "paid", "packed", "shipped", "delivered", "cancelled"];
-const COUNTRIES: [&str; 10] = ["AT", "CH", "DE", "DK", "ES", "FR", "IT", "NL", "PT", "SE"];
+/// Countries of orders: [`orders`] come from the first ten.
+pub const COUNTRIES: [&str; 80] = [
+    "AT", "CH", "DE", "DK", "ES", "FR", "IT", "NL", "PT", "SE", "AD", "AE", "AL", "AM", "AR", "AU",
+    "AZ", "BA", "BD", "BE", "BG", "BO", "BR", "CA", "CL", "CN", "CO", "CR", "CY", "CZ", "EC", "EE",
+    "EG", "FI", "GB", "GE", "GH", "GR", "GT", "HR", "HU", "ID", "IE", "IL", "IN", "IS", "JM", "JO",
+    "JP", "KE", "KR", "KZ", "LB", "LI", "LK", "LT", "LU", "LV", "MA", "MC", "MD", "ME", "MK", "MT",
+    "MX", "MY", "NG", "NO", "NZ", "PE", "PH", "PL", "RO", "RS", "SG", "SI", "SK", "TH", "TR", "UA",
+];
 
 /// `n` orders of about 200 bytes of JSON with nine typed fields, the same for the same seed. Order `i` goes to
 /// partition `i` (modulo the topic's), has the id 1 000 000 000 + `i` as its key, and is created 17 ms after the one
-/// before it.
+/// before it ([`FIRST_ORDER_ID`], [`FIRST_CREATED_MILLIS`], [`MILLIS_BETWEEN_ORDERS`]).
 pub fn orders(n: u64, seed: u64) -> impl Iterator<Item = Record> + Send {
+    orders_of_countries(n, seed, 10)
+}
+
+/// The same, from the first `countries` of [`COUNTRIES`], mixed at random.
+pub fn orders_of_countries(
+    n: u64,
+    seed: u64,
+    countries: usize,
+) -> impl Iterator<Item = Record> + Send {
+    let countries = &COUNTRIES[..countries.clamp(1, COUNTRIES.len())];
     let mut random = SmallRng::seed_from_u64(seed);
     (0..n).map(move |i| {
-        let order = FIRST_ORDER + i;
-        let created = FIRST_MILLI + i * 17;
+        let order = FIRST_ORDER_ID + i;
+        let created = FIRST_CREATED_MILLIS + i * MILLIS_BETWEEN_ORDERS;
         let mut value = String::with_capacity(224);
         // Writing to a String cannot fail.
         let _ = write!(
@@ -91,7 +111,7 @@ pub fn orders(n: u64, seed: u64) -> impl Iterator<Item = Record> + Send {
             random.random_range(1.0..5_000.0),
             pick(&mut random, &CURRENCIES),
             pick(&mut random, &STATUSES),
-            pick(&mut random, &COUNTRIES),
+            pick(&mut random, countries),
             iso(created + random.random_range(0..60_000)),
             random.random_range(1..10),
         );
@@ -161,7 +181,7 @@ mod tests {
     #[test]
     fn timestamps_are_written_as_the_calendar_has_them() {
         assert_eq!(iso(0), "1970-01-01T00:00:00.000Z");
-        assert_eq!(iso(FIRST_MILLI), "2026-01-01T00:00:00.000Z");
+        assert_eq!(iso(FIRST_CREATED_MILLIS), "2026-01-01T00:00:00.000Z");
         assert_eq!(iso(1_709_251_199_999), "2024-02-29T23:59:59.999Z");
     }
 }

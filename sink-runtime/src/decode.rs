@@ -11,6 +11,7 @@ use self::json::{JsonDecoder, Prediction, Surroundings};
 use self::parse::Unknown;
 use crate::plan::{DecodePlan, UnknownFields, ValueSchema};
 use crate::record::RawBatch;
+use crate::schema::Schema;
 
 mod column;
 mod cursor;
@@ -85,6 +86,12 @@ pub struct Decoded {
 /// One per worker and topic; keeps what it learnt from earlier batches (the predicted shape, the inferred schema).
 pub trait Decoder: Send {
     fn decode(&mut self, raw: &RawBatch) -> Decoded;
+
+    /// From now on columns that the destination has keep its types: what does not fit them is refused. Whether that
+    /// changes what will be decoded; only found columns can.
+    fn adopt(&mut self, _have: &Schema) -> bool {
+        false
+    }
 
     /// Schema of the batches now; it only ever widens (a new column, a wider type, a lifted `required`).
     fn schema(&self) -> SchemaRef;

@@ -37,6 +37,8 @@ use goal::Goal;
 use router::Router;
 use worker::{FromWorker, Share, Shelf, ToWorker, Worker};
 
+/// What the client's queue takes, as a multiple of the record bytes in it: records of 200 bytes measured.
+const CLIENT_OVERHEAD: usize = 4;
 const TICK: Duration = Duration::from_millis(100);
 /// A group that nothing is committed for is tidied up after this long.
 const IDLE: Duration = Duration::from_secs(30);
@@ -178,10 +180,7 @@ where
         inboxes.push(inbox);
     }
     drop(worker_events);
-    let router = Arc::new(Router {
-        workers: inboxes,
-        budget: progress.budget.clone(),
-    });
+    let router = Arc::new(Router::new(inboxes, &progress.budget));
     let (source_events, mut from_source) = mpsc::unbounded_channel();
     let dead = plan.dead_letter.is_some();
     let needs = Needs {
@@ -194,12 +193,13 @@ where
     let source =
         Source::start(&plan.source, needs, sink, source_events).map_err(|e| EngineError::of(&e))?;
     progress.set_ready();
-    // The client's own queue is bounded by this; it counts whether full or not.
+    // The client's own queue is bounded by this; it counts whether full or not, with what small records cost the client
+    // beside their bytes.
     let queue = plan.source.properties.get("queued.max.messages.kbytes");
     let queue: usize = queue
         .and_then(|kbytes| kbytes.expose().parse().ok())
         .unwrap_or(0);
-    let _queue = progress.budget.reserve(queue * 1024);
+    let _queue = progress.budget.reserve(queue * 1024 * CLIENT_OVERHEAD);
 
     let mut engine = Engine {
         coordinator: Coordinator::new(deliver.scope(), plan.source.drain_timeout),

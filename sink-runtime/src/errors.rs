@@ -97,3 +97,26 @@ impl fmt::Display for OneLine<'_> {
         Ok(())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::class;
+
+    #[test]
+    fn the_reference_page_is_the_table() {
+        let page = include_str!("../../docs/reference/errors.md");
+        let rows = page.lines().skip_while(|line| !line.starts_with("|---"));
+        let documented: Vec<&str> = rows
+            .skip(1)
+            .take_while(|line| line.starts_with('|'))
+            .collect();
+        let rows = class::ALL.iter().map(|class| {
+            let (retry, fault) = (class.retry, class.fault);
+            format!(
+                "| `{}` | {retry:?} | {fault:?} | {} |",
+                class.reason, class.advice
+            )
+        });
+        assert_eq!(documented, rows.collect::<Vec<_>>());
+    }
+}

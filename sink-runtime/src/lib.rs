@@ -1,6 +1,7 @@
 //! The sink runtime: Kafka topics into S3 datasets and Iceberg tables, exactly once.
 //! Modules stand in the order that data flows; see `docs/concepts.md`.
 
+pub mod allocators;
 #[cfg(feature = "cloud")]
 pub mod aws;
 pub mod budget;

@@ -29,12 +29,13 @@ const LOCAL_UPLOADS: usize = 4;
 /// Commits that make no progress for this much longer than the longest rotation make the sink unhealthy.
 const STALLED: Duration = Duration::from_secs(300);
 
-/// What the outside may look at while [`run`] works.
+/// What the outside may look at while [`run`] works. A fifth of the memory budget is kept for what nobody counts: code,
+/// stacks, what allocators hold back.
 pub fn progress(plan: &Plan) -> Progress {
     let stalled = plan.rotation.max_open.max(plan.commit.interval) + STALLED;
     Progress::new(
         &plan.sink.to_string(),
-        Budget::new(plan.pod.memory_budget),
+        Budget::new(plan.pod.memory_budget / 5 * 4),
         stalled,
     )
 }

@@ -12,6 +12,10 @@ use rand::Rng;
 use super::process::{Launch, Process};
 use crate::{Installation, free_port};
 
+/// Where Kafka's own scripts look for the sizes of the heap.
+const HEAP_OPTIONS: &str = "KAFKA_HEAP_OPTS";
+const HEAP: &str = "-Xms512m -Xmx512m";
+
 const READY: Duration = Duration::from_secs(90);
 
 /// A broker of its own data folder and port.
@@ -52,13 +56,10 @@ impl KafkaServer {
             settings(port, controller, &data) + &more(port, controller),
         )?;
         format(&data, &config)?;
+        let heap = std::env::var(HEAP_OPTIONS).unwrap_or_else(|_| HEAP.to_owned());
         let process = Launch::new("kafka", "java", folder)
-            .args([
-                "-Xms512m",
-                "-Xmx512m",
-                "-XX:+UseG1GC",
-                "-XX:MaxGCPauseMillis=20",
-            ])
+            .args(heap.split_whitespace())
+            .args(["-XX:+UseG1GC", "-XX:MaxGCPauseMillis=20"])
             .args([
                 "-XX:InitiatingHeapOccupancyPercent=35",
                 "-Djava.awt.headless=true",

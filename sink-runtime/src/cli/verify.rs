@@ -136,7 +136,9 @@ pub(super) async fn check(plan: &Plan) -> Result<Report, CliError> {
     let ledger = held.ledger().await?;
     let expected = {
         let (plan, ledger) = (Arc::new(plan.clone()), ledger.clone());
-        let read = tokio::task::spawn_blocking(move || topic::expected(&plan, &ledger));
+        let columns = held.columns().await?;
+        let read =
+            tokio::task::spawn_blocking(move || topic::expected(&plan, &ledger, columns.as_ref()));
         read.await
             .map_err(|error| CliError(format!("read the topic: {error}")))??
     };

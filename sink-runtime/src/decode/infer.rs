@@ -50,6 +50,8 @@ impl From<Syntax> for NoShape {
 #[derive(Debug)]
 pub(super) struct InferringDecoder {
     known: Shape,
+    /// What the destination's columns can hold; `Unseen` where it leaves the choice to the records.
+    fixed: Shape,
     schema: Schema,
     /// Records still to look at before they are decoded: saves decoding the first batches over and over.
     to_sample: usize,
@@ -75,6 +77,7 @@ impl InferringDecoder {
             .collect();
         Self {
             known: Shape::Struct(Vec::new()),
+            fixed: Shape::Unseen,
             inner: decoder(&schema, on_conflict, prediction, &around),
             schema,
             to_sample: sample_records,
@@ -92,6 +95,11 @@ impl InferringDecoder {
                 self.learn(record);
             }
         }
+        self.settle()
+    }
+
+    /// Takes what is known for the schema; whether that became another one.
+    fn settle(&mut self) -> bool {
         let Shape::Struct(members) = &self.known else {
             return false;
         };
@@ -118,7 +126,8 @@ impl InferringDecoder {
         if members.iter().any(taken) || self.known.covers(&shape, self.on_conflict) {
             return;
         }
-        if let Ok(joined) = self.known.clone().join(shape, self.on_conflict) {
+        let joined = self.known.clone().join(shape, self.on_conflict);
+        if let Ok(joined) = joined.and_then(|joined| joined.within(&self.fixed, self.on_conflict)) {
             let (before, after) = (self.known.size(), joined.size());
             if after <= MAX_FIELDS || after <= before {
                 self.known = joined;
@@ -147,6 +156,14 @@ impl Decoder for InferringDecoder {
                 return decoded;
             }
         }
+    }
+
+    fn adopt(&mut self, have: &Schema) -> bool {
+        let fixed = Shape::Struct(have.fields.iter().map(Member::fixed).collect());
+        let known = self.known.clone().cut_to(&fixed, self.on_conflict);
+        self.fixed = fixed;
+        self.known = known;
+        self.settle()
     }
 
     fn schema(&self) -> SchemaRef {
@@ -235,7 +252,78 @@ fn add(members: &mut Vec<Member>, member: Member, on_conflict: OnConflict) -> Re
     Ok(())
 }
 
+impl Member {
+    fn fixed(field: &Field) -> Self {
+        Self {
+            name: field.name.clone(),
+            shape: Shape::fixed(&field.ty),
+        }
+    }
+}
+
 impl Shape {
+    /// What a column of this type holds; `Unseen` for types that are never found in records.
+    fn fixed(ty: &Type) -> Self {
+        match ty {
+            Type::Boolean => Self::Boolean,
+            Type::Long => Self::Long,
+            Type::Double => Self::Double,
+            Type::String => Self::String,
+            Type::Struct(fields) => Self::Struct(fields.iter().map(Member::fixed).collect()),
+            Type::List(element) => Self::List(Box::new(Self::fixed(&element.ty))),
+            _ => Self::Unseen,
+        }
+    }
+
+    /// This shape in columns of `fixed`, each as wide as they are.
+    fn within(self, fixed: &Self, on_conflict: OnConflict) -> Result<Self, NoShape> {
+        match (self, fixed) {
+            (shape, Self::Unseen) | (shape @ Self::Unseen, _) => Ok(shape),
+            (Self::Struct(members), Self::Struct(columns)) => {
+                let member = |Member { name, shape }| {
+                    let column = columns.iter().find(|column| column.name == name);
+                    let shape = match column {
+                        Some(column) => shape.within(&column.shape, on_conflict)?,
+                        None => shape,
+                    };
+                    Ok(Member { name, shape })
+                };
+                let members: Result<_, NoShape> = members.into_iter().map(member).collect();
+                members.map(Self::Struct)
+            }
+            (Self::List(element), Self::List(column)) => {
+                let element = element.within(column, on_conflict)?;
+                Ok(Self::List(Box::new(element)))
+            }
+            (shape, column) if column.covers(&shape, on_conflict) => Ok(column.clone()),
+            _ => Err(NoShape),
+        }
+    }
+
+    /// The same where the columns decide: what does not fit gives way.
+    fn cut_to(self, fixed: &Self, on_conflict: OnConflict) -> Self {
+        match (self, fixed) {
+            (Self::Struct(members), Self::Struct(columns)) => {
+                let member = |Member { name, shape }| {
+                    let column = columns.iter().find(|column| column.name == name);
+                    let shape = match column {
+                        Some(column) => shape.cut_to(&column.shape, on_conflict),
+                        None => shape,
+                    };
+                    Member { name, shape }
+                };
+                Self::Struct(members.into_iter().map(member).collect())
+            }
+            (Self::List(element), Self::List(column)) => {
+                Self::List(Box::new(element.cut_to(column, on_conflict)))
+            }
+            (shape, column) => {
+                let within = shape.within(column, on_conflict);
+                within.unwrap_or_else(|_| column.clone())
+            }
+        }
+    }
+
     /// The least shape that holds both.
     fn join(self, other: Self, on_conflict: OnConflict) -> Result<Self, NoShape> {
         match (self, other) {

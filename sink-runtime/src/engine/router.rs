@@ -10,10 +10,23 @@ use crate::source::{BatchSink, Pressure};
 /// Batches to the worker that owns the partition; the memory budget is the bound of the queues.
 pub(super) struct Router {
     pub(super) workers: Vec<Sender<ToWorker>>,
-    pub(super) budget: Budget,
+    budget: Budget,
+    /// Of the budget, what raw batches may take: more would only push the open files out of memory.
+    raw: Budget,
 }
 
+/// Raw batches that wait for the workers, as a part of the memory budget.
+const RAW_SHARE: usize = 16;
+
 impl Router {
+    pub(super) fn new(workers: Vec<Sender<ToWorker>>, budget: &Budget) -> Self {
+        Self {
+            workers,
+            budget: budget.clone(),
+            raw: Budget::new(budget.limit() / RAW_SHARE),
+        }
+    }
+
     pub(super) fn owner(&self, tp: &TopicPartition) -> &Sender<ToWorker> {
         let topic = twox_hash::XxHash64::oneshot(0, tp.topic.as_str().as_bytes());
         let index = topic.wrapping_add(tp.partition as u64) % self.workers.len() as u64;
@@ -28,15 +41,16 @@ impl Router {
 
 impl BatchSink for Router {
     fn push(&self, batch: RawBatch) {
-        let reservation = self.budget.reserve(batch.memory());
+        let bytes = batch.memory();
+        let held = [self.budget.reserve(bytes), self.raw.reserve(bytes)];
         let tp = batch.tp.clone();
-        self.send(&tp, ToWorker::Batch(Box::new((batch, reservation))));
+        self.send(&tp, ToWorker::Batch(Box::new((batch, held))));
     }
 
     fn pressure(&self) -> Pressure {
-        if self.budget.must_pause() {
+        if self.budget.must_pause() || self.raw.must_pause() {
             Pressure::High
-        } else if self.budget.may_resume() {
+        } else if self.budget.may_resume() && self.raw.may_resume() {
             Pressure::Low
         } else {
             Pressure::Between

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Instant;
 
+use arrow::datatypes::SchemaRef;
 use async_trait::async_trait;
 use bytes::Bytes;
 
@@ -38,7 +39,7 @@ pub struct TableShelf {
 }
 
 struct Path {
-    from: arrow::datatypes::SchemaRef,
+    from: SchemaRef,
     target: Arc<Target>,
     conformer: Conformer,
     layout: IcebergLayout,
@@ -117,19 +118,18 @@ impl TableShelf {
     }
 
     /// The path for rows of this schema, made anew when the schema or the target changed.
-    fn path_for(&mut self, rows: &Rows) -> Result<&mut Path, ShelfError> {
-        let from = rows.batch.schema();
+    fn path_for(&mut self, from: &SchemaRef) -> Result<&mut Path, ShelfError> {
         let stale = self.path.as_ref().is_none_or(|path| {
-            !(Arc::ptr_eq(&path.from, &from) || path.from == from)
+            !(Arc::ptr_eq(&path.from, from) || &path.from == from)
                 || !self.targets.is_current(&path.target)
         });
         if stale {
-            let target = self.targets.for_rows(&from)?;
-            let conformer = Conformer::new(&from, &target.arrow).map_err(ShelfError::new)?;
+            let target = self.targets.for_rows(from)?;
+            let conformer = Conformer::new(from, &target.arrow).map_err(ShelfError::new)?;
             let layout =
                 IcebergLayout::new(&target.schema, &target.spec).map_err(ShelfError::new)?;
             self.path = Some(Path {
-                from,
+                from: Arc::clone(from),
                 target,
                 conformer,
                 layout,
@@ -148,9 +148,13 @@ impl TableShelf {
 impl Shelf for TableShelf {
     type File = TableFile;
 
+    fn prepare(&mut self, schema: &SchemaRef) -> Result<(), ShelfError> {
+        self.path_for(schema).map(|_| ())
+    }
+
     fn write(&mut self, rows: Rows, now: Instant) -> Result<(), ShelfError> {
         let at = now.duration_since(self.began);
-        let path = self.path_for(&rows)?;
+        let path = self.path_for(&rows.batch.schema())?;
         let batch = path.conformer.apply(&rows.batch).map_err(ShelfError::new)?;
         let rows = Rows { batch, ..rows };
         let slices = path.layout.split(&rows).map_err(ShelfError::new)?;
@@ -473,13 +477,14 @@ impl Deliver for TableDeliver {
                 });
             }
             tracing::warn!("{message}; it is read from its start");
-            let starts = asked
-                .iter()
-                .map(|(tp, facts)| (tp.clone(), facts.log_start))
-                .collect();
+            let log = |facts: &Facts| OffsetRange {
+                start: facts.log_start,
+                end: facts.log_end,
+            };
+            let logs = asked.iter().map(|(tp, facts)| (tp.clone(), log(facts)));
             let restarted = self
                 .targets
-                .restart_source(first.cluster_id.as_deref(), starts)
+                .restart_source(first.cluster_id.as_deref(), &logs.collect())
                 .await;
             ledger = restarted.map_err(|error| Failure::of(&error))?;
         }

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
+use arrow::datatypes::SchemaRef;
 use crossbeam_channel::{Receiver, RecvTimeoutError};
 use tokio::sync::mpsc::UnboundedSender;
 
@@ -17,6 +18,7 @@ use crate::errors::{Class, Classified};
 use crate::layout::Rows;
 use crate::plan::{OnError, Plan};
 use crate::record::{AssignmentEpoch, Offset, OffsetRange, RawBatch, TopicName, TopicPartition};
+use crate::schema::Schema;
 
 /// Rejected records of one lane wait for the next cut; at this many bytes the cut is asked for.
 const LETTERS_DUE: usize = 8 << 20;
@@ -30,7 +32,7 @@ pub enum ToWorker {
         epoch: AssignmentEpoch,
         position: Offset,
     },
-    Batch(Box<(RawBatch, Reservation)>),
+    Batch(Box<(RawBatch, [Reservation; 2])>),
     /// Everything below `at` has been read: offsets up to there without records are done with.
     Advance {
         tp: TopicPartition,
@@ -92,6 +94,9 @@ pub enum ShelfError {
         #[source] Box<dyn std::error::Error + Send + Sync>,
         Class,
     ),
+    /// Columns that were found in records are not what the destination has; decoded for its columns they may fit.
+    #[error("{why}")]
+    Unlike { have: Schema, why: Box<ShelfError> },
 }
 
 impl ShelfError {
@@ -101,14 +106,21 @@ impl ShelfError {
     }
 
     pub fn class(&self) -> Class {
-        let Self::Fatal(_, _, class) = self;
-        *class
+        match self {
+            Self::Fatal(_, _, class) => *class,
+            Self::Unlike { why, .. } => why.class(),
+        }
     }
 }
 
 /// Where decoded rows of a worker wait for their cut: a dataset's or a table's open files.
 pub trait Shelf: Send {
     type File: Send + 'static;
+
+    /// Makes ready for rows of this schema, before anything is done with them.
+    fn prepare(&mut self, _schema: &SchemaRef) -> Result<(), ShelfError> {
+        Ok(())
+    }
 
     fn write(&mut self, rows: Rows, now: Instant) -> Result<(), ShelfError>;
 
@@ -257,9 +269,9 @@ impl<S: Shelf> Worker<S> {
                 Ok(())
             }
             ToWorker::Batch(fetched) => {
-                let (raw, reservation) = *fetched;
+                let (raw, held) = *fetched;
                 let result = self.batch(&raw);
-                drop(reservation);
+                drop(held);
                 result
             }
             ToWorker::Advance { tp, epoch, at } => {
@@ -305,7 +317,18 @@ impl<S: Shelf> Worker<S> {
                 .entry(raw.tp.topic.clone())
                 .or_insert_with(|| decoder(&self.decode)),
         };
-        let decoded = decoder.decode(raw);
+        let decoded = loop {
+            let decoded = decoder.decode(raw);
+            if decoded.rows.is_empty() {
+                break decoded;
+            }
+            match self.shelf.prepare(&decoded.batch.schema()) {
+                Ok(()) => break decoded,
+                // Ends: what was adopted once changes nothing the next time.
+                Err(ShelfError::Unlike { have, .. }) if decoder.adopt(&have) => {}
+                Err(error) => return Err(error),
+            }
+        };
         let counters = &self.counters;
         counters
             .records

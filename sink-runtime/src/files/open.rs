@@ -107,6 +107,9 @@ struct Group<K: Ord, U> {
     open_bytes: u64,
 }
 
+/// A file that holds less has no encoder worth ending a row group for.
+const WORTH_RELIEVING: usize = 3 << 20;
+
 /// The table.
 pub struct OpenFiles<G: Ord + Clone, K: Ord, U> {
     format: Format,
@@ -258,8 +261,9 @@ impl<G: Ord + Clone, K: Ord, U> OpenFiles<G, K, U> {
             .collect()
     }
 
-    /// When the process is above its shedding mark, seals the largest files until this table holds as much less as the
-    /// process is above its resuming mark. Their encoded bytes still count until they are uploaded, so what shows in
+    /// When the process is above its shedding mark, takes the largest files until this table holds as much less as the
+    /// process is above its resuming mark: first they end their row groups, which gives back most of what an encoder
+    /// holds; where that is not enough they are sealed. Their encoded bytes still count until they are uploaded, so what shows in
     /// the budget comes later. Returns how many were sealed.
     ///
     /// # Errors
@@ -285,6 +289,13 @@ impl<G: Ord + Clone, K: Ord, U> OpenFiles<G, K, U> {
             })
             .collect();
         by_size.sort_unstable_by_key(|(memory, _, _)| std::cmp::Reverse(*memory));
+        for (memory, group, key) in &by_size {
+            if self.memory <= target || *memory < WORTH_RELIEVING {
+                break;
+            }
+            self.relieve(group, key, outlet)?;
+        }
+        by_size.sort_by_cached_key(|(_, group, key)| std::cmp::Reverse(self.memory_of(group, key)));
         let mut sealed = 0;
         for (_, group, key) in by_size {
             if self.memory <= target {
@@ -425,6 +436,31 @@ impl<G: Ord + Clone, K: Ord, U> OpenFiles<G, K, U> {
             Some((group, key)) => self.seal(&group, &key, outlet),
             None => Ok(()),
         }
+    }
+
+    fn memory_of(&self, group: &G, key: &Arc<K>) -> usize {
+        let file = self.groups.get(group).and_then(|group| group.open.get(key));
+        file.map_or(0, |file| file.memory)
+    }
+
+    fn relieve<O: Outlet<G, K, Upload = U>>(
+        &mut self,
+        name: &G,
+        key: &Arc<K>,
+        outlet: &mut O,
+    ) -> Result<(), FileError> {
+        let Some(group) = self.groups.get_mut(name) else {
+            return Ok(());
+        };
+        let Some(file) = group.open.get_mut(key) else {
+            return Ok(());
+        };
+        let before = (file.memory, file.size);
+        file.relieve(name, key, outlet)?;
+        self.memory = self.memory - before.0 + file.memory;
+        group.open_bytes = group.open_bytes - before.1 + file.size;
+        self.reservation.resize(self.memory);
+        Ok(())
     }
 
     /// Finishes a file and hands out its last bytes; it waits in its group for the cut.

@@ -127,6 +127,14 @@ impl FileWriter for ParquetFile {
         self.buffer.bytes() + self.encoder.as_ref().map_or(0, |e| e.memory())
     }
 
+    /// Ends the row group: its compression contexts and dictionaries go.
+    fn relieve(&mut self) -> Result<(), FileError> {
+        match &mut self.encoder {
+            Some(encoder) => encoder.writer.flush().map_err(encode_error),
+            None => Ok(()),
+        }
+    }
+
     fn size(&self) -> u64 {
         let (encoded, ratio) = match &self.encoder {
             None => (0, USUAL_RATIO),

@@ -31,6 +31,11 @@ pub trait FileWriter: Send {
     /// Encoded bytes ready to leave, each part exactly the format's part size.
     fn drain(&mut self) -> Vec<Bytes>;
 
+    /// Gives back what the encoder holds beside encoded bytes, without ending the file.
+    fn relieve(&mut self) -> Result<(), FileError> {
+        Ok(())
+    }
+
     /// Encodes what is left. `metadata` goes into the file where the format has a place for it.
     fn finish(self: Box<Self>, metadata: KeyValues) -> Result<Finished, FileError>;
 }

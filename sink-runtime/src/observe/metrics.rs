@@ -285,3 +285,52 @@ pub fn page(sinks: &[Progress]) -> String {
     let _ = TextEncoder::new().encode(&families, &mut page);
     String::from_utf8_lossy(&page).into_owned()
 }
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "tests")]
+
+    use super::*;
+    use std::time::Duration;
+
+    use crate::budget::Budget;
+
+    #[test]
+    fn the_reference_page_names_every_metric_and_no_other() {
+        let page = include_str!("../../../docs/reference/metrics.md");
+        let rows = page
+            .lines()
+            .filter(|line| line.starts_with("| `tidewater_"));
+        let documented: Vec<(&str, &str)> = rows
+            .map(|row| {
+                let cells: Vec<&str> = row.split(" | ").collect();
+                let help = cells[2].trim_end_matches(" |");
+                (cells[0].trim_matches(['|', ' ', '`']), help)
+            })
+            .collect();
+        assert_eq!(documented, TABLE);
+    }
+
+    #[test]
+    fn lag_that_is_not_known_is_absent_and_goes_with_the_partition() {
+        let progress = Progress::new("default.orders", Budget::new(1), Duration::from_secs(1));
+        let series = |progress: &Progress| {
+            let page = page(std::slice::from_ref(progress));
+            let lags = page.lines().filter(|line| line.starts_with(LAG));
+            lags.map(str::to_owned).collect::<Vec<_>>()
+        };
+        let tp = TopicPartition::new("orders", 0);
+        progress.owned(&tp, Some(Offset(7)), None);
+        assert_eq!(series(&progress), Vec::<String>::new());
+        assert_eq!(progress.snapshot().lag_records, None);
+
+        progress.owned(&tp, Some(Offset(7)), Some((Offset(0), Offset(10))));
+        let known = r#"tidewater_partition_lag_records{partition="0",sink="default.orders",topic="orders"} 3"#;
+        assert_eq!(series(&progress), [known]);
+        assert_eq!(progress.snapshot().lag_records, Some(3));
+
+        progress.disowned(&[tp]);
+        assert_eq!(series(&progress), Vec::<String>::new());
+        assert_eq!(progress.snapshot().lag_records, None);
+    }
+}

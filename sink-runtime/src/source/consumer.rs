@@ -40,7 +40,7 @@ const DRAIN: usize = 10_000;
 const REST: Duration = Duration::from_millis(100);
 
 /// Between two looks at the pressure while paused, and at a partition whose forwarding may have been undone.
-const SHORT_REST: Duration = Duration::from_millis(10);
+const SHORT_REST: Duration = Duration::from_millis(2);
 
 /// Control events served a turn.
 const EVENTS_PER_TURN: usize = 1000;

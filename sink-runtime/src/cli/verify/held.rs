@@ -15,6 +15,8 @@ use crate::commit::iceberg::{Keys, Standing, standing};
 use crate::ledger::{LedgerDocument, ledger_key};
 use crate::plan::{Destination, Plan};
 use crate::record::{Offset, TopicPartition};
+use crate::schema::Schema;
+use crate::schema::iceberg::from_iceberg;
 use crate::store::{self, Store};
 
 pub(super) enum Held {
@@ -77,6 +79,16 @@ impl Held {
                 }
             }
         }
+    }
+
+    /// What a table's columns are; of a dataset each file has its own.
+    pub(super) async fn columns(&self) -> Result<Option<Schema>, CliError> {
+        let Self::Table { ops, .. } = self else {
+            return Ok(None);
+        };
+        let metadata = load(ops.as_ref()).await?;
+        // Of types that the sink never writes nothing can be expected.
+        Ok(metadata.and_then(|metadata| from_iceberg(metadata.current_schema()).ok()))
     }
 
     pub(super) async fn files(&self) -> Result<Vec<HeldFile>, CliError> {

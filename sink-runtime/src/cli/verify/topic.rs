@@ -12,6 +12,7 @@ use super::super::CliError;
 use crate::decode::{Decoder, decoder};
 use crate::plan::{Isolation, Plan};
 use crate::record::{Arena, AssignmentEpoch, Offset, RawBatch, TimestampType, TopicPartition};
+use crate::schema::Schema;
 use crate::source::{Facts, SourceError};
 
 /// Records decoded at once.
@@ -36,6 +37,7 @@ pub(super) struct Expected {
 pub(super) fn expected(
     plan: &Arc<Plan>,
     ledger: &BTreeMap<TopicPartition, Offset>,
+    columns: Option<&Schema>,
 ) -> Result<Expected, CliError> {
     let facts = Facts::connect(&plan.source, Duration::from_secs(10))?;
     let tps: Vec<_> = ledger.keys().cloned().collect();
@@ -46,9 +48,13 @@ pub(super) fn expected(
     let mut expected = Expected::default();
     for ((tp, next), marks) in ledger.iter().zip(watermarks) {
         let (log_start, _) = marks.ok_or_else(|| SourceError::NoSuchTopic(tp.topic.to_string()))?;
-        let decoder = decoders
-            .entry(tp.topic.clone())
-            .or_insert_with(|| decoder(&decode));
+        let decoder = decoders.entry(tp.topic.clone()).or_insert_with(|| {
+            let mut decoder = decoder(&decode);
+            if let Some(columns) = columns {
+                decoder.adopt(columns);
+            }
+            decoder
+        });
         let mut wanted = Wanted {
             log_start: log_start.0,
             next: next.0,

@@ -1,7 +1,7 @@
 //! Commits that rewrite the ledger because the destination or the source began anew. Each is an empty snapshot under
 //! the same compare-and-swap as any other commit.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use uuid::Uuid;
 
@@ -13,7 +13,7 @@ use crate::catalog::stage::{self, Change, fresh_snapshot_id};
 use crate::catalog::{Base, CommitError};
 use crate::ledger::CommitId;
 use crate::plan::OnDestinationReset;
-use crate::record::TopicName;
+use crate::record::{OffsetRange, TopicName, TopicPartition};
 
 impl IcebergCommitter {
     /// The table's ledger, or one step towards it.
@@ -95,7 +95,9 @@ impl IcebergCommitter {
     }
 
     /// The Kafka cluster or topics were recreated, and the user chose to read them anew: forgets what was recorded of
-    /// them and records the new ids. Doing it twice does it once.
+    /// them, records the new ids, and lets the partitions in `logs` (each from its log's start to its end, now) begin
+    /// at their start. A topic of which some partition ends below what is recorded was recreated, whatever its id.
+    /// Doing it twice does it once.
     ///
     /// # Errors
     /// As for a commit.
@@ -103,6 +105,7 @@ impl IcebergCommitter {
         &mut self,
         cluster_id: Option<&str>,
         topic_ids: &BTreeMap<TopicName, String>,
+        logs: &BTreeMap<TopicPartition, OffsetRange>,
     ) -> Result<TableLedger, IcebergFailure> {
         let mut attempts = Attempts::default();
         for round in 0..=self.pace.attempts {
@@ -114,13 +117,12 @@ impl IcebergCommitter {
             };
             self.check_identity(&base)?;
             let ledger = self.settled(&base)?;
-            if self.check_source(&ledger, cluster_id, topic_ids).is_ok() {
+            let Some(ledger) = restarted(&ledger, cluster_id, topic_ids, logs) else {
                 if let Some((_, known)) = &mut self.known {
                     known.clone_from(&ledger);
                 }
                 return Ok(ledger);
-            }
-            let ledger = restarted(ledger, cluster_id, topic_ids);
+            };
             self.rewrite(&base, ledger, &mut attempts).await?;
         }
         Err(IcebergFailure::Exhausted {
@@ -175,33 +177,43 @@ fn reread(mut recorded: TableLedger, held: Offsets) -> TableLedger {
     recorded
 }
 
+/// `None`: the ledger speaks of the topics as they are.
 fn restarted(
-    mut ledger: TableLedger,
+    ledger: &TableLedger,
     cluster_id: Option<&str>,
     topic_ids: &BTreeMap<TopicName, String>,
-) -> TableLedger {
-    let cluster_changed = match (ledger.cluster_id.as_deref(), cluster_id) {
-        (Some(recorded), Some(found)) => recorded != found,
-        _ => false,
+    logs: &BTreeMap<TopicPartition, OffsetRange>,
+) -> Option<TableLedger> {
+    let another = |recorded: Option<&str>, found: Option<&str>| {
+        recorded
+            .zip(found)
+            .is_some_and(|(recorded, found)| recorded != found)
     };
-    let changed: Vec<TopicName> = topic_ids
-        .iter()
-        .filter(|(topic, id)| {
-            ledger
-                .topic_ids
-                .get(*topic)
-                .is_some_and(|known| known != *id)
-        })
-        .map(|(topic, _)| topic.clone())
-        .collect();
-    let stale = |topic: &TopicName| cluster_changed || changed.contains(topic);
+    let cluster = another(ledger.cluster_id.as_deref(), cluster_id);
+    let renamed = topic_ids.iter().filter_map(|(topic, found)| {
+        let recorded = ledger.topic_ids.get(topic).map(String::as_str);
+        another(recorded, Some(found.as_str())).then_some(topic)
+    });
+    let shorter = logs.iter().filter_map(|(tp, log)| {
+        let recorded = ledger.next.get(tp)?;
+        (log.end < *recorded).then_some(&tp.topic)
+    });
+    let recreated: BTreeSet<TopicName> = renamed.chain(shorter).cloned().collect();
+    if !cluster && recreated.is_empty() {
+        return None;
+    }
+    let stale = |topic: &TopicName| cluster || recreated.contains(topic);
+    let mut ledger = ledger.clone();
     ledger.next.retain(|tp, _| !stale(&tp.topic));
     ledger.floor.retain(|tp, _| !stale(&tp.topic));
     ledger.commits.retain(|tp, _| !stale(&tp.topic));
     ledger.topic_ids.retain(|topic, _| !stale(topic));
+    for (tp, log) in logs.iter().filter(|(tp, _)| stale(&tp.topic)) {
+        ledger.next.insert(tp.clone(), log.start);
+    }
     if let Some(id) = cluster_id {
         ledger.cluster_id = Some(id.to_owned());
     }
     ledger.topic_ids.extend(topic_ids.clone());
-    ledger
+    Some(ledger)
 }

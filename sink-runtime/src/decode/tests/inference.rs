@@ -5,6 +5,7 @@ use arrow::datatypes::{DataType, Schema as ArrowSchema};
 use super::*;
 use crate::decode::Decoder;
 use crate::decode::infer::MAX_FIELDS;
+use crate::schema::Type;
 
 /// `name: type` of every column.
 fn shape(schema: &ArrowSchema) -> String {
@@ -217,4 +218,35 @@ fn broken_records_teach_nothing() {
     );
     assert_eq!(shape(&decoded.batch.schema()), "d: long");
     assert_eq!(decoded.rows, [3]);
+}
+
+#[test]
+fn columns_of_the_destination_keep_their_types_and_refuse_what_they_cannot_hold() {
+    let plan = inferred(OnConflict::String);
+    let mut decoder = decoder(&plan);
+    decoder.decode(&raw([r#"{"n":1.5,"code":17,"p":{"x":true},"new":1}"#]));
+    let long = |name: &str| Field::optional(name, Type::Long);
+    let have = Schema {
+        fields: vec![
+            long("n"),
+            Field::optional("code", Type::String),
+            Field::optional("p", Type::Struct(vec![long("x")])),
+            long("unseen"),
+        ],
+    };
+    assert!(decoder.adopt(&have));
+    assert!(!decoder.adopt(&have));
+    let decoded = decoder.decode(&raw([
+        r#"{"n":2,"code":18,"p":{"x":3},"new":0.5}"#,
+        r#"{"n":2.5}"#,
+        r#"{"p":{"x":"y"}}"#,
+        r#"{"unseen":true}"#,
+        r#"{"code":"z"}"#,
+    ]));
+    assert_eq!(
+        shape(&decoded.batch.schema()),
+        "n: long, code: string, p: {x: long}, new: double"
+    );
+    assert_eq!(decoded.rows, [0, 4]);
+    assert_eq!(decoded.rejects.len(), 3);
 }

@@ -1,22 +1,24 @@
 //! The open table that all workers of a process write to: one schema (with the columns the next commit will add, their
 //! ids predicted), one partition spec, one place for data files. Workers extend it together, so that they predict alike.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use arrow::datatypes::SchemaRef as ArrowSchemaRef;
 use iceberg::spec::{PartitionSpecRef, SchemaRef};
 use parking_lot::Mutex;
 use tokio::runtime::Handle;
+use uuid::Uuid;
 
 use crate::budget::Budget;
 use crate::commit::iceberg::{
-    Committed, IcebergCommit, IcebergCommitter, IcebergFailure, NotCommitted, Offsets, Opened,
-    TableLedger,
+    Committed, IcebergCommit, IcebergCommitter, IcebergFailure, NotCommitted, Opened, TableLedger,
 };
 use crate::engine::worker::ShelfError;
 use crate::errors::{Classified, OneLine, class};
 use crate::files::conform::table_schema;
 use crate::plan::{DecodePlan, IcebergPlan, S3Plan, StorePlan, ValueSchema};
+use crate::record::{OffsetRange, TopicPartition};
 use crate::schema::evolution::plan_evolution;
 use crate::schema::iceberg::from_iceberg;
 use crate::schema::{Schema, arrow as arrow_schema};
@@ -29,6 +31,7 @@ const LOCAL: (usize, usize) = (8 << 20, 4);
 /// What rows are written against. Later targets of the same table hold all columns of earlier ones.
 #[derive(Debug)]
 pub struct Target {
+    uuid: Uuid,
     pub schema: SchemaRef,
     pub arrow: ArrowSchemaRef,
     pub spec: PartitionSpecRef,
@@ -164,12 +167,17 @@ impl Targets {
         drop(committer);
         tell(&opened);
         let ledger = opened.ledger.clone();
-        if let Some(target) = self.current() {
+        let of_this_table = |target: &Arc<Target>| target.uuid == opened.uuid;
+        if let Some(target) = self.current().filter(of_this_table) {
             return Ok((target, ledger));
         }
         let target = Arc::new(self.target(&opened).await?);
         let mut current = self.current.lock();
-        Ok((Arc::clone(current.get_or_insert(target)), ledger))
+        if let Some(target) = current.as_ref().filter(|&target| of_this_table(target)) {
+            return Ok((Arc::clone(target), ledger));
+        }
+        *current = Some(Arc::clone(&target));
+        Ok((target, ledger))
     }
 
     async fn target(&self, opened: &Opened) -> Result<Target, TargetError> {
@@ -195,6 +203,7 @@ impl Targets {
         let arrow =
             table_schema(&opened.schema).map_err(|error| TargetError::Schema(error.into()))?;
         Ok(Target {
+            uuid: opened.uuid,
             schema: Arc::clone(&opened.schema),
             arrow,
             spec: Arc::clone(&opened.spec),
@@ -228,7 +237,14 @@ impl Targets {
             &wanted,
             self.plan.evolution,
         );
-        let Some(new) = planned.map_err(|error| fatal(&error, class::TABLE_INCOMPATIBLE))? else {
+        let unlike = |error| match from_iceberg(&base.schema) {
+            Ok(have) => ShelfError::Unlike {
+                have,
+                why: Box::new(fatal(&error, class::TABLE_INCOMPATIBLE)),
+            },
+            Err(error) => fatal(&error, class::TABLE_INCOMPATIBLE),
+        };
+        let Some(new) = planned.map_err(unlike)? else {
             return Ok(Arc::clone(base));
         };
         for change in &new.changes {
@@ -237,6 +253,7 @@ impl Targets {
         let arrow =
             table_schema(&new.schema).map_err(|error| fatal(&error, class::TABLE_INCOMPATIBLE))?;
         let extended = Arc::new(Target {
+            uuid: base.uuid,
             last_column_id: base.last_column_id.max(new.schema.highest_field_id()),
             schema: Arc::new(new.schema),
             arrow,
@@ -253,14 +270,16 @@ impl Targets {
         Box::pin(committer.commit(wish)).await
     }
 
-    /// Forgets what the ledger says of these topic-partitions and lets them start at the given offsets.
+    /// The topics were recreated: these partitions begin anew, each at its log's start.
     pub async fn restart_source(
         &self,
         cluster_id: Option<&str>,
-        _starts: Offsets,
+        logs: &BTreeMap<TopicPartition, OffsetRange>,
     ) -> Result<TableLedger, TargetError> {
         let mut committer = self.committer.lock().await;
-        Ok(Box::pin(committer.restart_source(cluster_id, &Default::default())).await?)
+        let topic_ids = BTreeMap::new();
+        let restart = committer.restart_source(cluster_id, &topic_ids, logs);
+        Ok(Box::pin(restart).await?)
     }
 }
 

@@ -117,6 +117,21 @@ impl<U> OpenFile<U> {
         Ok(())
     }
 
+    /// Gives memory back without ending the file.
+    pub(super) fn relieve<G, K, O: Outlet<G, K, Upload = U>>(
+        &mut self,
+        group: &G,
+        key: &Arc<K>,
+        outlet: &mut O,
+    ) -> Result<(), FileError> {
+        self.writer.relieve()?;
+        let parts = self.writer.drain();
+        self.shipment.ship(group, key, parts, outlet);
+        self.memory = self.writer.memory() + OVERHEAD;
+        self.size = self.writer.size();
+        Ok(())
+    }
+
     /// `None` when the file never had a row.
     pub(super) fn finish<G, K, O: Outlet<G, K, Upload = U>>(
         self,

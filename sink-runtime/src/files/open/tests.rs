@@ -518,3 +518,24 @@ proptest! {
         }
     }
 }
+
+#[test]
+fn under_pressure_a_large_file_ends_its_row_group_and_stays_open() {
+    let budget = Budget::new(32 << 20);
+    let mut table = table_in(limits(), &budget);
+    write(&mut table, 0, &slice("k", 0, 60_000), 0);
+    let before = table.memory();
+    assert!(before > WORTH_RELIEVING, "an encoder is at work: {before}");
+    let _elsewhere = budget.reserve((32 << 20) * 76 / 100 - before);
+    assert_eq!(
+        table.shed(&mut Memory::default()).unwrap(),
+        0,
+        "nothing is sealed"
+    );
+    assert_eq!(table.open_files(), 1);
+    assert!(
+        table.memory() < before / 2,
+        "{} of {before}",
+        table.memory()
+    );
+}

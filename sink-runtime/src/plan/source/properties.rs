@@ -10,6 +10,8 @@ use tidewater_crds::{PodSpec, SourceSpec};
 use crate::plan::problem::Checks;
 use crate::plan::{Isolation, Property};
 
+/// librdkafka's default `fetch.max.bytes`: no fetch is made larger.
+const FETCH_BYTES: usize = 50 << 20;
 /// librdkafka's greatest `queued.max.messages.kbytes`.
 const QUEUE_KBYTES: usize = 2_097_151;
 
@@ -30,6 +32,10 @@ pub(super) fn complete(
     // Back-pressure is ours: the queue is bounded by bytes, and the client should come back at once when there is room.
     set("fetch.queue.backoff.ms", "5");
     set("queued.min.messages", "1000000");
+    set(
+        "fetch.max.bytes",
+        &share(pod).clamp(1 << 20, FETCH_BYTES).to_string(),
+    );
     set("statistics.interval.ms", "5000");
     set("topic.metadata.refresh.interval.ms", "30000");
     let consumer_protocol = spec
@@ -58,9 +64,17 @@ pub(super) fn complete(
     set("enable.auto.commit", "false");
     set("enable.auto.offset.store", "false");
     set("enable.partition.eof", "true");
-    let queue = (pod.memory_budget.as_usize() / 4 / 1024).clamp(1, QUEUE_KBYTES);
-    set("queued.max.messages.kbytes", &queue.to_string());
+    set(
+        "queued.max.messages.kbytes",
+        &(share(pod) / 1024).clamp(1, QUEUE_KBYTES).to_string(),
+    );
     properties
+}
+
+/// Bytes of records the client may hold fetched, and of one fetch. Small records cost it several times their size, so
+/// this is a small part of the budget; it is enough to keep the workers busy.
+fn share(pod: &PodSpec) -> usize {
+    pod.memory_budget.as_usize() / 32
 }
 
 fn user_property(
@@ -167,7 +181,7 @@ fn refusal(key: &str) -> Option<&'static str> {
         }
         "allow.auto.create.topics" => "a missing topic must be noticed; remove it",
         "queued.max.messages.kbytes" => {
-            "a quarter of the memory budget; set spec.pod.memoryBudget instead"
+            "a 32nd of the memory budget; set spec.pod.memoryBudget instead"
         }
         "security.protocol" => "set spec.source.security.protocol instead",
         "sasl.mechanism" | "sasl.mechanisms" => "set spec.source.security.sasl.mechanism instead",

@@ -73,11 +73,12 @@ fn what_a_spec_leaves_out_has_the_documented_default() {
             "enable.auto.commit=false",
             "enable.auto.offset.store=false",
             "enable.partition.eof=true",
+            "fetch.max.bytes=8388608",
             "fetch.queue.backoff.ms=5",
             "group.id=tidewater.default.orders",
             "isolation.level=read_committed",
             "partition.assignment.strategy=cooperative-sticky",
-            "queued.max.messages.kbytes=65536",
+            "queued.max.messages.kbytes=8192",
             "queued.min.messages=1000000",
             "statistics.interval.ms=5000",
             "topic.metadata.refresh.interval.ms=30000",
@@ -116,7 +117,7 @@ fn every_field_of_a_dataset_sink_arrives_in_the_plan() {
         ("session.timeout.ms", "30000"),
         ("fetch.min.bytes", "1000"),
         ("group.instance.id", "a"),
-        ("queued.max.messages.kbytes", "16384"),
+        ("queued.max.messages.kbytes", "2048"),
     ] {
         assert_eq!(property(&plan, key), value, "{key}");
     }

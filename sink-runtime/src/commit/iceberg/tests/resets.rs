@@ -252,7 +252,7 @@ async fn a_commit_from_another_kafka_cluster_is_stopped_until_the_restart_is_cho
 
     for _ in 0..2 {
         let ledger = committer
-            .restart_source(Some("cluster-2"), &BTreeMap::new())
+            .restart_source(Some("cluster-2"), &BTreeMap::new(), &BTreeMap::new())
             .await
             .unwrap();
         assert!(ledger.next.is_empty());
@@ -281,11 +281,56 @@ async fn a_recreated_topic_restarts_without_touching_the_others() {
     });
     committer.commit(&both).await.unwrap();
     let ledger = committer
-        .restart_source(Some("cluster-1"), &ids("o2"))
+        .restart_source(Some("cluster-1"), &ids("o2"), &BTreeMap::new())
         .await
         .unwrap();
     assert_eq!(
         ledger.next,
         [(TopicPartition::new("refunds", 0), Offset(5))].into()
     );
+}
+
+#[tokio::test]
+async fn a_topic_that_ends_below_the_ledger_begins_anew_at_its_logs_start() {
+    let lab = Lab::new();
+    let (mut committer, opened) = lab.opened().await;
+    let mut both = commit_of(&opened, 0, None, 10);
+    both.claims.push(claim(1, None, 0, 3));
+    both.claims.push(claim(2, None, 0, 3));
+    let refunds = TopicPartition::new("refunds", 0);
+    both.claims.push(Claim {
+        tp: refunds.clone(),
+        ..claim(0, None, 0, 5)
+    });
+    committer.commit(&both).await.unwrap();
+    let log = |start: i64, end: i64| OffsetRange {
+        start: Offset(start),
+        end: Offset(end),
+    };
+    // Partition 0 betrays the recreation; 1 ends above what is recorded of it; 2 is another owner's.
+    let logs = [
+        (tp(0), log(2, 4)),
+        (tp(1), log(0, 9)),
+        (refunds.clone(), log(0, 5)),
+    ]
+    .into();
+    for _ in 0..2 {
+        let ledger = committer
+            .restart_source(Some("cluster-1"), &BTreeMap::new(), &logs)
+            .await
+            .unwrap();
+        let mut wanted = offsets(&[(0, 2), (1, 0)]);
+        wanted.insert(refunds.clone(), Offset(5));
+        assert_eq!(ledger.next, wanted);
+    }
+    let snapshots = lab.table.load().await.unwrap().metadata.snapshots().len();
+    assert_eq!(snapshots, 2, "the second call found nothing to do");
+
+    let mut anew = commit_of(&opened, 0, Some(2), 4);
+    anew.claims[0].range.start = Offset(2);
+    committer.commit(&anew).await.unwrap();
+    let mut zombie = commit_of(&opened, 0, Some(10), 12);
+    zombie.claims[0].range.start = Offset(10);
+    let stopped = committer.commit(&zombie).await.unwrap_err();
+    assert!(matches!(stopped.failure, IcebergFailure::Fenced { .. }));
 }

@@ -1,0 +1,149 @@
+//! The pages under `docs/` against the repository: no server needed.
+
+use std::collections::BTreeSet;
+use std::path::{Path, PathBuf};
+
+struct Page {
+    path: PathBuf,
+    text: String,
+}
+
+/// `[text](target)`, with the number of its line.
+struct Link<'a> {
+    line: usize,
+    text: &'a str,
+    target: &'a str,
+}
+
+impl Page {
+    fn read(path: PathBuf) -> Self {
+        let text = std::fs::read_to_string(&path).unwrap();
+        Self { path, text }
+    }
+
+    fn links(&self) -> impl Iterator<Item = Link<'_>> {
+        self.text.lines().enumerate().flat_map(|(number, line)| {
+            line.match_indices("](").filter_map(move |(middle, _)| {
+                let text = &line[line[..middle].rfind('[')? + 1..middle];
+                let target = &line[middle + 2..];
+                let target = &target[..target.find(')')?];
+                Some(Link {
+                    line: number + 1,
+                    text,
+                    target,
+                })
+            })
+        })
+    }
+
+    fn resolve(&self, target: &str) -> PathBuf {
+        self.path.parent().unwrap().join(target)
+    }
+
+    /// The anchors that its headings have on the usual renderers.
+    fn anchors(&self) -> BTreeSet<String> {
+        let headings = self.text.lines().filter(|line| line.starts_with('#'));
+        headings
+            .map(|heading| {
+                let words = heading.trim_start_matches('#').trim().to_lowercase();
+                let kept = words
+                    .chars()
+                    .filter(|c| c.is_alphanumeric() || " -_".contains(*c));
+                kept.map(|c| if c == ' ' { '-' } else { c }).collect()
+            })
+            .collect()
+    }
+}
+
+fn root() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("..")
+}
+
+fn pages_below(folder: &Path, found: &mut Vec<Page>) {
+    for entry in std::fs::read_dir(folder).unwrap() {
+        let path = entry.unwrap().path();
+        if path.is_dir() {
+            pages_below(&path, found);
+        } else if path.extension().is_some_and(|extension| extension == "md") {
+            found.push(Page::read(path));
+        }
+    }
+}
+
+fn promises() -> Page {
+    Page::read(root().join("docs/promises.md"))
+}
+
+/// Whether `source` has a test of this name.
+fn has_test(source: &str, name: &str) -> bool {
+    let lines: Vec<&str> = source.lines().map(str::trim).collect();
+    let declaration = format!("fn {name}(");
+    lines.iter().enumerate().any(|(number, line)| {
+        let attributes = lines[..number]
+            .iter()
+            .rev()
+            .take_while(|line| line.starts_with("#["));
+        line.contains(&declaration) && attributes.into_iter().any(|line| line.contains("test"))
+    })
+}
+
+#[test]
+fn every_test_that_a_promise_names_exists() {
+    let promises = promises();
+    let mut named = 0;
+    let mut broken = Vec::new();
+    for link in promises.links().filter(|link| link.target.ends_with(".rs")) {
+        named += 1;
+        let name = link.text.trim_matches('`');
+        let source = std::fs::read_to_string(promises.resolve(link.target)).unwrap_or_default();
+        if !has_test(&source, name) {
+            broken.push(format!(
+                "line {}: no test {name} in {}",
+                link.line, link.target
+            ));
+        }
+    }
+    assert!(named > 50, "only {named} tests are named");
+    assert!(broken.is_empty(), "{}", broken.join("\n"));
+}
+
+#[test]
+fn every_promise_names_a_test() {
+    let promises = promises();
+    let (promised, _) = promises.text.split_once("\n# Not promised").unwrap();
+    for section in promised.split("\n## ").skip(1) {
+        let title = section.lines().next().unwrap();
+        assert!(section.contains(".rs)"), "\"{title}\" names no test");
+    }
+}
+
+#[test]
+fn every_link_of_the_pages_leads_somewhere() {
+    let mut pages = Vec::new();
+    for page in ["README.md", "CHANGELOG.md", "e2e/README.md"] {
+        pages.push(Page::read(root().join(page)));
+    }
+    pages_below(&root().join("docs"), &mut pages);
+    let mut broken = Vec::new();
+    for page in &pages {
+        for link in page.links().filter(|link| !link.target.contains("://")) {
+            let (file, anchor) = link.target.split_once('#').unwrap_or((link.target, ""));
+            let path = if file.is_empty() {
+                page.path.clone()
+            } else {
+                page.resolve(file)
+            };
+            let found =
+                path.exists() && (anchor.is_empty() || Page::read(path).anchors().contains(anchor));
+            if !found {
+                broken.push(format!(
+                    "{}:{}: {}",
+                    page.path.display(),
+                    link.line,
+                    link.target
+                ));
+            }
+        }
+    }
+    assert!(broken.is_empty(), "{}", broken.join("\n"));
+}

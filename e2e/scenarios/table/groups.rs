@@ -1,0 +1,118 @@
+//! Several processes of one sink commit to one table: once, whoever comes, goes or dies.
+
+use super::*;
+
+impl TableSink {
+    /// Waits until the process has partitions.
+    async fn await_assigned(running: &Tidewater) -> Result<()> {
+        await_until(PATIENCE, "partitions assigned", async || {
+            Ok(running.process().log().contains("\"message\":\"assigned\""))
+        })
+        .await
+    }
+}
+
+// T1
+#[tokio::test]
+async fn two_processes_fill_one_table_once_while_a_third_comes_and_one_is_killed() -> Result<()> {
+    let sink = TableSink::new(Catalog::Rest, 6).await?;
+    let (second, third) = (sink.twin()?, sink.twin()?);
+    let a = sink.start()?;
+    let b = second.start()?;
+    TableSink::await_assigned(&a).await?;
+    TableSink::await_assigned(&b).await?;
+    sink.produce(300, 1).await?;
+    sink.await_rows(300).await?;
+
+    // One comes, and one dies, with records on their way all the time.
+    let produced = async {
+        for seed in 2..12 {
+            sink.produce(120, seed).await?;
+        }
+        anyhow::Ok(())
+    };
+    let moved = async {
+        let c = third.start()?;
+        TableSink::await_assigned(&c).await?;
+        b.kill9();
+        anyhow::Ok(c)
+    };
+    let ((), c) = tokio::try_join!(produced, moved)?;
+    sink.await_rows(1500).await?;
+    sink.produce(120, 12).await?;
+    sink.await_rows(1620).await?;
+    end(&a).await?;
+    end(&c).await?;
+    sink.assert_rows_once().await
+}
+
+// T21
+#[tokio::test]
+async fn a_new_column_that_two_processes_meet_together_is_added_once() -> Result<()> {
+    let sink = TableSink::new(Catalog::Rest, 4).await?.inferred();
+    let second = sink.twin()?;
+    sink.produce(40, 1).await?;
+    let a = sink.start()?;
+    let b = second.start()?;
+    TableSink::await_assigned(&a).await?;
+    TableSink::await_assigned(&b).await?;
+    sink.await_rows(40).await?;
+    let schemas = async || {
+        let metadata = sink.metadata().await?;
+        anyhow::Ok(metadata["schemas"].as_array().map_or(0, Vec::len))
+    };
+    let before = schemas().await?;
+
+    let with_coupon = |i: i64| json!({"order_id": i, "coupon": format!("c{i}"), "rebate": i});
+    sink.produce_values((0..40).map(with_coupon).collect())
+        .await?;
+    sink.await_rows(80).await?;
+    assert_eq!(schemas().await?, before + 1);
+    assert_eq!(
+        sink.select("count(coupon), sum(rebate)::BIGINT").await?,
+        [[json!(40), json!(780)]]
+    );
+    end(&a).await?;
+    end(&b).await?;
+    sink.assert_rows_once().await
+}
+
+// T8
+#[tokio::test]
+async fn partitions_without_records_delay_nobody() -> Result<()> {
+    let sink = TableSink::new(Catalog::Rest, 8).await?;
+    let record = |i: u64| {
+        orders(1, i).map(|record| Record {
+            partition: 3,
+            ..record
+        })
+    };
+    let running = sink.start()?;
+    for i in 1..=3 {
+        sink.topic.produce(record(i).collect::<Vec<_>>()).await?;
+        sink.await_rows(i).await?;
+    }
+    end(&running).await?;
+    sink.assert_rows_once().await
+}
+
+#[tokio::test]
+async fn a_process_that_ends_leaves_its_group_so_that_the_next_need_not_wait() -> Result<()> {
+    let sink = TableSink::new(Catalog::Local, 4).await?;
+    // The session's timeout is far away.
+    let mut sink = sink.set("/source/properties", json!({"session.timeout.ms": "45000"}));
+    for round in 0..5 {
+        let group = sink.lab.unique("group");
+        sink.change("/source/groupId", json!(group));
+        sink.produce(20, round).await?;
+        sink.catch_up().await?;
+        await_until(Duration::from_secs(5), "the group is empty", async || {
+            tidewater_e2e::delete_group(sink.lab.kafka(), &group)
+                .await
+                .map(|()| true)
+        })
+        .await
+        .with_context(|| format!("run {round}"))?;
+    }
+    Ok(())
+}
