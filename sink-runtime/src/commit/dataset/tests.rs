@@ -518,7 +518,7 @@ async fn a_sweep_takes_only_old_uploads_of_this_sink_that_no_ledger_names() {
     shelf.upload(&orphan, "x", SystemTime::UNIX_EPOCH);
     shelf.upload(&name(20, 1, CommitId::fresh()), "young", now - day / 2);
     shelf.upload("dt=1/somebody-elses.parquet", "x", SystemTime::UNIX_EPOCH);
-    let other_partition = name(20, 2, CommitId::fresh()).replace("+0+", "+5+");
+    let other_partition = name(20, 2, CommitId::fresh()).replace("orders-0-", "orders-5-");
     shelf.upload(&other_partition, "x", SystemTime::UNIX_EPOCH);
 
     let swept = committer(&shelf).sweep(now, day).await.unwrap();
