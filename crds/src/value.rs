@@ -83,9 +83,10 @@ pub struct ColumnSpec {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 4096))]
     pub doc: Option<String>,
-    /// How the value is carried: for `timestamp` and `timestamptz` `Iso8601` (default), `EpochSeconds`, `EpochMillis`,
-    /// `EpochMicros` or `EpochNanos`; for `date` `Iso8601` (default) or `EpochDays`; for `time` `Iso8601` (default) or
-    /// seconds to nanoseconds since midnight by the `Epoch…` names; for `binary` `Base64` (default), `Hex` or `Utf8`.
+    /// How the value is carried: for `timestamp` and `timestamptz` `Iso8601`, `EpochSeconds`, `EpochMillis`,
+    /// `EpochMicros` or `EpochNanos` (default: ISO 8601 strings, and integers as milliseconds); for `date` `Iso8601` or
+    /// `EpochDays` (default: either); for `time` `Iso8601`, or seconds to nanoseconds since midnight by the `Epoch…`
+    /// names (default: ISO 8601 strings, and integers as milliseconds); for `binary` `Base64` (default), `Hex` or `Utf8`.
     /// Example: `EpochMillis`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub encoding: Option<ValueEncoding>,
