@@ -5,11 +5,11 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-/// Marks as shares of the budget, in percent. The band between pause and resume is wide so that a slow
-/// destination does not make the consumer flap.
+/// Marks as shares of the budget, in percent. Resume and shed are one mark: while the consumer is paused somebody gives
+/// memory back. The band up to the pause is wide, so that a slow destination does not make the consumer flap.
 const SHED: usize = 75;
 const PAUSE: usize = 85;
-const RESUME: usize = 70;
+const RESUME: usize = SHED;
 
 #[derive(Debug)]
 struct Account {
@@ -58,7 +58,7 @@ impl Budget {
     }
 
     pub fn may_resume(&self) -> bool {
-        self.used() < self.share(RESUME)
+        self.used() <= self.share(RESUME)
     }
 
     pub fn must_shed(&self) -> bool {
