@@ -182,8 +182,8 @@ pub struct IcebergTableSpec {
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 50), inner(length(min = 1, max = 600)))]
     pub partition_by: Vec<String>,
-    /// Sort order of a new table, and of the rows in each file: a column or transform as in `partitionBy`, then `asc` or
-    /// `desc`, then `nulls first` or `nulls last`. Default: none. Example: `["created_at desc nulls last"]`.
+    /// Sort order declared in a new table, for engines that rewrite its files; rows are written as they come. A column or
+    /// transform as in `partitionBy`, then `asc` or `desc`, then `nulls first` or `nulls last`. Default: none. Example: `["created_at desc nulls last"]`.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 50), inner(length(min = 1, max = 600)))]
     pub sort_order: Vec<String>,

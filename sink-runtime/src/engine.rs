@@ -556,7 +556,6 @@ impl<D: Deliver> Engine<D> {
                     message,
                 });
             }
-            FromWorker::Reread(tps) => self.apply(Input::Reread(tps)),
             FromWorker::Broken { class, message } => {
                 return Err(EngineError::Stopped { class, message });
             }

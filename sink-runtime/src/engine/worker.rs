@@ -61,8 +61,6 @@ pub enum FromWorker<F> {
         class: RejectClass,
         message: String,
     },
-    /// The shelf wants these to be read again (a schema the table cannot take together with what is open, …).
-    Reread(Vec<TopicPartition>),
     Broken {
         class: Class,
         message: String,
