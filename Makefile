@@ -20,7 +20,7 @@ demo: ## Kafka to Parquet and Iceberg in one process; needs Rust and a C toolcha
 	cargo run --profile demo --no-default-features -p tidewater-runtime --bin tidewater -- demo
 
 test: setup ## Every test, on real servers
-	cargo build --workspace $(FEATURES)
+	cargo build --workspace --lib --bins --tests $(FEATURES)
 	@e2e/setup/counted.sh $(TARGET)/debug/lab run -- cargo test --workspace $(FEATURES)
 
 lint: setup-build ## Format, clippy, and licences where cargo-deny is installed
@@ -37,7 +37,7 @@ bench: setup ## Measure throughput and CPU per record; ARGS="--records 1000000 -
 	KAFKA_HEAP_OPTS="-Xms1g -Xmx1g" $(TARGET)/release/lab run -- $(TARGET)/release/bench $(ARGS)
 
 soak: setup ## Kill, cut and rebalance for a long while, and count every record
-	cargo build --workspace $(FEATURES)
+	cargo build --workspace --lib --bins --tests $(FEATURES)
 	$(TARGET)/debug/lab run -- cargo test --workspace $(FEATURES) --test scenarios soak_long -- --ignored --nocapture
 
 lab: setup ## Start the servers in the background and print what to export
