@@ -9,6 +9,7 @@ use std::time::Duration;
 use crate::record::{TopicName, TopicPartition};
 use crate::schema::{Schema, Type};
 
+mod access;
 mod columns;
 mod dataset;
 mod decode;
@@ -25,6 +26,10 @@ mod store;
 #[cfg(test)]
 mod tests;
 
+pub use access::{
+    AssumeRole, AwsCredentials, Checksum, Encryption, GluePlan, RestAuth, RestPlan, S3Access,
+    S3Plan, Timeouts,
+};
 pub use problem::{PlanErrors, Problem};
 pub use secrets::{NoSecrets, SecretFolder, Secrets};
 
@@ -273,79 +278,6 @@ pub enum StorePlan {
     Local { path: PathBuf },
 }
 
-#[derive(Clone, Debug)]
-pub struct S3Plan {
-    /// Empty when only a REST catalog knows it, once the table is loaded.
-    pub bucket: String,
-    /// Without leading or trailing slash; may be empty.
-    pub prefix: String,
-    pub access: S3Access,
-    pub encryption: Encryption,
-    pub storage_class: Option<String>,
-    pub tags: BTreeMap<String, String>,
-    pub checksum: Checksum,
-    /// Bytes, at least 5 MiB.
-    pub part_size: usize,
-    /// Parts in flight per process.
-    pub upload_concurrency: usize,
-    pub timeouts: Timeouts,
-}
-
-/// How to reach an AWS service.
-#[derive(Clone, Debug)]
-pub struct S3Access {
-    /// `None`: from the environment.
-    pub region: Option<String>,
-    pub endpoint: Option<String>,
-    pub path_style: bool,
-    pub credentials: AwsCredentials,
-    pub assume_role: Option<AssumeRole>,
-}
-
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum AwsCredentials {
-    /// Environment, profile, web identity, container, instance: the SDK's chain.
-    DefaultChain,
-    Static {
-        access_key_id: Secret,
-        secret_access_key: Secret,
-        session_token: Option<Secret>,
-    },
-}
-
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct AssumeRole {
-    pub role_arn: String,
-    pub external_id: Option<String>,
-    pub session_name: String,
-}
-
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Encryption {
-    BucketDefault,
-    SseS3,
-    SseKms {
-        key_id: Option<String>,
-        bucket_key: bool,
-    },
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Checksum {
-    Crc32,
-    Crc32c,
-    Crc64Nvme,
-    Sha256,
-    None,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Timeouts {
-    pub connect: Duration,
-    pub attempt: Duration,
-    pub max_attempts: u32,
-}
-
 /// One directory level (or several, for a time path) of a Hive layout.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum PartitionExpr {
@@ -480,40 +412,6 @@ pub enum CatalogPlan {
     Local { path: PathBuf },
     Rest(RestPlan),
     Glue(GluePlan),
-}
-
-#[derive(Clone, Debug)]
-pub struct RestPlan {
-    pub uri: String,
-    pub warehouse: Option<String>,
-    pub auth: RestAuth,
-    pub headers: BTreeMap<String, Property>,
-    pub timeouts: Timeouts,
-}
-
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum RestAuth {
-    None,
-    Bearer(Secret),
-    OAuth2 {
-        token_uri: Option<String>,
-        client_id: Secret,
-        client_secret: Secret,
-        scope: String,
-    },
-    SigV4 {
-        region: String,
-        service: String,
-    },
-}
-
-#[derive(Clone, Debug)]
-pub struct GluePlan {
-    pub access: S3Access,
-    pub catalog_id: Option<String>,
-    /// `s3://bucket/prefix` under which new tables are created.
-    pub warehouse: String,
-    pub timeouts: Timeouts,
 }
 
 // ---------------------------------------------------------------- rotation, commit, dead letter, process

@@ -14,7 +14,7 @@ use crate::catalog::stage::{self, Change, Staged, fresh_snapshot_id};
 use crate::catalog::{Base, CatalogError, CommitError, TableOps};
 use crate::errors::Retry;
 use crate::failpoint;
-use crate::ledger::{Claim, CommitId, Verdict};
+use crate::ledger::{Claim, CommitId, Verdict, judge_all};
 use crate::plan::SinkId;
 use crate::record::{Offset, TopicName, TopicPartition};
 use crate::schema::evolution::{self, NewSchema};
@@ -29,7 +29,7 @@ pub mod table_ledger;
 pub use failure::{IcebergFailure, NotCommitted};
 pub use opening::{Opened, Reset};
 pub use pace::Pace;
-pub use standing::{Standing, find_commit, judge, standing};
+pub use standing::{Standing, find_commit, standing};
 pub use table_ledger::{Keys, Offsets, TableLedger};
 
 /// One commit to one table: files, and the ranges whose records they hold.
@@ -237,7 +237,7 @@ impl IcebergCommitter {
         }
         self.check_source(&ledger, wish.cluster_id.as_deref(), &wish.topic_ids)?;
         let next = advance(&ledger, wish);
-        if let Verdict::Fenced { found } = judge(&ledger.next, &next.floor, &wish.claims) {
+        if let Verdict::Fenced { found } = judge_all(&ledger.next, &next.floor, &wish.claims) {
             return Err(IcebergFailure::Fenced { found });
         }
         let sources: Vec<i32> = table

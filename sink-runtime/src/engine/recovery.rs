@@ -3,9 +3,10 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use super::conductor::Found;
 use super::coordinator::Recovered;
 use super::deliver::{Deliver, Facts, Failure};
-use super::{EngineError, Found, RETRY};
+use super::{EngineError, RETRY};
 use crate::errors::{Class, Classified, OneLine, Retry, class};
 use crate::ledger::positions;
 use crate::observe::Progress;

@@ -23,6 +23,7 @@ mod codes;
 mod level;
 mod names;
 mod time;
+mod values;
 
 pub use names::{DEFAULT_PARTITION, escape};
 

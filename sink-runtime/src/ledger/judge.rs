@@ -39,16 +39,12 @@ pub fn judge(
 }
 
 /// Judges claims on a ledger of many topic-partitions: all or nothing. Claims on one topic-partition are taken in
-/// order, each on top of the one before. `my_id_present`: the destination names my own commit id already.
+/// order, each on top of the one before. Whether my own commit is there already is looked up before.
 pub fn judge_all(
     known: &BTreeMap<TopicPartition, Offset>,
     floors: &BTreeMap<TopicPartition, Offset>,
     claims: &[Claim],
-    my_id_present: bool,
 ) -> Verdict {
-    if my_id_present {
-        return Verdict::AlreadyCommitted;
-    }
     let mut moved: BTreeMap<&TopicPartition, Offset> = BTreeMap::new();
     let mut fenced = BTreeMap::new();
     for claim in claims {

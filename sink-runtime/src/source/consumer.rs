@@ -4,6 +4,8 @@
 //! Each turn: what the client noted, data, what the engine asked, what the brokers answered. It sleeps only when
 //! all of these were empty, and is unparked by any of them.
 
+mod intake;
+mod parting;
 mod publication;
 mod rebalance;
 
@@ -16,19 +18,18 @@ use crossbeam_channel::{Receiver, TryRecvError, unbounded};
 use rdkafka::config::RDKafkaLogLevel;
 use rdkafka::consumer::{BaseConsumer, Consumer as _};
 use rdkafka::error::RDKafkaErrorCode as Code;
-use rdkafka::types::RDKafkaRespErr;
 use tokio::sync::mpsc::UnboundedSender;
 
+use self::parting::Course;
 use self::publication::Publication;
-use super::assembly::Fields;
 use super::batch::DataQueue;
 use super::context::{Context, Noted, Protocol};
 use super::facts::client_config;
-use super::inquiry::{Answer, Inquiry, Question};
-use super::partitions::{Partitions, Phase, Place};
+use super::inquiry::{Answer, Inquiry};
+use super::partitions::Partitions;
 use super::trouble::{Troubles, meaning};
 use super::{
-    BatchSink, Needs, Pressure, SourceCommand, SourceError, SourceEvent, SourceHandle, client_error,
+    BatchSink, Needs, SourceCommand, SourceError, SourceEvent, SourceHandle, client_error,
 };
 use crate::plan::{SourcePlan, Topics};
 use crate::record::{Offset, TopicName, TopicPartition};
@@ -45,30 +46,8 @@ const SHORT_REST: Duration = Duration::from_millis(2);
 /// Control events served a turn.
 const EVENTS_PER_TURN: usize = 1000;
 
-/// How long leaving the group may take once nothing is held any more.
-const LEAVE: Duration = Duration::from_secs(5);
-
 /// How long a release waits for group offsets, which are worth less than a quick hand-over.
 const PUBLISHED: Duration = Duration::from_secs(1);
-
-/// From the brokers' last answer until the client has sent its goodbye: its own thread needs no round trip for it.
-const GOODBYE: Duration = Duration::from_millis(100);
-
-/// From `Close` to the end.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Course {
-    Running,
-    /// Unsubscribed; the engine may release until then.
-    Draining(Instant),
-    /// Nothing is held. The client leaves the group by itself when it has given everything up, for which it waits for
-    /// the brokers' answers; closed sooner, it would go without a word, and the others wait for the session timeout.
-    Parting {
-        until: Instant,
-        deadline: Instant,
-    },
-    /// The client is closing; until then.
-    Leaving(Instant),
-}
 
 pub(super) struct Consumer {
     /// Before the client in this struct: destroyed before it.
@@ -308,112 +287,6 @@ impl Consumer {
         }
     }
 
-    /// Takes what waits in the data queue. True when there may be more.
-    fn fetch(&mut self, now: Instant) -> bool {
-        self.paused = match self.sink.pressure() {
-            Pressure::High => true,
-            Pressure::Low => false,
-            Pressure::Between => self.paused,
-        };
-        if self.paused || self.course != Course::Running {
-            return false;
-        }
-        self.forward_unsettled();
-        // Errors are rare: they are put aside, so that the loop over records stays tight.
-        let mut errors = Vec::new();
-        let sink = &*self.sink;
-        let mut drained = self.queue.drain();
-        let more = drained.full();
-        let mut of_run: Option<(usize, i32, Option<Place>)> = None;
-        while let Some(record) = drained.next() {
-            let place = match of_run {
-                Some((topic, partition, place))
-                    if topic == record.topic_id() && partition == record.partition() =>
-                {
-                    place
-                }
-                _ => {
-                    let (topic, partition) = (record.topic(), record.partition());
-                    let place = self.partitions.find(topic, partition);
-                    of_run = Some((record.topic_id(), partition, place));
-                    self.troubles.arrived(topic);
-                    place
-                }
-            };
-            let Some(place) = place else { continue };
-            if record.error() == 0 {
-                let fields = Fields::of(record, self.needs);
-                self.partitions
-                    .accept(place, fields, now, |batch| sink.push(batch));
-            } else if record.error() == RDKafkaRespErr::RD_KAFKA_RESP_ERR__PARTITION_EOF as i32 {
-                if let Some(partition) = self.partitions.at_mut(place)
-                    && partition.phase == Phase::Fetching
-                    && record.offset() >= partition.next
-                {
-                    if let Some(batch) = partition.take_batch() {
-                        sink.push(batch);
-                    }
-                    partition.settled = true;
-                    partition.from_log_start = false;
-                    partition.next = record.offset();
-                    let at = Offset(record.offset());
-                    let (tp, epoch) = (partition.tp.clone(), partition.epoch);
-                    let _ = self.events.send(SourceEvent::CaughtUp { tp, epoch, at });
-                }
-            } else {
-                let text = record.value().map(String::from_utf8_lossy);
-                let text = text.unwrap_or_default().into_owned();
-                if let Some(partition) = self.partitions.at_mut(place)
-                    && ends_reading(record.error())
-                    && partition.phase == Phase::Fetching
-                {
-                    // Nothing behind it may be delivered.
-                    partition.phase = Phase::Halted;
-                    partition.settled = true;
-                    if let Some(batch) = partition.take_batch() {
-                        sink.push(batch);
-                    }
-                    errors.push((Some(place), record.error(), record.offset(), text));
-                } else if !ends_reading(record.error()) {
-                    let text = format!("topic not available: {}: {text}", record.topic());
-                    errors.push((None, record.error(), record.offset(), text));
-                }
-            }
-        }
-        drop(drained);
-        for (place, code, offset, text) in errors {
-            self.record_error(place, code, offset, text, now);
-        }
-        more
-    }
-
-    fn record_error(
-        &mut self,
-        halted: Option<Place>,
-        code: i32,
-        offset: i64,
-        text: String,
-        now: Instant,
-    ) {
-        let code_named = RDKafkaRespErr::try_from(code).map_or(Code::Unknown, Code::from);
-        let halted = halted.and_then(|place| self.partitions.at(place));
-        match halted {
-            Some(partition) if out_of_range(code) => {
-                let question = Question::Bounds(partition.tp.clone(), partition.epoch);
-                self.inquiry.ask(question);
-            }
-            Some(partition) => {
-                let error = SourceError::Unreadable {
-                    tp: partition.tp.clone(),
-                    offset: Offset(offset.max(partition.next)),
-                    message: text,
-                };
-                self.fatal(error);
-            }
-            None => self.client_reports(code_named, &text, now),
-        }
-    }
-
     fn deliver_overdue(&mut self, now: Instant) {
         let sink = &*self.sink;
         self.partitions.overdue(now, |batch| sink.push(batch));
@@ -440,62 +313,6 @@ impl Consumer {
             self.release_by = None;
             let releasing = std::mem::take(&mut self.releasing);
             self.release(&releasing);
-        }
-    }
-
-    /// Begins to leave; idempotent.
-    fn close(&mut self, deadline: Instant) {
-        if self.course != Course::Running {
-            return;
-        }
-        self.course = Course::Draining(deadline);
-        if self.client_is_dead() {
-            // It gave everything up by itself and will not say so.
-            self.lose_all();
-        } else {
-            self.client.unsubscribe();
-        }
-    }
-
-    fn client_is_dead(&self) -> bool {
-        self.client.client().fatal_error().is_some()
-    }
-
-    /// Goes on with leaving. True when that is done.
-    fn proceed(&mut self, now: Instant) -> bool {
-        match self.course {
-            Course::Running => false,
-            Course::Draining(deadline) => {
-                if now >= deadline {
-                    self.lose_all();
-                }
-                if self.partitions.is_empty() {
-                    self.course = Course::Parting {
-                        until: now + GOODBYE,
-                        deadline: now + LEAVE,
-                    };
-                }
-                false
-            }
-            Course::Parting { deadline, .. }
-                if self.publication.is_under_way() && now < deadline =>
-            {
-                let until = now + GOODBYE;
-                self.course = Course::Parting { until, deadline };
-                false
-            }
-            Course::Parting { until, .. } => {
-                if now >= until {
-                    self.client.context().leave();
-                    if let Err(error) = self.client.close_queue() {
-                        tracing::debug!(error = %error, "close the consumer");
-                        return true;
-                    }
-                    self.course = Course::Leaving(now + LEAVE);
-                }
-                false
-            }
-            Course::Leaving(deadline) => self.client.closed() || now >= deadline,
         }
     }
 
@@ -528,20 +345,4 @@ impl Consumer {
     fn tell(&self, event: SourceEvent) {
         let _ = self.events.send(event);
     }
-}
-
-/// The position is not in the log, or the log was cut behind it.
-fn out_of_range(code: i32) -> bool {
-    code == RDKafkaRespErr::RD_KAFKA_RESP_ERR__AUTO_OFFSET_RESET as i32
-        || code == RDKafkaRespErr::RD_KAFKA_RESP_ERR__LOG_TRUNCATION as i32
-        || code == RDKafkaRespErr::RD_KAFKA_RESP_ERR_OFFSET_OUT_OF_RANGE as i32
-}
-
-/// Errors that the client passes over: records behind them arrive with a hole in front.
-fn ends_reading(code: i32) -> bool {
-    out_of_range(code)
-        || code == RDKafkaRespErr::RD_KAFKA_RESP_ERR__BAD_MSG as i32
-        || code == RDKafkaRespErr::RD_KAFKA_RESP_ERR__BAD_COMPRESSION as i32
-        || code == RDKafkaRespErr::RD_KAFKA_RESP_ERR__NOT_IMPLEMENTED as i32
-        || code == RDKafkaRespErr::RD_KAFKA_RESP_ERR_MSG_SIZE_TOO_LARGE as i32
 }

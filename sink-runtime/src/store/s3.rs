@@ -14,9 +14,7 @@ use aws_sdk_s3::Client;
 use aws_sdk_s3::config::retry::RetryConfig;
 use aws_sdk_s3::config::{Builder, RequestChecksumCalculation};
 use aws_sdk_s3::primitives::{ByteStream, DateTime};
-use aws_sdk_s3::types::{
-    ChecksumAlgorithm, CompletedMultipartUpload, CompletedPart, ServerSideEncryption, StorageClass,
-};
+use aws_sdk_s3::types::{ChecksumAlgorithm, ServerSideEncryption, StorageClass};
 use bytes::Bytes;
 use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 
@@ -31,6 +29,7 @@ use crate::plan::{Checksum, Encryption, S3Plan};
 
 mod conditional;
 mod failure;
+mod staging;
 
 const BACKOFF: Backoff = Backoff {
     first: Duration::from_millis(100),
@@ -220,22 +219,6 @@ fn tag_header(tags: &BTreeMap<String, String>) -> String {
     pairs.join("&")
 }
 
-/// The checksum with its algorithm: a later owner may run with another setting.
-fn completed_part(tag: &PartTag) -> CompletedPart {
-    let part = CompletedPart::builder()
-        .part_number(tag.number)
-        .e_tag(&tag.etag);
-    let checksum = tag.checksum.as_deref().and_then(|c| c.split_once(':'));
-    match checksum {
-        Some(("crc32", value)) => part.checksum_crc32(value),
-        Some(("crc32c", value)) => part.checksum_crc32_c(value),
-        Some(("crc64nvme", value)) => part.checksum_crc64_nvme(value),
-        Some(("sha256", value)) => part.checksum_sha256(value),
-        _ => part,
-    }
-    .build()
-}
-
 fn system_time(time: Option<DateTime>) -> Option<SystemTime> {
     time.and_then(|time| SystemTime::try_from(time).ok())
 }
@@ -369,25 +352,7 @@ impl Store for S3Store {
         key: &str,
         metadata: &BTreeMap<String, String>,
     ) -> Result<UploadId, StoreError> {
-        let request = self
-            .client
-            .create_multipart_upload()
-            .bucket(&self.bucket)
-            .key(self.full(key))
-            .set_metadata(Some(metadata.clone().into_iter().collect()))
-            .set_server_side_encryption(self.sse.clone())
-            .set_ssekms_key_id(self.kms_key.clone())
-            .set_bucket_key_enabled(self.bucket_key)
-            .set_storage_class(self.storage_class.clone())
-            .set_tagging(self.tags.clone())
-            .set_checksum_algorithm(self.checksum.clone());
-        let output = Box::pin(request.send())
-            .await
-            .map_err(|error| self.error("begin", key, Failure::of(&error)))?;
-        output.upload_id.map(UploadId).ok_or_else(|| {
-            let failure = Failure::ambiguous("the answer has no upload id");
-            self.error("begin", key, failure)
-        })
+        self.begin_upload(key, metadata).await
     }
 
     async fn put_part(
@@ -397,37 +362,7 @@ impl Store for S3Store {
         number: i32,
         body: Bytes,
     ) -> Result<PartTag, StoreError> {
-        let mut request = self
-            .client
-            .upload_part()
-            .bucket(&self.bucket)
-            .key(self.full(key))
-            .upload_id(&id.0)
-            .part_number(number)
-            .set_checksum_algorithm(self.checksum.clone())
-            .body(ByteStream::from(body))
-            .customize();
-        if !self.hash_payload {
-            request = request.disable_payload_signing();
-        }
-        let output = Box::pin(request.send())
-            .await
-            .map_err(|error| self.error("put part", key, Failure::of(&error)))?;
-        let echoed = [
-            ("crc32", output.checksum_crc32),
-            ("crc32c", output.checksum_crc32_c),
-            ("crc64nvme", output.checksum_crc64_nvme),
-            ("sha256", output.checksum_sha256),
-        ];
-        let checksum = echoed
-            .into_iter()
-            .find_map(|(name, value)| Some(format!("{name}:{}", value?)));
-        Ok(PartTag {
-            number,
-            etag: version("put part", key, output.e_tag)?.0,
-            // Without the setting a server may still compute one of its own, and does not want it back.
-            checksum: checksum.filter(|_| self.checksum.is_some()),
-        })
+        self.upload_part(key, id, number, body).await
     }
 
     async fn complete(
@@ -436,71 +371,15 @@ impl Store for S3Store {
         id: &UploadId,
         parts: &[PartTag],
     ) -> Result<Completed, StoreError> {
-        let parts = parts.iter().map(completed_part).collect();
-        let request = self
-            .client
-            .complete_multipart_upload()
-            .bucket(&self.bucket)
-            .key(self.full(key))
-            .upload_id(&id.0)
-            .multipart_upload(
-                CompletedMultipartUpload::builder()
-                    .set_parts(Some(parts))
-                    .build(),
-            );
-        match Box::pin(request.send()).await {
-            Ok(_) => Ok(Completed::Done),
-            Err(error) => match Failure::of(&error) {
-                failure if failure.kind == Kind::NoSuchUpload => Ok(Completed::NoSuchUpload),
-                failure => Err(self.error("complete", key, failure)),
-            },
-        }
+        self.complete_upload(key, id, parts).await
     }
 
     async fn abort(&self, key: &str, id: &UploadId) -> Result<(), StoreError> {
-        let request = self.client.abort_multipart_upload().bucket(&self.bucket);
-        let request = request.key(self.full(key)).upload_id(&id.0);
-        match Box::pin(request.send()).await {
-            Ok(_) => Ok(()),
-            Err(error) => match Failure::of(&error) {
-                failure if failure.kind == Kind::NoSuchUpload => Ok(()),
-                failure => Err(self.error("abort", key, failure)),
-            },
-        }
+        self.abort_upload(key, id).await
     }
 
     async fn list_uploads(&self, prefix: &str) -> Result<Vec<OpenUpload>, StoreError> {
-        let mut open = Vec::new();
-        let mut from: (Option<String>, Option<String>) = (None, None);
-        loop {
-            let request = self
-                .client
-                .list_multipart_uploads()
-                .bucket(&self.bucket)
-                .prefix(self.full(prefix))
-                .set_key_marker(from.0.take())
-                .set_upload_id_marker(from.1.take());
-            let page = Box::pin(request.send())
-                .await
-                .map_err(|error| self.error("list uploads", prefix, Failure::of(&error)))?;
-            for upload in page.uploads.into_iter().flatten() {
-                let key = upload.key.as_deref().and_then(|key| self.relative(key));
-                if let (Some(key), Some(id)) = (key, upload.upload_id) {
-                    open.push(OpenUpload {
-                        key,
-                        id: UploadId(id),
-                        initiated: system_time(upload.initiated),
-                    });
-                }
-            }
-            from = (page.next_key_marker, page.next_upload_id_marker);
-            // A page that leads nowhere ends the listing, whatever it says.
-            if page.is_truncated != Some(true) || from.0.is_none() {
-                break;
-            }
-        }
-        open.sort_by(|a, b| (&a.key, &a.id.0).cmp(&(&b.key, &b.id.0)));
-        Ok(open)
+        self.open_uploads(prefix).await
     }
 
     fn part_size(&self) -> usize {

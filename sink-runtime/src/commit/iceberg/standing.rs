@@ -1,12 +1,10 @@
 //! How a sink stands in a table as loaded: what its ledger says, whether the table was rolled back under it, whether a
 //! commit is in it. Pure decisions on metadata.
 
-use std::collections::BTreeMap;
-
 use iceberg::spec::{SnapshotRef, TableMetadata};
 
 use super::table_ledger::{COMMIT_ID, Keys, Offsets, TableLedger, Unreadable};
-use crate::ledger::{Claim, CommitId, Verdict};
+use crate::ledger::CommitId;
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Standing {
@@ -97,122 +95,4 @@ pub fn find_commit(
                 ledger.commit_id == Some(id) || ledger.commits.values().any(|c| *c == id);
             recorded.then_some(None)
         })
-}
-
-/// Judges claims against a table's ledger. `floor` proves holes: below it this destination, too, is complete.
-/// Claims of one topic-partition follow each other.
-pub fn judge(known: &Offsets, floor: &Offsets, claims: &[Claim]) -> Verdict {
-    let mut next = known.clone();
-    let mut fenced = BTreeMap::new();
-    for claim in claims {
-        let found = next.get(&claim.tp).copied();
-        let start = claim.range.start;
-        let proven = found.is_none_or(|next| {
-            start == next || (start > next && floor.get(&claim.tp).is_some_and(|f| *f >= start))
-        });
-        if found != claim.expected || !proven || claim.range.end < start {
-            fenced.insert(claim.tp.clone(), known.get(&claim.tp).copied());
-        } else {
-            next.insert(claim.tp.clone(), claim.range.end);
-        }
-    }
-    if fenced.is_empty() {
-        Verdict::Commit
-    } else {
-        Verdict::Fenced { found: fenced }
-    }
-}
-
-#[cfg(test)]
-#[allow(clippy::unwrap_used, reason = "tests")]
-mod tests {
-    use super::*;
-    use crate::record::{Offset, OffsetRange, TopicPartition};
-
-    fn claim(partition: i32, expected: Option<i64>, start: i64, end: i64) -> Claim {
-        Claim {
-            tp: TopicPartition::new("t", partition),
-            expected: expected.map(Offset),
-            range: OffsetRange {
-                start: Offset(start),
-                end: Offset(end),
-            },
-        }
-    }
-
-    fn offsets(of: &[(i32, i64)]) -> Offsets {
-        of.iter()
-            .map(|(p, o)| (TopicPartition::new("t", *p), Offset(*o)))
-            .collect()
-    }
-
-    #[test]
-    fn a_claim_that_continues_the_ledger_commits() {
-        let known = offsets(&[(0, 10)]);
-        assert_eq!(
-            judge(&known, &offsets(&[]), &[claim(0, Some(10), 10, 20)]),
-            Verdict::Commit
-        );
-        assert_eq!(
-            judge(
-                &known,
-                &offsets(&[]),
-                &[claim(0, Some(10), 10, 20), claim(0, Some(20), 20, 30)]
-            ),
-            Verdict::Commit
-        );
-    }
-
-    #[test]
-    fn the_first_claim_of_a_partition_may_start_anywhere() {
-        assert_eq!(
-            judge(&offsets(&[]), &offsets(&[]), &[claim(3, None, 500, 600)]),
-            Verdict::Commit
-        );
-    }
-
-    #[test]
-    fn a_hole_needs_the_floor_as_proof() {
-        let known = offsets(&[(0, 10)]);
-        let claims = [claim(0, Some(10), 15, 20)];
-        assert!(matches!(
-            judge(&known, &offsets(&[(0, 14)]), &claims),
-            Verdict::Fenced { .. }
-        ));
-        assert_eq!(
-            judge(&known, &offsets(&[(0, 15)]), &claims),
-            Verdict::Commit
-        );
-    }
-
-    #[test]
-    fn one_fenced_claim_fences_the_commit_and_tells_what_was_found() {
-        let known = offsets(&[(0, 10), (1, 7)]);
-        let verdict = judge(
-            &known,
-            &offsets(&[]),
-            &[
-                claim(0, Some(10), 10, 20),
-                claim(1, Some(5), 5, 9),
-                claim(2, Some(4), 4, 5),
-            ],
-        );
-        let found = [
-            (TopicPartition::new("t", 1), Some(Offset(7))),
-            (TopicPartition::new("t", 2), None),
-        ]
-        .into();
-        assert_eq!(verdict, Verdict::Fenced { found });
-    }
-
-    #[test]
-    fn a_range_that_starts_below_the_ledger_or_runs_backwards_is_fenced() {
-        let known = offsets(&[(0, 10)]);
-        for claims in [[claim(0, Some(10), 9, 20)], [claim(0, Some(10), 10, 8)]] {
-            assert!(matches!(
-                judge(&known, &known, &claims),
-                Verdict::Fenced { .. }
-            ));
-        }
-    }
 }

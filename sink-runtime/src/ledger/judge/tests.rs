@@ -205,18 +205,14 @@ fn one_fenced_claim_fences_the_set_and_only_the_fenced_are_named() {
     let none = BTreeMap::new();
     let both = [good.clone(), other(Some(40), 40, 60)];
     assert_eq!(
-        judge_all(&known, &none, &both, false),
+        judge_all(&known, &none, &both),
         Verdict::Fenced {
             found: BTreeMap::from([(tp(1), Some(Offset(50)))])
         }
     );
-    assert_eq!(
-        judge_all(&known, &none, &both, true),
-        Verdict::AlreadyCommitted
-    );
     let fine = [good, other(Some(50), 55, 60)];
     let floors = BTreeMap::from([(tp(1), Offset(55))]);
-    assert_eq!(judge_all(&known, &floors, &fine, false), Verdict::Commit);
+    assert_eq!(judge_all(&known, &floors, &fine), Verdict::Commit);
 }
 
 #[test]
@@ -224,12 +220,12 @@ fn claims_on_one_partition_follow_each_other() {
     let known = BTreeMap::from([(tp(0), Offset(10))]);
     let chain = [claim(Some(10), 10, 20), claim(Some(20), 20, 25)];
     assert_eq!(
-        judge_all(&known, &BTreeMap::new(), &chain, false),
+        judge_all(&known, &BTreeMap::new(), &chain),
         Verdict::Commit
     );
     let twice = [claim(Some(10), 10, 20), claim(Some(10), 10, 20)];
     assert_eq!(
-        judge_all(&known, &BTreeMap::new(), &twice, false),
+        judge_all(&known, &BTreeMap::new(), &twice),
         fenced(Some(10))
     );
 }
@@ -246,7 +242,7 @@ proptest! {
             let claim = claim(expected, start, start + len);
             let floors = BTreeMap::from([(tp(0), Offset(floor))]);
             let before = known.get(&tp(0)).copied();
-            if judge_all(&known, &floors, std::slice::from_ref(&claim), false) == Verdict::Commit {
+            if judge_all(&known, &floors, std::slice::from_ref(&claim)) == Verdict::Commit {
                 prop_assert_eq!(claim.expected, before);
                 if let Some(next) = before {
                     prop_assert!(claim.range.start >= next);

@@ -11,7 +11,8 @@ use rdkafka::error::KafkaResult;
 use super::super::inquiry::{Located, Question};
 use super::super::partitions::Phase;
 use super::super::{SourceError, SourceEvent, StartAt};
-use super::{Consumer, Course, Protocol};
+use super::parting::Course;
+use super::{Consumer, Protocol};
 use crate::record::{AssignmentEpoch, Offset, TopicPartition};
 
 /// The client's own thread answers, without a round trip: this is far more than it takes.

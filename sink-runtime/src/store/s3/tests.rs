@@ -7,6 +7,7 @@
 
 use std::sync::Arc;
 
+use super::staging::completed_part;
 use super::*;
 use crate::plan::{AwsCredentials, S3Access, Secret, Timeouts};
 use crate::store::conformance::run_all;

@@ -1,0 +1,492 @@
+//! Carries what happens to the coordinator, and what it decides to source, workers and destination. Commits and
+//! recoveries are tasks of their own, so that no message waits for a store.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::{Duration, Instant};
+
+use tokio::task::JoinSet;
+
+use super::coordinator::{Coordinator, CutId, Input, Output, Recovered, Settled};
+use super::deliver::{Deliver, Job, JobLane};
+use super::goal::Goals;
+use super::router::Router;
+use super::worker::{FromWorker, Share, ToWorker};
+use super::{EngineError, Until, committing, recovery};
+use crate::deadletter::DeadLetters;
+use crate::errors::{OneLine, class};
+use crate::failpoint;
+use crate::ledger::CommitId;
+use crate::observe::Progress;
+use crate::observe::metrics::ClientStatistics;
+use crate::plan::{Isolation, OnRecordsExpired, Plan};
+use crate::record::{AssignmentEpoch, Offset, TopicPartition};
+use crate::source::{Facts as KafkaFacts, SourceCommand, SourceEvent, SourceHandle, StartAt};
+
+/// A group that nothing is committed for is tidied up after this long.
+const IDLE: Duration = Duration::from_secs(30);
+
+struct PendingCut<F> {
+    waiting: usize,
+    share: Share<F>,
+    began: Instant,
+}
+
+/// What a conductor speaks to.
+pub(super) struct Wires<D> {
+    pub(super) plan: Arc<Plan>,
+    pub(super) progress: Progress,
+    pub(super) deliver: Arc<D>,
+    pub(super) letters: DeadLetters,
+    pub(super) facts: Arc<KafkaFacts>,
+    pub(super) router: Arc<Router>,
+    pub(super) source: SourceHandle,
+}
+
+/// A commit that ended: what to tell the coordinator, or why to stop.
+type Ended = (CutId, Result<Settled, EngineError>);
+/// Where one partition goes on, and its log's bounds.
+pub(super) type Found = (
+    AssignmentEpoch,
+    TopicPartition,
+    Result<(Recovered, (Offset, Offset)), EngineError>,
+);
+
+pub(super) struct Conductor<D: Deliver> {
+    plan: Arc<Plan>,
+    progress: Progress,
+    deliver: Arc<D>,
+    letters: DeadLetters,
+    facts: Arc<KafkaFacts>,
+    coordinator: Coordinator,
+    router: Arc<Router>,
+    source: SourceHandle,
+    cuts: BTreeMap<CutId, PendingCut<D::File>>,
+    commits: JoinSet<Ended>,
+    recoveries: JoinSet<Vec<Found>>,
+    goals: Goals,
+    epochs: BTreeMap<TopicPartition, AssignmentEpoch>,
+    last_activity: Instant,
+}
+
+impl<D: Deliver> Conductor<D> {
+    pub(super) fn new(wires: Wires<D>, until: Until) -> Self {
+        let Wires {
+            plan,
+            progress,
+            deliver,
+            letters,
+            facts,
+            router,
+            source,
+        } = wires;
+        Self {
+            coordinator: Coordinator::new(deliver.scope(), plan.source.drain_timeout),
+            plan,
+            progress,
+            deliver,
+            letters,
+            facts,
+            router,
+            source,
+            cuts: BTreeMap::new(),
+            commits: JoinSet::new(),
+            recoveries: JoinSet::new(),
+            goals: Goals::new(until),
+            epochs: BTreeMap::new(),
+            last_activity: Instant::now(),
+        }
+    }
+
+    /// Waits for a commit or a recovery to end, and goes on from it. May be cancelled: nothing is taken before it ends.
+    pub(super) async fn on_task(&mut self) -> Result<(), EngineError> {
+        tokio::select! {
+            Some(ended) = self.commits.join_next() => {
+                let (cut, settled) = ended.map_err(|error| panicked(&error))?;
+                self.apply(Input::Settled(cut, settled?));
+                Ok(())
+            }
+            Some(found) = self.recoveries.join_next() => {
+                self.on_recovered(found.map_err(|error| panicked(&error))?)
+            }
+            else => std::future::pending().await,
+        }
+    }
+
+    /// Asks the source to give everything up. What is open is committed on the way; the source then says `Closed`.
+    pub(super) fn close(&self) {
+        self.source.send(SourceCommand::Close);
+    }
+
+    /// Stops what runs, and hands back the source: it ends when it is joined.
+    pub(super) fn stop(mut self) -> SourceHandle {
+        for inbox in &self.router.workers {
+            let _ = inbox.send(ToWorker::Stop);
+        }
+        self.commits.abort_all();
+        self.recoveries.abort_all();
+        self.source
+    }
+
+    fn apply(&mut self, input: Input) {
+        for output in self.coordinator.handle(input, Instant::now()) {
+            self.carry_out(output);
+        }
+    }
+
+    fn carry_out(&mut self, output: Output) {
+        match output {
+            Output::Recover(asked) => {
+                self.goals.assigned();
+                self.recoveries.spawn(recovery::recover(
+                    Arc::clone(&self.plan),
+                    Arc::clone(&self.facts),
+                    Arc::clone(&self.deliver),
+                    self.progress.clone(),
+                    asked,
+                ));
+            }
+            Output::Run {
+                tp,
+                epoch,
+                found,
+                seek,
+            } => {
+                self.epochs.insert(tp.clone(), epoch);
+                let position = found.start;
+                self.router.send(
+                    &tp,
+                    ToWorker::Start {
+                        tp: tp.clone(),
+                        epoch,
+                        position,
+                    },
+                );
+                self.source.send(match seek {
+                    true => SourceCommand::Seek(tp, position, epoch),
+                    false => SourceCommand::Start(vec![(tp, StartAt::Offset(position), epoch)]),
+                });
+            }
+            Output::Cut { cut, lanes } => self.cut(cut, lanes),
+            Output::Commit { cut, expected } => self.commit(cut, &expected),
+            Output::Abandon(cut) => {
+                if let Some(pending) = self.cuts.remove(&cut) {
+                    self.deliver.abandon(pending.share.files);
+                }
+            }
+            Output::Discard(tps) => {
+                for inbox in &self.router.workers {
+                    let _ = inbox.send(ToWorker::Discard(tps.clone()));
+                }
+            }
+            Output::Release(tps) => {
+                self.forget(&tps);
+                self.source.send(SourceCommand::Release(tps));
+            }
+            Output::Acknowledge(next) => {
+                self.progress.next(&next);
+                self.source
+                    .send(SourceCommand::CommitOffsets(next.into_iter().collect()));
+            }
+        }
+    }
+
+    fn forget(&mut self, tps: &[TopicPartition]) {
+        self.progress.disowned(tps);
+        for tp in tps {
+            self.goals.forget(tp);
+            self.epochs.remove(tp);
+        }
+    }
+
+    fn cut(&mut self, cut: CutId, lanes: Vec<(TopicPartition, AssignmentEpoch)>) {
+        failpoint::pass("engine.before-seal");
+        let mut shares: BTreeMap<usize, Vec<(TopicPartition, AssignmentEpoch)>> = BTreeMap::new();
+        for (tp, epoch) in lanes {
+            let owner = self.router.owner(&tp);
+            let index = self
+                .router
+                .workers
+                .iter()
+                .position(|inbox| inbox.same_channel(owner))
+                .unwrap_or(0);
+            shares.entry(index).or_default().push((tp, epoch));
+        }
+        self.progress
+            .counters
+            .uncut_bytes
+            .store(0, Ordering::Relaxed);
+        self.progress
+            .counters
+            .uncut_records
+            .store(0, Ordering::Relaxed);
+        let share = Share {
+            lanes: Vec::new(),
+            files: Vec::new(),
+        };
+        self.cuts.insert(
+            cut,
+            PendingCut {
+                waiting: shares.len(),
+                share,
+                began: Instant::now(),
+            },
+        );
+        for (index, lanes) in shares {
+            let _ = self.router.workers[index].send(ToWorker::Cut { cut, lanes });
+        }
+    }
+
+    fn commit(&mut self, cut: CutId, expected: &BTreeMap<TopicPartition, Option<Offset>>) {
+        let Some(pending) = self.cuts.remove(&cut) else {
+            return;
+        };
+        let mut letters = Vec::new();
+        let mut held = Vec::new();
+        let mut lanes = Vec::new();
+        for lane in pending.share.lanes {
+            letters.extend(lane.letters);
+            held.extend(lane.held);
+            if !lane.range.is_empty() {
+                let expected = expected.get(&lane.tp).copied().flatten();
+                lanes.push(JobLane {
+                    tp: lane.tp,
+                    expected,
+                    range: lane.range,
+                    rows: lane.rows,
+                });
+            }
+        }
+        let job = Job {
+            commit_id: CommitId::fresh(),
+            lanes,
+            files: pending.share.files,
+        };
+        self.last_activity = Instant::now();
+        let task = committing::commit(
+            Arc::clone(&self.deliver),
+            self.letters.clone(),
+            self.progress.clone(),
+            self.plan.commit.max_consecutive_failures,
+            job,
+            letters,
+            pending.began,
+        );
+        self.commits.spawn(async move {
+            let ended = task.await;
+            drop(held);
+            (cut, ended)
+        });
+    }
+
+    pub(super) fn on_source(&mut self, event: SourceEvent) -> Result<(), EngineError> {
+        self.progress.polled();
+        match event {
+            SourceEvent::Assigned(tps) => {
+                tracing::info!(partitions = %list(&tps), "assigned");
+                self.goals.assigned();
+                self.apply(Input::Assigned(tps));
+            }
+            SourceEvent::Revoked(tps) => {
+                tracing::info!(partitions = %list(&tps), "revoked");
+                self.apply(Input::Revoked(tps));
+            }
+            SourceEvent::Lost(tps) => {
+                tracing::warn!(partitions = %list(&tps), "lost");
+                self.forget(&tps);
+                self.apply(Input::Lost(tps));
+            }
+            SourceEvent::Started { .. } | SourceEvent::Closed => {}
+            SourceEvent::CaughtUp { tp, epoch, at } => {
+                self.router.send(
+                    &tp,
+                    ToWorker::Advance {
+                        tp: tp.clone(),
+                        epoch,
+                        at,
+                    },
+                );
+                self.goals.read(&tp, at);
+                self.hasten();
+            }
+            SourceEvent::OutOfRange {
+                tp,
+                position,
+                log_start,
+                log_end,
+            } => {
+                return self.out_of_range(&tp, position, log_start, log_end);
+            }
+            SourceEvent::Fatal(error) => return Err(EngineError::of(&error)),
+            SourceEvent::Trouble(error) => {
+                tracing::warn!(error = %OneLine(&error), "the kafka client is in trouble");
+            }
+            SourceEvent::Statistics(json) => {
+                let read_committed = self.plan.source.isolation == Isolation::ReadCommitted;
+                if let Some(statistics) = ClientStatistics::parse(&json, read_committed) {
+                    self.progress.statistics(statistics);
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Retention overtook the position, or the log was cut short under it.
+    fn out_of_range(
+        &mut self,
+        tp: &TopicPartition,
+        position: Offset,
+        log_start: Offset,
+        log_end: Offset,
+    ) -> Result<(), EngineError> {
+        let expired = position < log_start;
+        if expired && self.plan.source.on_records_expired == OnRecordsExpired::Skip {
+            let gap = log_start.0 - position.0;
+            tracing::warn!(%tp, %position, %log_start, gap, "records expired before they were read; going on at the log's start");
+            self.progress.expired(gap as u64);
+            if let Some(epoch) = self.epochs.get(tp).copied() {
+                self.router.send(
+                    tp,
+                    ToWorker::Advance {
+                        tp: tp.clone(),
+                        epoch,
+                        at: log_start,
+                    },
+                );
+                self.source
+                    .send(SourceCommand::Seek(tp.clone(), log_start, epoch));
+            }
+            return Ok(());
+        }
+        if expired {
+            let message = format!(
+                "{tp}: records from offset {position} to {log_start} expired before they were read"
+            );
+            return Err(EngineError::Stopped {
+                class: class::OFFSET_OUT_OF_RANGE,
+                message,
+            });
+        }
+        // The recovery looks at the log and the ledger together, and applies the policy.
+        tracing::warn!(%tp, %position, %log_end, "the log ends below the position");
+        self.apply(Input::Reread(vec![tp.clone()]));
+        Ok(())
+    }
+
+    pub(super) fn on_worker(&mut self, event: FromWorker<D::File>) -> Result<(), EngineError> {
+        match event {
+            FromWorker::Due(tps) => self.apply(Input::Due(tps)),
+            FromWorker::Sealed { cut, mut share } => {
+                let Some(pending) = self.cuts.get_mut(&cut) else {
+                    self.deliver.abandon(share.files);
+                    return Ok(());
+                };
+                pending.share.lanes.append(&mut share.lanes);
+                pending.share.files.append(&mut share.files);
+                pending.waiting -= 1;
+                if pending.waiting == 0 {
+                    failpoint::pass("engine.sealed");
+                    self.apply(Input::Sealed(cut));
+                }
+            }
+            FromWorker::Refused {
+                tp,
+                offset,
+                class,
+                message,
+            } => {
+                return Err(EngineError::Refused {
+                    tp,
+                    offset,
+                    class,
+                    message,
+                });
+            }
+            FromWorker::Broken { class, message } => {
+                return Err(EngineError::Stopped { class, message });
+            }
+        }
+        Ok(())
+    }
+
+    fn on_recovered(&mut self, found: Vec<Found>) -> Result<(), EngineError> {
+        let mut next = Vec::new();
+        for (epoch, tp, found) in found {
+            let (found, watermarks) = found?;
+            if !self.coordinator.owns(&tp, epoch) {
+                continue;
+            }
+            next.extend(found.expected.map(|next| (tp.clone(), next)));
+            self.progress.owned(&tp, found.expected, Some(watermarks));
+            self.goals.taken(&tp, found.start, watermarks.1);
+            self.apply(Input::Recovered { tp, epoch, found });
+        }
+        // The last owner may have died between its commit and the group's offsets.
+        self.source.send(SourceCommand::CommitOffsets(next));
+        Ok(())
+    }
+
+    pub(super) fn on_tick(&mut self) -> Result<(), EngineError> {
+        let counters = &self.progress.counters;
+        let over = |limit: Option<u64>, value: u64| limit.is_some_and(|limit| value >= limit);
+        let bytes = counters.uncut_bytes.load(Ordering::Relaxed);
+        let records = counters.uncut_records.load(Ordering::Relaxed);
+        let plan = &self.plan.commit;
+        if over(plan.max_bytes.map(|b| b as u64), bytes) || over(plan.max_records, records) {
+            let all: Vec<_> = self
+                .coordinator
+                .lanes()
+                .map(|(tp, ..)| tp.clone())
+                .collect();
+            self.apply(Input::Due(all));
+        }
+        if self.commits.is_empty() && self.cuts.is_empty() {
+            self.progress.idle();
+            if self.last_activity.elapsed() >= IDLE {
+                self.last_activity = Instant::now();
+                let (deliver, lanes) = (Arc::clone(&self.deliver), self.running());
+                tokio::spawn(async move { deliver.idle(&lanes).await });
+            }
+        }
+        self.progress.filed(self.commits.len() as u64);
+        self.hasten();
+        self.apply(Input::Tick);
+        Ok(())
+    }
+
+    fn running(&self) -> Vec<TopicPartition> {
+        self.coordinator
+            .lanes()
+            .filter(|(_, _, running)| *running)
+            .map(|(tp, ..)| tp.clone())
+            .collect()
+    }
+
+    fn hasten(&mut self) {
+        let due = self
+            .goals
+            .due(self.coordinator.lanes(), self.deliver.scope());
+        if !due.is_empty() {
+            self.apply(Input::Due(due));
+        }
+    }
+
+    pub(super) fn caught_up(&self) -> bool {
+        self.recoveries.is_empty() && self.goals.reached(self.coordinator.lanes())
+    }
+}
+
+fn panicked(error: &tokio::task::JoinError) -> EngineError {
+    EngineError::Stopped {
+        class: class::INTERNAL,
+        message: format!("a task failed: {error}"),
+    }
+}
+
+fn list(tps: &[TopicPartition]) -> String {
+    tps.iter()
+        .map(ToString::to_string)
+        .collect::<Vec<_>>()
+        .join(",")
+}

@@ -1,0 +1,232 @@
+//! A worker's open files of a dataset: rows split into folders, each file going up as one staged upload.
+
+use std::collections::BTreeMap;
+use std::time::{Duration, Instant};
+
+use arrow::datatypes::SchemaRef;
+use bytes::Bytes;
+
+use super::file::DatasetFile;
+use crate::budget::Budget;
+use crate::commit::dataset::DatasetFileName;
+use crate::engine::worker::{Shelf, ShelfError};
+use crate::files::conform::dataset_schema;
+use crate::files::{Conformer, Format, Limits, OpenFiles, Opening, Outlet};
+use crate::layout::hive::HiveSplitter;
+use crate::layout::{HivePartition, Rows};
+use crate::ledger::CommitId;
+use crate::plan::{DatasetPlan, PartitionExpr, Plan};
+use crate::record::{Offset, TopicPartition};
+use crate::store::upload::{Upload, Uploader};
+
+/// Milliseconds of the wall clock, for partitions by wall clock only.
+fn wall_clock() -> i64 {
+    chrono::Utc::now().timestamp_millis()
+}
+
+/// A worker's open files of a dataset.
+pub struct DatasetShelf {
+    partitioning: Vec<PartitionExpr>,
+    /// For the schema of the last batch.
+    path: Option<Path>,
+    files: OpenFiles<TopicPartition, HivePartition, Upload>,
+    outlet: StagedFiles,
+    began: Instant,
+    schedule: Option<Schedule>,
+}
+
+impl std::fmt::Debug for DatasetShelf {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("DatasetShelf")
+            .field("open", &self.files.open_files())
+            .finish_non_exhaustive()
+    }
+}
+
+impl DatasetShelf {
+    pub fn new(plan: &Plan, dataset: &DatasetPlan, uploader: &Uploader, budget: &Budget) -> Self {
+        let format = Format::new(dataset.output.clone(), uploader.store().part_size());
+        let extension = format.extension();
+        let limits = Limits::of_dataset(&plan.rotation, plan.pod.workers);
+        let metadata = vec![("tidewater.sink".to_owned(), plan.sink.to_string())];
+        Self {
+            partitioning: dataset.partitioning.clone(),
+            path: None,
+            files: OpenFiles::new(format, limits, metadata, budget),
+            outlet: StagedFiles {
+                uploader: uploader.clone(),
+                sink: plan.sink.to_string(),
+                extension,
+            },
+            began: Instant::now(),
+            schedule: Schedule::of(plan),
+        }
+    }
+}
+
+/// How batches of one schema become rows of files.
+struct Path {
+    from: SchemaRef,
+    /// `None` where the files' schema is the batches' own.
+    conformer: Option<Conformer>,
+    splitter: HiveSplitter,
+}
+
+impl Path {
+    fn new(partitioning: &[PartitionExpr], from: &SchemaRef) -> Result<Self, ShelfError> {
+        let to = dataset_schema(from);
+        let conformer = if to == *from {
+            None
+        } else {
+            Some(Conformer::new(from, &to).map_err(ShelfError::new)?)
+        };
+        let splitter = HiveSplitter::new(partitioning, &to).map_err(ShelfError::new)?;
+        Ok(Self {
+            from: SchemaRef::clone(from),
+            conformer,
+            splitter,
+        })
+    }
+}
+
+/// Moments at which every open file is committed, by wall clock.
+struct Schedule {
+    cron: croner::Cron,
+    zone: chrono_tz::Tz,
+    /// The next moment, on the shelf's own monotonic clock.
+    next: Option<Duration>,
+}
+
+impl Schedule {
+    fn of(plan: &Plan) -> Option<Self> {
+        use std::str::FromStr;
+        let (expression, zone) = plan.rotation.schedule.as_ref()?;
+        let cron = croner::Cron::from_str(expression).ok()?;
+        Some(Self {
+            cron,
+            zone: *zone,
+            next: None,
+        })
+    }
+
+    fn upcoming(&self, now: Duration) -> Option<Duration> {
+        let wall = chrono::Utc::now().with_timezone(&self.zone);
+        let moment = self.cron.find_next_occurrence(&wall, false).ok()?;
+        Some(now + (moment - wall).to_std().ok()?)
+    }
+}
+
+/// Every file goes up as one staged upload.
+struct StagedFiles {
+    uploader: Uploader,
+    sink: String,
+    extension: &'static str,
+}
+
+impl Outlet<TopicPartition, HivePartition> for StagedFiles {
+    type Upload = Upload;
+
+    fn begin(&mut self, opening: &Opening<'_, TopicPartition, HivePartition>) -> Upload {
+        let name = DatasetFileName {
+            tp: opening.first.0.clone(),
+            start: Offset(opening.first.1),
+            number: 0,
+            commit: CommitId::fresh().short(),
+            extension: self.extension.trim_start_matches('.').to_owned(),
+        };
+        let path = &opening.key.path;
+        let key = if path.is_empty() {
+            name.to_string()
+        } else {
+            format!("{path}/{name}")
+        };
+        self.uploader.begin(
+            key,
+            BTreeMap::from([("tidewater-sink".to_owned(), self.sink.clone())]),
+        )
+    }
+
+    fn push(&mut self, upload: &mut Upload, part: Bytes) {
+        upload.push(part);
+    }
+}
+
+impl Shelf for DatasetShelf {
+    type File = DatasetFile;
+
+    fn write(&mut self, rows: Rows, now: Instant) -> Result<(), ShelfError> {
+        let at = now.duration_since(self.began);
+        let from = rows.batch.schema();
+        let path = match &mut self.path {
+            Some(path) if path.from == from => path,
+            path => path.insert(Path::new(&self.partitioning, &from)?),
+        };
+        let rows = match &path.conformer {
+            Some(conformer) => Rows {
+                batch: conformer.apply(&rows.batch).map_err(ShelfError::new)?,
+                ..rows
+            },
+            None => rows,
+        };
+        let slices = path
+            .splitter
+            .split(&rows, wall_clock())
+            .map_err(ShelfError::new)?;
+        for slice in &slices {
+            self.files
+                .write(&rows.tp, &rows.tp, slice, at, &mut self.outlet)
+                .map_err(ShelfError::new)?;
+        }
+        Ok(())
+    }
+
+    fn seal(&mut self, lanes: &[TopicPartition]) -> Result<Vec<DatasetFile>, ShelfError> {
+        let mut files = Vec::new();
+        for tp in lanes {
+            let cut = self
+                .files
+                .cut(tp, &mut self.outlet)
+                .map_err(ShelfError::new)?;
+            files.extend(
+                cut.files
+                    .into_iter()
+                    .filter_map(|sealed| DatasetFile::of(tp, sealed)),
+            );
+        }
+        Ok(files)
+    }
+
+    fn discard(&mut self, lanes: &[TopicPartition]) {
+        for tp in lanes {
+            self.files.discard(tp).into_iter().for_each(Upload::abort);
+        }
+    }
+
+    fn due(&mut self, now: Instant) -> Vec<TopicPartition> {
+        let now = now.duration_since(self.began);
+        if let Some(schedule) = &mut self.schedule
+            && schedule.next.is_none()
+        {
+            schedule.next = schedule.upcoming(now);
+            self.files.set_schedule(schedule.next);
+        }
+        let due = self.files.due(now);
+        if let Some(schedule) = &mut self.schedule
+            && schedule.next.is_some_and(|next| next <= now)
+        {
+            schedule.next = None;
+        }
+        due
+    }
+
+    fn shed(&mut self, _budget: &Budget) -> Result<(), ShelfError> {
+        self.files
+            .shed(&mut self.outlet)
+            .map(|_| ())
+            .map_err(ShelfError::new)
+    }
+
+    fn open_files(&self) -> usize {
+        self.files.open_files()
+    }
+}

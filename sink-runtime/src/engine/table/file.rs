@@ -1,0 +1,102 @@
+//! A sealed data file of a table, from its last bytes going up to what a manifest says of it.
+
+use std::sync::Arc;
+
+use super::shelf::DataUpload;
+use super::target::Target;
+use crate::engine::deliver::Failure;
+use crate::errors::OneLine;
+use crate::files::Sealed;
+use crate::layout::iceberg::IcebergPartition;
+use crate::store::Completed;
+use crate::store::upload::{Finish, StagedObject};
+
+/// A sealed data file of a table.
+#[derive(Debug)]
+pub struct TableFile {
+    sealed: SealedData,
+    target: Arc<Target>,
+    bytes: Whereabouts,
+}
+
+#[derive(Debug)]
+struct SealedData {
+    partition: Arc<IcebergPartition>,
+    size: u64,
+    metrics: crate::files::Metrics,
+}
+
+/// Where a sealed file's bytes are.
+#[derive(Debug)]
+enum Whereabouts {
+    Going(Finish),
+    Staged(StagedObject),
+    /// A whole object of this key; no metadata names it before the commit.
+    Object(String),
+    Gone,
+}
+
+impl TableFile {
+    pub(super) fn of(sealed: Sealed<IcebergPartition, DataUpload>) -> Self {
+        let DataUpload { upload, target } = sealed.upload;
+        let metrics = sealed.metrics.unwrap_or_default();
+        Self {
+            sealed: SealedData {
+                partition: sealed.key,
+                size: sealed.size,
+                metrics,
+            },
+            target,
+            bytes: Whereabouts::Going(upload.finish()),
+        }
+    }
+
+    /// Makes the object whole, and describes it.
+    pub(super) async fn data_file(&mut self) -> Result<iceberg::spec::DataFile, Failure> {
+        let again = |why: String| Failure::Reread { why, fenced: false };
+        if let Whereabouts::Going(finish) = &mut self.bytes {
+            let staged = finish.await;
+            self.bytes = Whereabouts::Gone;
+            let staged = staged.map_err(|error| {
+                again(format!("upload of a data file failed: {}", OneLine(&error)))
+            })?;
+            self.bytes = Whereabouts::Staged(staged);
+        }
+        if let Whereabouts::Staged(staged) = &self.bytes {
+            let store = self.target.uploader.store();
+            let completed = store
+                .complete(&staged.key, &staged.upload, &staged.parts)
+                .await;
+            let completed = completed.map_err(|error| Failure::of(&error))?;
+            if completed == Completed::NoSuchUpload {
+                let found = store
+                    .head(&staged.key)
+                    .await
+                    .map_err(|error| Failure::of(&error))?;
+                if found.is_none_or(|object| object.size != staged.size) {
+                    let why = format!("staged data file \"{}\" vanished", staged.key);
+                    self.bytes = Whereabouts::Gone;
+                    return Err(again(why));
+                }
+            }
+            self.bytes = Whereabouts::Object(staged.key.clone());
+        }
+        let Whereabouts::Object(key) = &self.bytes else {
+            return Err(again("a data file is gone".to_owned()));
+        };
+        let location = format!("{}/{key}", self.target.location);
+        let SealedData {
+            partition,
+            size,
+            metrics,
+        } = &self.sealed;
+        let file = metrics.data_file(location, *size, partition.spec_id, partition.tuple.clone());
+        file.map_err(|error| Failure::of(&error))
+    }
+    /// Gives the file up. A whole object stays: an attempt of unknown outcome may yet make the table name it.
+    pub(super) fn abandon(self) {
+        if let Whereabouts::Staged(staged) = self.bytes {
+            self.target.uploader.discard(staged);
+        }
+    }
+}
