@@ -6,7 +6,7 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 
-use crate::errors::{Classified, OneLine};
+use crate::errors::{Classified, OneLine, class};
 use crate::plan::{NoSecrets, Plan, SecretFolder};
 
 mod demo;
@@ -109,6 +109,19 @@ fn fail(message: &str) -> ExitCode {
     ExitCode::FAILURE
 }
 
+/// Names the file that keeps a process's last words, as a cluster reads them: `<reason>: <message>`.
+const LAST_WORDS: &str = "TIDEWATER_TERMINATION_LOG";
+
+/// Leaves why the process ends where somebody asked for it. Whoever cannot write there loses nothing but that.
+fn last_words(reason: &str, message: &str) {
+    let Some(file) = std::env::var_os(LAST_WORDS) else {
+        return;
+    };
+    if let Err(error) = std::fs::write(&file, format!("{reason}: {message}\n")) {
+        tracing::warn!(file = %PathBuf::from(file).display(), %error, "last words not written");
+    }
+}
+
 /// One line (or one a problem): cause and remedy.
 #[derive(Debug)]
 struct CliError(String);
@@ -134,6 +147,10 @@ impl Resources {
             Some(folder) => Plan::from_yaml(&text, &SecretFolder::new(folder)),
             None => Plan::from_yaml(&text, &NoSecrets),
         };
-        plans.map_err(|problems| CliError(problems.to_string()))
+        plans.map_err(|problems| {
+            let problems = problems.to_string();
+            last_words(class::INVALID_SPEC.reason, &problems);
+            CliError(problems)
+        })
     }
 }

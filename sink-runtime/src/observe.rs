@@ -10,6 +10,7 @@ use serde::Serialize;
 
 use crate::budget::Budget;
 use crate::engine::worker::Counters;
+use crate::errors::Class;
 use crate::record::{Offset, TopicPartition};
 
 pub mod http;
@@ -53,6 +54,8 @@ pub struct PartitionProgress {
     pub end: Option<Offset>,
     /// The log's start, where known.
     pub start: Option<Offset>,
+    /// What is read next, where anything was read.
+    pub position: Option<Offset>,
 }
 
 impl PartitionProgress {
@@ -82,6 +85,8 @@ pub struct CommitProgress {
     pub files_in_flight: u64,
     pub consecutive_failures: u32,
     pub last_error: Option<String>,
+    /// Its reason in the table of errors.
+    pub last_error_reason: Option<&'static str>,
     pub outcomes: BTreeMap<&'static str, u64>,
 }
 
@@ -205,6 +210,11 @@ impl Progress {
                 partition.end = Some(watermarks.1);
             }
         }
+        for (tp, position) in &statistics.positions {
+            if let Some(partition) = inner.partitions.get_mut(tp) {
+                partition.position = Some(*position);
+            }
+        }
         inner.polled = Instant::now();
         inner.statistics = statistics;
     }
@@ -241,6 +251,7 @@ impl Progress {
         commit.committed_files += files;
         commit.consecutive_failures = 0;
         commit.last_error = None;
+        commit.last_error_reason = None;
         *commit.outcomes.entry(outcome.label()).or_default() += 1;
     }
 
@@ -258,14 +269,16 @@ impl Progress {
         let mut inner = self.inner.lock();
         inner.commit.consecutive_failures = 0;
         inner.commit.last_error = None;
+        inner.commit.last_error_reason = None;
     }
 
     /// Returns the failures in a row.
-    pub fn not_committed(&self, outcome: CommitOutcome, error: String) -> u32 {
+    pub fn not_committed(&self, outcome: CommitOutcome, class: Class, error: String) -> u32 {
         let mut inner = self.inner.lock();
         let commit = &mut inner.commit;
         *commit.outcomes.entry(outcome.label()).or_default() += 1;
         commit.last_error = Some(error);
+        commit.last_error_reason = Some(class.reason);
         if outcome == CommitOutcome::Failed {
             commit.consecutive_failures += 1;
         }

@@ -11,7 +11,7 @@ use tokio::task::JoinSet;
 
 use super::CliError;
 use crate::engine::{EngineError, Until};
-use crate::errors::Classified;
+use crate::errors::{Classified, OneLine};
 use crate::observe::{Progress, http};
 use crate::plan::Plan;
 use crate::sink;
@@ -53,6 +53,7 @@ pub(super) async fn run(
         match ended {
             Ok((name, Ok(()))) => tracing::info!(sink = %name, "ended"),
             Ok((name, Err(error))) => {
+                super::last_words(error.class().reason, &OneLine(&error).to_string());
                 failed.push(line(&name, &error));
                 // One sink's failure ends the process, after the others have committed what they hold.
                 let _ = stop.send(true);
@@ -77,7 +78,7 @@ pub(super) async fn run(
 fn line(sink: &str, error: &EngineError) -> String {
     format!(
         "{sink}: {} ({})",
-        crate::errors::OneLine(error),
+        OneLine(error),
         error.class().advice
     )
 }

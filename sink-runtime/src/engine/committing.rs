@@ -8,7 +8,7 @@ use super::coordinator::Settled;
 use super::deliver::{Deliver, Failure, Job};
 use super::{EngineError, RETRY};
 use crate::deadletter::{DeadLetters, Letter};
-use crate::errors::Retry;
+use crate::errors::{Retry, class};
 use crate::failpoint;
 use crate::observe::{CommitOutcome, Progress};
 
@@ -62,13 +62,18 @@ pub(super) async fn commit<D: Deliver>(
                     CommitOutcome::Failed
                 };
                 tracing::warn!(%why, "what was written is dropped and read again");
-                progress.not_committed(outcome, why);
+                let class = if fenced {
+                    class::FENCED
+                } else {
+                    class::FILES_LOST
+                };
+                progress.not_committed(outcome, class, why);
                 deliver.abandon(job.files);
                 return Ok(Settled::Reread);
             }
             Failure::Trouble { class, message } => {
                 tracing::warn!(error = %message, advice = class.advice, "commit failed");
-                let failures = progress.not_committed(CommitOutcome::Failed, message.clone());
+                let failures = progress.not_committed(CommitOutcome::Failed, class, message.clone());
                 if class.retry == Retry::Never || failures >= max_failures {
                     return Err(EngineError::Stopped { class, message });
                 }

@@ -83,6 +83,8 @@ pub struct ClientStatistics {
     pub brokers_up: u64,
     /// Log start and end of the partitions being fetched.
     pub watermarks: BTreeMap<TopicPartition, (Offset, Offset)>,
+    /// What the consumer takes next of them, where it has taken anything.
+    pub positions: BTreeMap<TopicPartition, Offset>,
 }
 
 /// Fields of librdkafka's STATISTICS.md.
@@ -121,6 +123,8 @@ struct RawPartition {
     hi_offset: i64,
     #[serde(default = "unknown")]
     ls_offset: i64,
+    #[serde(default = "unknown")]
+    app_offset: i64,
 }
 
 fn unknown() -> i64 {
@@ -152,8 +156,13 @@ impl ClientStatistics {
                 } else {
                     partition.hi_offset
                 };
+                let tp = TopicPartition::new(topic.as_str(), partition.partition);
+                if partition.app_offset >= 0 {
+                    parsed
+                        .positions
+                        .insert(tp.clone(), Offset(partition.app_offset));
+                }
                 if partition.lo_offset >= 0 && end >= 0 {
-                    let tp = TopicPartition::new(topic.as_str(), partition.partition);
                     parsed
                         .watermarks
                         .insert(tp, (Offset(partition.lo_offset), Offset(end)));

@@ -3,7 +3,7 @@
 //! async code only inside `spawn_blocking`.
 
 use std::collections::BTreeMap;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use rdkafka::Offset as Position;
 use rdkafka::TopicPartitionList;
@@ -13,6 +13,8 @@ use rdkafka::error::RDKafkaErrorCode as Code;
 use rdkafka::metadata::MetadataTopic;
 use rdkafka::types::RDKafkaRespErr;
 use regex::Regex;
+
+use rdkafka::message::{Message, Timestamp};
 
 use super::context::Quiet;
 use super::trouble::{call_failed, denied_topic};
@@ -174,6 +176,54 @@ impl Facts {
                 },
             )
             .collect()
+    }
+
+    /// The time of the first record at or behind each offset, milliseconds since the epoch, in order; `None` where none
+    /// came within the timeout or it carries no time. Reads a record of each: of use with few partitions only.
+    pub fn first_timestamps(
+        &self,
+        asked: &[(TopicPartition, Offset)],
+    ) -> Result<Vec<Option<i64>>, SourceError> {
+        const WHAT: &str = "read the oldest records";
+        let mut list = TopicPartitionList::with_capacity(asked.len());
+        for (tp, offset) in asked {
+            list.add_partition_offset(
+                tp.topic.as_str(),
+                tp.partition,
+                Position::Offset(offset.0.max(0)),
+            )
+            .map_err(|error| call_failed(WHAT, &error))?;
+        }
+        self.client
+            .assign(&list)
+            .map_err(|error| call_failed(WHAT, &error))?;
+        let mut found: BTreeMap<(String, i32), Option<i64>> = BTreeMap::new();
+        let deadline = Instant::now() + self.timeout;
+        while found.len() < asked.len() {
+            let left = deadline.saturating_duration_since(Instant::now());
+            if left.is_zero() {
+                break;
+            }
+            let Some(Ok(record)) = self.client.poll(left.min(Duration::from_millis(200))) else {
+                continue;
+            };
+            let time = match record.timestamp() {
+                Timestamp::NotAvailable => None,
+                Timestamp::CreateTime(at) | Timestamp::LogAppendTime(at) => Some(at),
+            };
+            let tp = (record.topic().to_owned(), record.partition());
+            found.entry(tp).or_insert(time);
+        }
+        self.client
+            .unassign()
+            .map_err(|error| call_failed(WHAT, &error))?;
+        Ok(asked
+            .iter()
+            .map(|(tp, _)| {
+                let tp = (tp.topic.as_str().to_owned(), tp.partition);
+                found.get(&tp).copied().flatten()
+            })
+            .collect())
     }
 
     /// One round trip per broker for all. Of each, in order: the offset, `None` when no record is as young, or why the

@@ -1,0 +1,216 @@
+//! Asks the brokers how far every sink is behind: leader only, works with zero pods. Clients are kept for the sinks that
+//! were looked at last, calls block threads of their own, and never more than a few at once.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
+
+use futures::StreamExt;
+use parking_lot::Mutex;
+use tidewater_runtime::errors::{Classified, OneLine, class};
+use tidewater_runtime::plan::{Property, SourcePlan, Topics};
+use tidewater_runtime::record::{Offset, TopicPartition};
+use tidewater_runtime::source::{Facts, SourceError};
+use tokio::sync::watch;
+
+use super::{Lag, Look, Standing, age, from_start, lag, oldest};
+use crate::conditions::Trouble;
+use crate::observations::{Observations, SinkKey, Target};
+
+/// Partitions in which the oldest record is looked for, those furthest behind.
+const OLDEST_IN: usize = 32;
+/// Of one call to the brokers.
+const CALL: Duration = Duration::from_secs(10);
+
+/// Bounds of the observer.
+#[derive(Clone, Copy, Debug)]
+pub struct Pace {
+    /// Between two looks at one sink.
+    pub interval: Duration,
+    /// Sinks looked at at once: each takes a thread, and a client's threads.
+    pub at_once: usize,
+    /// Clients kept open between looks.
+    pub clients: usize,
+}
+
+impl Default for Pace {
+    fn default() -> Self {
+        Self {
+            interval: Duration::from_secs(10),
+            at_once: 4,
+            clients: 32,
+        }
+    }
+}
+
+struct Client {
+    key: SinkKey,
+    revision: String,
+    facts: Facts,
+}
+
+/// Clients that nobody uses now, the last used at the end.
+#[derive(Default)]
+struct Clients(Mutex<VecDeque<Client>>);
+
+impl Clients {
+    fn take(&self, key: &SinkKey, target: &Target) -> Result<Facts, SourceError> {
+        let mut idle = self.0.lock();
+        if let Some(at) = idle.iter().position(|client| &client.key == key)
+            && let Some(client) = idle.remove(at)
+            && client.revision == target.revision
+        {
+            return Ok(client.facts);
+        }
+        drop(idle);
+        Facts::connect(&frugal(&target.source), CALL)
+    }
+
+    fn give_back(&self, key: &SinkKey, target: &Target, facts: Facts, at_most: usize) {
+        let mut idle = self.0.lock();
+        idle.push_back(Client {
+            key: key.clone(),
+            revision: target.revision.clone(),
+            facts,
+        });
+        while idle.len() > at_most {
+            idle.pop_front();
+        }
+    }
+
+    fn retain(&self, targets: &BTreeMap<SinkKey, Arc<Target>>) {
+        self.0.lock().retain(|client| {
+            let target = targets.get(&client.key);
+            target.is_some_and(|target| target.revision == client.revision)
+        });
+    }
+}
+
+/// The sink's own way to the brokers, with next to no memory for records.
+fn frugal(source: &SourcePlan) -> SourcePlan {
+    let mut source = source.clone();
+    for (key, value) in [
+        ("queued.max.messages.kbytes", "256"),
+        ("queued.min.messages", "1"),
+        ("fetch.message.max.bytes", "65536"),
+        ("fetch.max.bytes", "262144"),
+        ("max.partition.fetch.bytes", "65536"),
+        ("receive.message.max.bytes", "100000000"),
+    ] {
+        // Two names of one setting: only one may stand.
+        source.properties.remove(key);
+        if key != "max.partition.fetch.bytes" {
+            let value = Property::Plain(value.to_owned());
+            source.properties.insert(key.to_owned(), value);
+        }
+    }
+    source
+}
+
+/// Looks at every sink again and again, until told to stop.
+pub async fn run(observations: Arc<Observations>, pace: Pace, mut stop: watch::Receiver<bool>) {
+    let clients = Arc::new(Clients::default());
+    let mut ticks = tokio::time::interval(pace.interval);
+    ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    loop {
+        tokio::select! {
+            _ = ticks.tick() => {}
+            _ = stop.wait_for(|stop| *stop) => return,
+        }
+        let targets: BTreeMap<_, _> = observations.targets().into_iter().collect();
+        clients.retain(&targets);
+        let looks = futures::stream::iter(targets).for_each_concurrent(pace.at_once, |(key, target)| {
+            look_once(Arc::clone(&observations), Arc::clone(&clients), pace, key, target)
+        });
+        tokio::select! {
+            () = looks => {}
+            _ = stop.wait_for(|stop| *stop) => return,
+        }
+    }
+}
+
+async fn look_once(
+    observations: Arc<Observations>,
+    clients: Arc<Clients>,
+    pace: Pace,
+    key: SinkKey,
+    target: Arc<Target>,
+) {
+    let told = observations
+        .seen(&key, &target.uid)
+        .commit
+        .map(|commit| commit.partitions)
+        .unwrap_or_default();
+    let (asked, of) = (key.clone(), Arc::clone(&target));
+    let look = tokio::task::spawn_blocking(move || {
+        let facts = clients.take(&asked, &of)?;
+        let found = look(&facts, &of.source, &told);
+        // A client that failed may be of use once the brokers are back; a fatal one is not.
+        if !matches!(&found, Err(error) if error.class() == class::SOURCE_FATAL) {
+            clients.give_back(&asked, &of, facts, pace.clients);
+        }
+        found
+    });
+    let look: Look = match look.await {
+        Ok(Ok(lag)) => Ok(lag),
+        Ok(Err(error)) => Err(Trouble::new(error.class(), OneLine(&error).to_string())),
+        Err(error) => Err(Trouble::new(class::INTERNAL, error.to_string())),
+    };
+    observations.set_lag(&key, &target.uid, look);
+}
+
+/// One look. Blocks.
+fn look(
+    facts: &Facts,
+    source: &SourcePlan,
+    told: &BTreeMap<TopicPartition, Standing>,
+) -> Result<Lag, SourceError> {
+    let mut partitions = Vec::new();
+    match &source.topics {
+        Topics::List(topics) => {
+            for topic in topics {
+                let numbers = facts.partitions(topic)?;
+                partitions.extend(numbers.into_iter().map(|n| TopicPartition::new(topic.as_str(), n)));
+            }
+        }
+        Topics::Pattern(pattern) => {
+            for (topic, numbers) in facts.matching_topics(pattern)? {
+                partitions.extend(numbers.into_iter().map(|n| TopicPartition::new(topic.as_str(), n)));
+            }
+        }
+    }
+    // The group's offsets first: what is committed meanwhile makes the lag look larger, never smaller.
+    let committed = facts.committed(&partitions)?;
+    let bounds = facts.watermarks(&partitions)?;
+    let standings: BTreeMap<_, _> = partitions
+        .into_iter()
+        .zip(committed.into_iter().zip(bounds))
+        .map(|(tp, (group, bounds))| {
+            let told = told.get(&tp).copied().unwrap_or_default();
+            let standing = Standing {
+                log_start: bounds.map(|(start, _)| start.0),
+                log_end: bounds.map(|(_, end)| end.0),
+                group: group.map(|offset| offset.0),
+                ..told
+            };
+            (tp, standing)
+        })
+        .collect();
+    let from_start = from_start(&source.startup);
+    let mut lag = lag(&standings, from_start);
+    if lag.records.is_some_and(|records| records > 0) {
+        let behind: Vec<_> = oldest(&standings, from_start, OLDEST_IN)
+            .into_iter()
+            .map(|(tp, next)| (tp, Offset(next)))
+            .collect();
+        let timestamps = facts.first_timestamps(&behind)?;
+        lag.seconds = age(timestamps.into_iter().flatten(), now_millis());
+    }
+    Ok(lag)
+}
+
+fn now_millis() -> i64 {
+    SystemTime::now()
+        .duration_since(SystemTime::UNIX_EPOCH)
+        .map_or(0, |since| i64::try_from(since.as_millis()).unwrap_or(i64::MAX))
+}

@@ -1,0 +1,154 @@
+//! Asks the pods of every sink how they fare: HTTP to the pod's own address, a few at once. Pods are watched, trimmed to
+//! what is read of them.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures::StreamExt;
+use k8s_openapi::api::core::v1::Pod;
+use kube::ResourceExt;
+use kube::runtime::reflector::Store;
+use tokio::sync::watch;
+
+use super::{Told, last_words, together, told};
+use crate::observations::{Observations, SinkKey, Target};
+
+/// Longest answer that is read: a page of ten thousand partitions.
+const LONGEST: usize = 4 << 20;
+/// The port that the runtime serves on.
+pub const PORT: u16 = 9090;
+
+/// Bounds of the observer.
+#[derive(Clone, Copy, Debug)]
+pub struct Pace {
+    /// Between two rounds over all sinks.
+    pub interval: Duration,
+    /// Pods asked at once.
+    pub at_once: usize,
+    /// Of one question.
+    pub timeout: Duration,
+}
+
+impl Default for Pace {
+    fn default() -> Self {
+        Self {
+            interval: Duration::from_secs(5),
+            at_once: 16,
+            timeout: Duration::from_secs(3),
+        }
+    }
+}
+
+/// Leaves of a watched pod what is read of it.
+pub fn trim(pod: &mut Pod) {
+    pod.metadata.managed_fields = None;
+    pod.metadata.annotations = None;
+    pod.spec = None;
+    if let Some(status) = &mut pod.status {
+        status.conditions = None;
+        status.init_container_statuses = None;
+        status.ephemeral_container_statuses = None;
+    }
+}
+
+/// Asks the pods of every sink again and again, until told to stop.
+pub async fn run(
+    observations: Arc<Observations>,
+    pods: Store<Pod>,
+    pace: Pace,
+    mut stop: watch::Receiver<bool>,
+) -> Result<(), reqwest::Error> {
+    let client = reqwest::Client::builder()
+        .timeout(pace.timeout)
+        .no_proxy()
+        .build()?;
+    let mut ticks = tokio::time::interval(pace.interval);
+    ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    loop {
+        tokio::select! {
+            _ = ticks.tick() => {}
+            _ = stop.wait_for(|stop| *stop) => return Ok(()),
+        }
+        let round = futures::stream::iter(observations.targets()).for_each_concurrent(
+            pace.at_once,
+            |(key, target)| ask(&observations, &pods, &client, key, target),
+        );
+        tokio::select! {
+            () = round => {}
+            _ = stop.wait_for(|stop| *stop) => return Ok(()),
+        }
+    }
+}
+
+async fn ask(
+    observations: &Observations,
+    pods: &Store<Pod>,
+    client: &reqwest::Client,
+    key: SinkKey,
+    target: Arc<Target>,
+) {
+    let mut answers = Vec::new();
+    let mut words = Vec::new();
+    for pod in pods.state() {
+        if pod.namespace().as_deref() != Some(key.namespace.as_str()) || !selects(&target.pods, &pod) {
+            continue;
+        }
+        words.extend(last_words(&pod));
+        let address = pod.status.as_ref().and_then(|status| status.pod_ip.clone());
+        if let Some(address) = address
+            && pod.metadata.deletion_timestamp.is_none()
+        {
+            answers.extend(answer(client, &address).await);
+        }
+    }
+    observations.set_commit(&key, &target.uid, together(answers, words));
+}
+
+/// Whether a selector of the form `key=value,…` takes the pod.
+fn selects(selector: &str, pod: &Pod) -> bool {
+    selector.split(',').all(|term| {
+        term.split_once('=')
+            .is_some_and(|(key, value)| pod.labels().get(key).is_some_and(|found| found == value))
+    })
+}
+
+async fn answer(client: &reqwest::Client, address: &str) -> Option<Told> {
+    let host = if address.contains(':') {
+        format!("[{address}]")
+    } else {
+        address.to_owned()
+    };
+    let mut response = client
+        .get(format!("http://{host}:{PORT}/status"))
+        .send()
+        .await
+        .ok()?;
+    let mut page = Vec::new();
+    while let Some(chunk) = response.chunk().await.ok()? {
+        page.extend_from_slice(&chunk);
+        if page.len() > LONGEST {
+            return None;
+        }
+    }
+    told(&page)
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "tests")]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn a_pod_is_a_sinks_when_every_label_of_the_selector_is_its_own() {
+        let pod: Pod = serde_json::from_value(json!({
+            "metadata": {"labels": {"a": "1", "b": "2", "c": "3"}},
+        }))
+        .unwrap();
+        assert!(selects("a=1,b=2", &pod));
+        assert!(!selects("a=1,b=3", &pod));
+        assert!(!selects("d=1", &pod));
+        assert!(!selects("", &pod));
+    }
+}
