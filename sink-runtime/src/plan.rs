@@ -54,6 +54,11 @@ pub struct Plan {
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct SinkId(pub String);
 
+impl SinkId {
+    /// Under this key a file's metadata name the sink that wrote it.
+    pub const FILE_KEY: &str = "tidewater.sink";
+}
+
 impl fmt::Display for SinkId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.0)

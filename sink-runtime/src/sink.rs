@@ -68,7 +68,7 @@ async fn run_dataset(
         patiently(&plan, &progress, || store.probe("_tidewater/probe")).await?;
     }
     let letters = DeadLetters::open(&plan, &store).map_err(|e| stopped(&e))?;
-    let committer = committer(&plan, &store);
+    let committer = Arc::new(committer(&plan, &store));
     match committer.sweep(SystemTime::now(), ABANDONED).await {
         Ok(swept) if !swept.aborted.is_empty() => {
             tracing::info!(uploads = swept.aborted.len(), "abandoned uploads aborted");
@@ -85,12 +85,12 @@ async fn run_dataset(
     let uploader = Uploader::new(store, Handle::current(), uploads, progress.budget.clone());
     let deliver = Arc::new(DatasetDeliver::new(
         &plan,
-        committer,
+        Arc::clone(&committer),
         uploader.clone(),
         progress.clone(),
     ));
     let (for_shelf, budget) = (Arc::clone(&plan), progress.budget.clone());
-    let shelf = move |_| DatasetShelf::new(&for_shelf, &dataset, &uploader, &budget);
+    let shelf = move |_| DatasetShelf::new(&for_shelf, &dataset, &committer, &uploader, &budget);
     engine::run(plan, progress, deliver, letters, shelf, until, shutdown).await
 }
 

@@ -1,6 +1,7 @@
 //! The engine's parts for a dataset: each worker's shelf of open files, and commits through the dataset's ledgers.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use async_trait::async_trait;
 
@@ -29,7 +30,7 @@ const LEDGERS_AT_ONCE: usize = 16;
 /// Commits to a dataset, one ledger for each topic-partition.
 #[derive(Debug)]
 pub struct DatasetDeliver {
-    committer: DatasetCommitter,
+    committer: Arc<DatasetCommitter>,
     uploader: Uploader,
     progress: Progress,
     on_source_reset: OnSourceReset,
@@ -40,7 +41,7 @@ pub struct DatasetDeliver {
 impl DatasetDeliver {
     pub fn new(
         plan: &Plan,
-        committer: DatasetCommitter,
+        committer: Arc<DatasetCommitter>,
         uploader: Uploader,
         progress: Progress,
     ) -> Self {
@@ -68,7 +69,9 @@ impl DatasetDeliver {
             log_start: facts.log_start,
             log_end: facts.log_end,
         };
-        let (resume, class, message) = match check_source(document, &origin) {
+        let check = check_source(document, &origin);
+        let recreated = matches!(check, SourceCheck::Recreated { .. });
+        let (resume, class, message) = match check {
             SourceCheck::Fine => {
                 return Ok(Known {
                     next: recovered.next,
@@ -101,6 +104,7 @@ impl DatasetDeliver {
         let request = ResetRequest {
             tp: tp.clone(),
             next,
+            recreated,
             commit_id: CommitId::fresh(),
             cluster_id: facts.cluster_id.clone(),
             topic_id: None,

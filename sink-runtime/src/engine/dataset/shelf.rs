@@ -1,6 +1,7 @@
 //! A worker's open files of a dataset: rows split into folders, each file going up as one staged upload.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use arrow::datatypes::SchemaRef;
@@ -8,14 +9,14 @@ use bytes::Bytes;
 
 use super::file::DatasetFile;
 use crate::budget::Budget;
-use crate::commit::dataset::DatasetFileName;
+use crate::commit::dataset::{DatasetCommitter, DatasetFileName};
 use crate::engine::worker::{Shelf, ShelfError};
 use crate::files::conform::dataset_schema;
 use crate::files::{Conformer, Format, Limits, OpenFiles, Opening, Outlet};
 use crate::layout::hive::HiveSplitter;
 use crate::layout::{HivePartition, Rows};
 use crate::ledger::CommitId;
-use crate::plan::{DatasetPlan, PartitionExpr, Plan};
+use crate::plan::{DatasetPlan, PartitionExpr, Plan, SinkId};
 use crate::record::{Offset, TopicPartition};
 use crate::store::upload::{Upload, Uploader};
 
@@ -44,17 +45,24 @@ impl std::fmt::Debug for DatasetShelf {
 }
 
 impl DatasetShelf {
-    pub fn new(plan: &Plan, dataset: &DatasetPlan, uploader: &Uploader, budget: &Budget) -> Self {
+    pub fn new(
+        plan: &Plan,
+        dataset: &DatasetPlan,
+        committer: &Arc<DatasetCommitter>,
+        uploader: &Uploader,
+        budget: &Budget,
+    ) -> Self {
         let format = Format::new(dataset.output.clone(), uploader.store().part_size());
         let extension = format.extension();
         let limits = Limits::of_dataset(&plan.rotation, plan.pod.workers);
-        let metadata = vec![("tidewater.sink".to_owned(), plan.sink.to_string())];
+        let metadata = vec![(SinkId::FILE_KEY.to_owned(), plan.sink.to_string())];
         Self {
             partitioning: dataset.partitioning.clone(),
             path: None,
             files: OpenFiles::new(format, limits, metadata, budget),
             outlet: StagedFiles {
                 uploader: uploader.clone(),
+                committer: Arc::clone(committer),
                 sink: plan.sink.to_string(),
                 extension,
             },
@@ -119,6 +127,8 @@ impl Schedule {
 /// Every file goes up as one staged upload.
 struct StagedFiles {
     uploader: Uploader,
+    /// Knows the generation that rows are written under: a lane that starts over drops what it had open.
+    committer: Arc<DatasetCommitter>,
     sink: String,
     extension: &'static str,
 }
@@ -130,7 +140,7 @@ impl Outlet<TopicPartition, HivePartition> for StagedFiles {
         let name = DatasetFileName {
             tp: opening.first.0.clone(),
             start: Offset(opening.first.1),
-            number: 0,
+            generation: self.committer.generation(&opening.first.0),
             commit: CommitId::fresh().short(),
             extension: self.extension.trim_start_matches('.').to_owned(),
         };

@@ -16,7 +16,7 @@ use crate::files::{Conformer, Format, Limits, OpenFiles, Opening, Outlet};
 use crate::layout::Rows;
 use crate::layout::iceberg::{IcebergLayout, IcebergPartition};
 use crate::ledger::CommitId;
-use crate::plan::{IcebergPlan, OutputFormat, Plan};
+use crate::plan::{IcebergPlan, OutputFormat, Plan, SinkId};
 use crate::record::TopicPartition;
 use crate::store::upload::Upload;
 
@@ -93,7 +93,7 @@ impl TableShelf {
             targets.part_size(),
         );
         let limits = Limits::of_table(table, &plan.rotation, &plan.commit, plan.pod.workers);
-        let metadata = vec![("tidewater.sink".to_owned(), plan.sink.to_string())];
+        let metadata = vec![(SinkId::FILE_KEY.to_owned(), plan.sink.to_string())];
         Self {
             targets: Arc::clone(targets),
             files: OpenFiles::new(format, limits, metadata, budget),
