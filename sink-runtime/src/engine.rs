@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use tokio::sync::{mpsc, watch};
 
+use crate::backoff::Backoff;
 use crate::deadletter::DeadLetters;
 use crate::errors::{Class, Classified, OneLine, class};
 use crate::observe::Progress;
@@ -33,9 +34,8 @@ use worker::{FromWorker, Shelf, ToWorker, Worker};
 /// What the client's queue takes, as a multiple of the record bytes in it: records of 200 bytes measured.
 const CLIENT_OVERHEAD: usize = 4;
 const TICK: Duration = Duration::from_millis(100);
-/// Waits between tries of what may pass: first and longest.
-pub(crate) const RETRY: (Duration, Duration) =
-    (Duration::from_millis(250), Duration::from_secs(15));
+/// Between tries of what may pass.
+pub(crate) const RETRY: Backoff = Backoff::new(Duration::from_millis(250), Duration::from_secs(15));
 
 /// Why a sink stopped before it was told to.
 #[derive(Debug, thiserror::Error)]

@@ -4,6 +4,7 @@
 pub mod allocators;
 #[cfg(feature = "cloud")]
 pub mod aws;
+pub mod backoff;
 pub mod budget;
 pub mod catalog;
 pub mod cli;

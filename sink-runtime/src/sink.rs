@@ -161,7 +161,7 @@ where
     E: Classified + 'static,
     F: Future<Output = Result<T, E>>,
 {
-    let mut pause = engine::RETRY.0;
+    let mut tries = 0;
     loop {
         let error = match call().await {
             Ok(value) => {
@@ -176,8 +176,8 @@ where
             return Err(stopped(&error));
         }
         tracing::warn!(error = %message, advice = error.class().advice, "the destination cannot be opened yet");
-        tokio::time::sleep(pause.mul_f64(rand::random_range(0.5..1.0))).await;
-        pause = (pause * 2).min(engine::RETRY.1);
+        tries += 1;
+        engine::RETRY.pause(tries).await;
     }
 }
 

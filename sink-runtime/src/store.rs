@@ -12,7 +12,6 @@ use serde::{Deserialize, Serialize};
 use crate::errors::{Class, Classified, class};
 use crate::plan::StorePlan;
 
-mod backoff;
 #[doc(hidden)]
 pub mod conformance;
 pub mod faulty;

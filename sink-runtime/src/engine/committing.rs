@@ -23,7 +23,7 @@ pub(super) async fn commit<D: Deliver>(
     dead: Vec<Letter>,
     began: Instant,
 ) -> Result<Settled, EngineError> {
-    let mut pause = RETRY.0;
+    let mut tries = 0;
     let mut undelivered = !dead.is_empty();
     loop {
         let attempt = async {
@@ -72,8 +72,8 @@ pub(super) async fn commit<D: Deliver>(
                 if class.retry == Retry::Never || failures >= max_failures {
                     return Err(EngineError::Stopped { class, message });
                 }
-                tokio::time::sleep(pause.mul_f64(rand::random_range(0.5..1.0))).await;
-                pause = (pause * 2).min(RETRY.1);
+                tries += 1;
+                RETRY.pause(tries).await;
             }
         }
     }

@@ -22,7 +22,6 @@ pub(super) async fn recover<D: Deliver>(
     progress: Progress,
     asked: Vec<(TopicPartition, AssignmentEpoch)>,
 ) -> Vec<Found> {
-    let mut pause = RETRY.0;
     let mut failures = 0;
     loop {
         let tps: Vec<_> = asked.iter().map(|(tp, _)| tp.clone()).collect();
@@ -57,8 +56,7 @@ pub(super) async fn recover<D: Deliver>(
             return asked.into_iter().map(stop).collect();
         }
         tracing::warn!(error = %message, advice = class.advice, "partitions cannot be recovered yet");
-        tokio::time::sleep(pause.mul_f64(rand::random_range(0.5..1.0))).await;
-        pause = (pause * 2).min(RETRY.1);
+        RETRY.pause(failures).await;
     }
 }
 

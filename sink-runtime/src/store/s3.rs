@@ -20,21 +20,18 @@ use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 
 use self::conditional::{Attempt, Target};
 use self::failure::{Failure, Kind};
-use super::backoff::Backoff;
 use super::{
     BoxError, Completed, Expect, ObjectInfo, OpenUpload, PartTag, Store, StoreError, UploadId,
     Version,
 };
+use crate::backoff::Backoff;
 use crate::plan::{Checksum, Encryption, S3Plan};
 
 mod conditional;
 mod failure;
 mod staging;
 
-const BACKOFF: Backoff = Backoff {
-    first: Duration::from_millis(100),
-    cap: Duration::from_secs(5),
-};
+const BACKOFF: Backoff = Backoff::new(Duration::from_millis(100), Duration::from_secs(5));
 
 pub struct S3Store {
     client: Client,
@@ -265,7 +262,7 @@ impl Target for ConditionalPut<'_> {
     }
 
     async fn pause(&self, failures: u32) {
-        tokio::time::sleep(BACKOFF.delay(failures, rand::random())).await;
+        BACKOFF.pause(failures).await;
     }
 }
 

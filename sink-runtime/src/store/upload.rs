@@ -16,8 +16,8 @@ use tokio::runtime::Handle;
 use tokio::sync::{Semaphore, mpsc, oneshot};
 use tokio::time::Instant;
 
-use super::backoff::Backoff;
 use super::{ObjectKey, PartTag, Store, StoreError, UploadId};
+use crate::backoff::Backoff;
 use crate::budget::{Budget, Reservation};
 use crate::errors::{Classified, Retry};
 
@@ -126,10 +126,7 @@ impl Uploader {
     where
         F: Future<Output = Result<T, StoreError>>,
     {
-        let backoff = Backoff {
-            first: self.patience.first_wait,
-            cap: self.patience.longest_wait,
-        };
+        let backoff = Backoff::new(self.patience.first_wait, self.patience.longest_wait);
         let mut deadline = None;
         let mut failures = 0;
         loop {
