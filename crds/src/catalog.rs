@@ -214,7 +214,7 @@ pub struct TableCommitSpec {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 1))]
     pub max_records: Option<u64>,
-    /// Commits in a row that may fail before the process exits and starts afresh. Example: `10`.
+    /// Commits in a row that may fail before the sink stops and starts afresh. Example: `10`.
     #[serde(default = "max_consecutive_failures")]
     #[schemars(range(min = 1, max = 1000))]
     pub max_consecutive_failures: u32,

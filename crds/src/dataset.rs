@@ -200,7 +200,7 @@ pub enum Delivery {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct DatasetCommitSpec {
-    /// Commits in a row that may fail before the process exits and starts afresh. Example: `10`.
+    /// Commits in a row that may fail before the sink stops and starts afresh. Example: `10`.
     #[serde(default = "max_consecutive_failures")]
     #[schemars(range(min = 1, max = 1000))]
     pub max_consecutive_failures: u32,

@@ -1,4 +1,5 @@
-//! The two kinds.
+//! The two kinds. Fields that both have stand in both (as the fields of `value`'s column stand in its element): serde
+//! refuses `flatten` beside `deny_unknown_fields`, and a field that nobody knows must be refused, not dropped.
 
 use std::collections::BTreeMap;
 

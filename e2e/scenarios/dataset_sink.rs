@@ -111,6 +111,12 @@ impl DatasetSink {
         drop_nulls(&mut self.resource);
     }
 
+    /// Writes into this bucket from now on.
+    pub(crate) fn move_to(&mut self, bucket: &str) {
+        bucket.clone_into(&mut self.bucket);
+        self.change(json!({"destination": {"s3": {"bucket": bucket}}}));
+    }
+
     /// The same into a folder of this machine.
     pub(crate) fn local(self) -> Self {
         let path = self.folder.join("dataset");
@@ -177,6 +183,12 @@ impl DatasetSink {
     /// `tidewater run`.
     pub(crate) fn start(&self) -> Result<Tidewater> {
         self.launch(&[], &[])
+    }
+
+    /// `tidewater run` of two resources in one process.
+    pub(crate) fn start_beside(&self, other: &DatasetSink, more: &[&str]) -> Result<Tidewater> {
+        let other = other.file()?.display().to_string();
+        self.launch(&[&["-f", &other], more].concat(), &[])
     }
 
     /// `tidewater run --until-caught-up`, with variables.

@@ -63,9 +63,12 @@ async fn run_dataset(
     until: Until,
     shutdown: watch::Receiver<bool>,
 ) -> Result<(), EngineError> {
-    let store = patiently(&plan, &progress, || store::open(&dataset.store)).await?;
+    let store = patiently(&plan, &progress, &shutdown, || store::open(&dataset.store)).await?;
     if dataset.delivery == Delivery::ExactlyOnce {
-        patiently(&plan, &progress, || store.probe("_tidewater/probe")).await?;
+        patiently(&plan, &progress, &shutdown, || {
+            store.probe("_tidewater/probe")
+        })
+        .await?;
     }
     let letters = DeadLetters::open(&plan, &store).map_err(|e| stopped(&e))?;
     let committer = Arc::new(committer(&plan, &store));
@@ -111,7 +114,10 @@ async fn run_table(
     until: Until,
     shutdown: watch::Receiver<bool>,
 ) -> Result<(), EngineError> {
-    let ops = patiently(&plan, &progress, || crate::catalog::connect(&table)).await?;
+    let ops = patiently(&plan, &progress, &shutdown, || {
+        crate::catalog::connect(&table)
+    })
+    .await?;
     let letters = match &plan.dead_letter {
         Some(_) => DeadLetters::open(&plan, &open_store(&beside_table(&table)).await?),
         None => Ok(DeadLetters::None),
@@ -151,10 +157,11 @@ fn beside_table(table: &IcebergPlan) -> StorePlan {
     }
 }
 
-/// What is down when the sink starts is waited for, as it would be later.
+/// What is down when the sink starts is waited for, as it would be later, but not beyond a shutdown.
 async fn patiently<T, E, F>(
     plan: &Plan,
     progress: &Progress,
+    shutdown: &watch::Receiver<bool>,
     call: impl Fn() -> F,
 ) -> Result<T, EngineError>
 where
@@ -177,7 +184,11 @@ where
         }
         tracing::warn!(error = %message, advice = error.class().advice, "the destination cannot be opened yet");
         tries += 1;
-        engine::RETRY.pause(tries).await;
+        let mut told = shutdown.clone();
+        tokio::select! {
+            () = engine::RETRY.pause(tries) => {}
+            _ = told.wait_for(|shutdown| *shutdown) => return Err(stopped(&error)),
+        }
     }
 }
 

@@ -41,6 +41,7 @@ pub const TABLE: &[(&str, &str)] = &[
         "Time from cut to durable and visible, histogram.",
     ),
     (FAILURES, "Commit failures in a row, gauge."),
+    (STOPPED, "1 while the sink is stopped by a failure, gauge."),
     (
         LAG,
         "Records of an owned partition that are not in the destination, gauge.",
@@ -70,6 +71,7 @@ const COMMITTED_ROWS: &str = "tidewater_committed_rows_total";
 const COMMITTED_FILES: &str = "tidewater_committed_files_total";
 const COMMIT_SECONDS: &str = "tidewater_commit_seconds";
 const FAILURES: &str = "tidewater_commit_consecutive_failures";
+const STOPPED: &str = "tidewater_sink_stopped";
 const LAG: &str = "tidewater_partition_lag_records";
 const CLIENT_QUEUE: &str = "tidewater_kafka_queued_messages";
 const CLIENT_RX: &str = "tidewater_kafka_received_bytes_total";
@@ -260,6 +262,7 @@ pub fn page(sinks: &[Progress]) -> String {
     gauge(MEMORY_USED, &|_, s| s.budget.used() as i64);
     gauge(MEMORY_BUDGET, &|_, s| s.budget.limit() as i64);
     gauge(FAILURES, &|i, _| i64::from(i.commit.consecutive_failures));
+    gauge(STOPPED, &|i, _| i64::from(i.stopped.is_some()));
     gauge(CLIENT_QUEUE, &|i, _| i.statistics.queued as i64);
     gauge(BROKERS_UP, &|i, _| i.statistics.brokers_up as i64);
 
