@@ -16,6 +16,7 @@ use super::{
     PartitionField, Plan, Rotation, S3Plan, SinkId, SortField, dataset, expression, parquet,
     source,
 };
+use crate::schema::iceberg::partition_name;
 
 mod catalog;
 
@@ -245,7 +246,7 @@ fn partition_by(checks: &mut Checks, columns: &Columns, texts: &[String]) -> Vec
         let name = field
             .name
             .clone()
-            .unwrap_or_else(|| expression::usual_name(&field));
+            .unwrap_or_else(|| partition_name(&field.column, field.transform));
         if !names.insert(name.to_lowercase()) {
             let remedy = format!(
                 "two partition fields are named \"{name}\": remove one, or name it: … as other"
