@@ -6,6 +6,7 @@ pub mod allocators;
 pub mod aws;
 pub mod budget;
 pub mod catalog;
+pub mod cgroup;
 pub mod cli;
 pub mod commit;
 pub mod deadletter;

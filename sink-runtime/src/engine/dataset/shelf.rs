@@ -10,19 +10,15 @@ use super::file::DatasetFile;
 use crate::budget::Budget;
 use crate::commit::dataset::DatasetFileName;
 use crate::engine::worker::{Shelf, ShelfError};
+use crate::failpoint::wall_clock;
 use crate::files::conform::dataset_schema;
 use crate::files::{Conformer, Format, Limits, OpenFiles, Opening, Outlet};
-use crate::layout::hive::HiveSplitter;
-use crate::layout::{HivePartition, Rows};
+use crate::layout::hive::{Closing, HiveSplitter};
+use crate::layout::{HivePartition, LayoutError, Rows};
 use crate::ledger::CommitId;
 use crate::plan::{DatasetPlan, PartitionExpr, Plan};
 use crate::record::{Offset, TopicPartition};
 use crate::store::upload::{Upload, Uploader};
-
-/// Milliseconds of the wall clock, for partitions by wall clock only.
-fn wall_clock() -> i64 {
-    chrono::Utc::now().timestamp_millis()
-}
 
 /// A worker's open files of a dataset.
 pub struct DatasetShelf {
@@ -33,6 +29,8 @@ pub struct DatasetShelf {
     outlet: StagedFiles,
     began: Instant,
     schedule: Option<Schedule>,
+    /// Present when files are closed with the time of their folder.
+    closing: Option<Closing>,
 }
 
 impl std::fmt::Debug for DatasetShelf {
@@ -44,12 +42,23 @@ impl std::fmt::Debug for DatasetShelf {
 }
 
 impl DatasetShelf {
-    pub fn new(plan: &Plan, dataset: &DatasetPlan, uploader: &Uploader, budget: &Budget) -> Self {
+    /// # Errors
+    /// When a time of the folders has a format that cannot be read.
+    pub fn new(
+        plan: &Plan,
+        dataset: &DatasetPlan,
+        uploader: &Uploader,
+        budget: &Budget,
+    ) -> Result<Self, LayoutError> {
+        let closing = match plan.rotation.partition_close {
+            Some(lateness) => Closing::of(&dataset.partitioning, lateness)?,
+            None => None,
+        };
         let format = Format::new(dataset.output.clone(), uploader.store().part_size());
         let extension = format.extension();
         let limits = Limits::of_dataset(&plan.rotation, plan.pod.workers);
         let metadata = vec![("tidewater.sink".to_owned(), plan.sink.to_string())];
-        Self {
+        Ok(Self {
             partitioning: dataset.partitioning.clone(),
             path: None,
             files: OpenFiles::new(format, limits, metadata, budget),
@@ -60,7 +69,8 @@ impl DatasetShelf {
             },
             began: Instant::now(),
             schedule: Schedule::of(plan),
-        }
+            closing,
+        })
     }
 }
 
@@ -168,14 +178,17 @@ impl Shelf for DatasetShelf {
             },
             None => rows,
         };
-        let slices = path
-            .splitter
-            .split(&rows, wall_clock())
-            .map_err(ShelfError::new)?;
+        let clock = wall_clock();
+        let slices = path.splitter.split(&rows, clock).map_err(ShelfError::new)?;
         for slice in &slices {
             self.files
                 .write(&rows.tp, &rows.tp, slice, at, &mut self.outlet)
                 .map_err(ShelfError::new)?;
+        }
+        if let Some(closing) = &mut self.closing
+            && closing.see(&rows, clock)
+        {
+            self.files.make_due(&rows.tp);
         }
         Ok(())
     }
@@ -187,6 +200,9 @@ impl Shelf for DatasetShelf {
                 .files
                 .cut(tp, &mut self.outlet)
                 .map_err(ShelfError::new)?;
+            if let Some(closing) = &mut self.closing {
+                closing.cut(tp);
+            }
             files.extend(
                 cut.files
                     .into_iter()
@@ -199,6 +215,9 @@ impl Shelf for DatasetShelf {
     fn discard(&mut self, lanes: &[TopicPartition]) {
         for tp in lanes {
             self.files.discard(tp).into_iter().for_each(Upload::abort);
+            if let Some(closing) = &mut self.closing {
+                closing.forget(tp);
+            }
         }
     }
 
