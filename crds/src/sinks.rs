@@ -54,6 +54,7 @@ use crate::value::{
 )]
 #[x_kube(validation = Rule::new("has(self.deadLetter) || !has(self.onError) || self.onError != 'DeadLetter'").message("onError: DeadLetter needs deadLetter").field_path(".onError"))]
 #[x_kube(validation = Rule::new("has(self.deadLetter) || self.tombstones != 'DeadLetter'").message("tombstones: DeadLetter needs deadLetter").field_path(".tombstones"))]
+#[x_kube(validation = Rule::new("!has(self.rotation.partitionClose) || (has(self.partitioning) && self.partitioning.exists_one(p, has(p.time) && !(has(p.time.source) && p.time.source == 'WallClock')))").message("partitionClose needs exactly one time in partitioning that is not by wall clock").field_path(".rotation"))]
 pub struct KafkaS3SinkSpec {
     /// Pods that share the work; leave it out when an autoscaler owns it. More than the topics have partitions stand
     /// idle. Example: `3`.

@@ -12,6 +12,8 @@ mod dataset_failpoints;
 mod dataset_faults;
 mod dataset_sink;
 mod dataset_sources;
+mod dataset_stores;
+mod dataset_time;
 mod docs;
 mod lab;
 mod lost_replies;

@@ -23,6 +23,7 @@ pub use lab::{Endpoints, Lab, S3Access};
 pub use measured::{Usage, run_measured};
 pub use os::free_port;
 pub use readers::{DuckDb, IcebergCatalog, PyIceberg};
+pub use servers::forwarder::{Forwarder, Passed};
 pub use servers::iceberg_rest::{IcebergRest, IcebergRestOptions};
 pub use servers::kafka::KafkaServer;
 pub use servers::kafka::secured::{SASL_USER, SecuredKafka};

@@ -13,6 +13,7 @@ const RESUME: usize = SHED;
 
 #[derive(Debug)]
 struct Account {
+    total: usize,
     limit: usize,
     used: AtomicUsize,
     peak: AtomicUsize,
@@ -23,15 +24,32 @@ struct Account {
 pub struct Budget(Arc<Account>);
 
 impl Budget {
-    /// `limit` in bytes.
+    /// Of a process that may use `total` bytes. A fifth of them is kept for what nobody counts: code, stacks, what
+    /// allocators hold back.
+    pub fn of_process(total: usize) -> Self {
+        Self::with(total, total / 5 * 4)
+    }
+
+    /// `limit` bytes, all of them to be drawn.
     pub fn new(limit: usize) -> Self {
+        Self::with(limit, limit)
+    }
+
+    fn with(total: usize, limit: usize) -> Self {
         Self(Arc::new(Account {
+            total,
             limit,
             used: AtomicUsize::new(0),
             peak: AtomicUsize::new(0),
         }))
     }
 
+    /// What the process was given.
+    pub fn total(&self) -> usize {
+        self.0.total
+    }
+
+    /// What may be drawn of it.
     pub fn limit(&self) -> usize {
         self.0.limit
     }

@@ -103,7 +103,7 @@ pub async fn run<D, S>(
     progress: Progress,
     deliver: Arc<D>,
     letters: DeadLetters,
-    mut shelf: impl FnMut(usize) -> S,
+    mut shelf: impl FnMut(usize) -> Result<S, EngineError>,
     until: Until,
     mut shutdown: watch::Receiver<bool>,
 ) -> Result<(), EngineError>
@@ -187,7 +187,7 @@ type Inboxes = Vec<crossbeam_channel::Sender<ToWorker>>;
 fn workers<S: Shelf + 'static>(
     plan: &Arc<Plan>,
     progress: &Progress,
-    shelf: &mut impl FnMut(usize) -> S,
+    shelf: &mut impl FnMut(usize) -> Result<S, EngineError>,
     events: &mpsc::UnboundedSender<FromWorker<S::File>>,
 ) -> Result<(Inboxes, Vec<JoinHandle<()>>), EngineError> {
     let mut threads = Vec::new();
@@ -198,7 +198,7 @@ fn workers<S: Shelf + 'static>(
             Arc::clone(plan),
             progress.budget.clone(),
             Arc::clone(&progress.counters),
-            shelf(index),
+            shelf(index)?,
             messages,
             events.clone(),
         );

@@ -7,6 +7,7 @@ pub mod aws;
 pub mod backoff;
 pub mod budget;
 pub mod catalog;
+pub mod cgroup;
 pub mod cli;
 pub mod commit;
 pub mod deadletter;

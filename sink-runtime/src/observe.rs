@@ -354,7 +354,7 @@ impl Progress {
             expired_records: inner.gap_records,
             open_files: counters.open_files.load(Relaxed),
             memory_used: self.budget.used(),
-            memory_budget: self.budget.limit(),
+            memory_budget: self.budget.total(),
         }
     }
 

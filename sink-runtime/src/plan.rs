@@ -17,6 +17,7 @@ mod document;
 mod expression;
 mod iceberg;
 mod parquet;
+mod pod;
 mod problem;
 mod secrets;
 mod shape;
@@ -432,6 +433,9 @@ pub struct Rotation {
     pub max_idle: Option<Duration>,
     /// Cron expression and zone: files are also committed at these wall-clock moments.
     pub schedule: Option<(String, chrono_tz::Tz)>,
+    /// A topic-partition's files are committed once its watermark is this far past the end of the time of one of their
+    /// folders.
+    pub partition_close: Option<Duration>,
     /// Open files per process; beyond it the longest open is sealed.
     pub max_open_files: usize,
 }
@@ -460,7 +464,54 @@ pub enum DeadLetter {
 pub struct PodPlan {
     /// Bytes.
     pub memory_budget: usize,
+    pub budget_origin: BudgetOrigin,
     pub workers: usize,
+}
+
+/// Where a memory budget comes from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum BudgetOrigin {
+    Spec,
+    /// Three quarters of the container's memory limit in bytes, shared by so many sinks.
+    Container {
+        limit: u64,
+        sinks: u64,
+    },
+    Default,
+}
+
+impl fmt::Display for BudgetOrigin {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Spec => f.write_str("spec.pod.memoryBudget"),
+            Self::Container { limit, sinks: 1 } => {
+                write!(f, "3/4 of the container's limit of {limit} bytes")
+            }
+            Self::Container { limit, sinks } => write!(
+                f,
+                "3/4 of the container's limit of {limit} bytes, shared by {sinks} sinks"
+            ),
+            Self::Default => f.write_str("the default: the container has no memory limit"),
+        }
+    }
+}
+
+/// What the process that runs the plans may use.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Container {
+    /// Bytes; `None` without a limit.
+    pub memory_limit: Option<u64>,
+    /// Sinks that share it.
+    sinks: u64,
+}
+
+impl Container {
+    pub fn new(memory_limit: Option<u64>) -> Self {
+        Self {
+            memory_limit,
+            sinks: 1,
+        }
+    }
 }
 
 /// Sort and partition sources, bloom filter columns and the like are looked up by name: dots for nested fields.

@@ -29,13 +29,12 @@ const LOCAL_UPLOADS: usize = 4;
 /// Commits that make no progress for this much longer than the longest rotation make the sink unhealthy.
 const STALLED: Duration = Duration::from_secs(300);
 
-/// What the outside may look at while [`run`] works. A fifth of the memory budget is kept for what nobody counts: code,
-/// stacks, what allocators hold back.
+/// What the outside may look at while [`run`] works.
 pub fn progress(plan: &Plan) -> Progress {
     let stalled = plan.rotation.max_open.max(plan.commit.interval) + STALLED;
     Progress::new(
         &plan.sink.to_string(),
-        Budget::new(plan.pod.memory_budget / 5 * 4),
+        Budget::of_process(plan.pod.memory_budget),
         stalled,
     )
 }
@@ -48,6 +47,12 @@ pub async fn run(
     shutdown: watch::Receiver<bool>,
 ) -> Result<(), EngineError> {
     let plan = Arc::new(plan);
+    tracing::info!(
+        sink = %plan.sink,
+        bytes = plan.pod.memory_budget,
+        from = %plan.pod.budget_origin,
+        "memory budget"
+    );
     match plan.destination.clone() {
         Destination::Dataset(dataset) => {
             run_dataset(plan, dataset, progress, until, shutdown).await
@@ -93,7 +98,10 @@ async fn run_dataset(
         progress.clone(),
     ));
     let (for_shelf, budget) = (Arc::clone(&plan), progress.budget.clone());
-    let shelf = move |_| DatasetShelf::new(&for_shelf, &dataset, &committer, &uploader, &budget);
+    let shelf = move |_| {
+        DatasetShelf::new(&for_shelf, &dataset, &committer, &uploader, &budget)
+            .map_err(|e| stopped(&e))
+    };
     engine::run(plan, progress, deliver, letters, shelf, until, shutdown).await
 }
 
@@ -141,7 +149,7 @@ async fn run_table(
         progress.clone(),
     ));
     let for_shelf = Arc::clone(&plan);
-    let shelf = move |_| TableShelf::new(&for_shelf, &table, &targets, &budget);
+    let shelf = move |_| Ok(TableShelf::new(&for_shelf, &table, &targets, &budget));
     engine::run(plan, progress, deliver, letters, shelf, until, shutdown).await
 }
 

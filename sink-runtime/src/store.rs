@@ -42,6 +42,17 @@ pub enum Expect {
     Unchanged(Version),
 }
 
+impl Expect {
+    /// Whether it is met by the version that is there.
+    pub fn holds(&self, found: Option<&Version>) -> bool {
+        match self {
+            Self::Anything => true,
+            Self::Absent => found.is_none(),
+            Self::Unchanged(version) => found == Some(version),
+        }
+    }
+}
+
 /// An upload begun and not completed: invisible to readers.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct UploadId(pub String);

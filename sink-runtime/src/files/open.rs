@@ -200,6 +200,13 @@ impl<G: Ord + Clone, K: Ord, U> OpenFiles<G, K, U> {
             .collect()
     }
 
+    /// Asks for the cut of a group, if it has anything.
+    pub fn make_due(&mut self, group: &G) {
+        if let Some(group) = self.groups.get_mut(group) {
+            group.due = true;
+        }
+    }
+
     /// When [`Self::due`] is to be asked again, if nothing is written until then. Zero when something is due already.
     pub fn next_deadline(&self) -> Option<Duration> {
         self.groups

@@ -32,7 +32,10 @@ pub const TABLE: &[(&str, &str)] = &[
     ),
     (OPEN_FILES, "Files open for writing, gauge."),
     (MEMORY_USED, "Bytes drawn from the memory budget, gauge."),
-    (MEMORY_BUDGET, "The memory budget in bytes, gauge."),
+    (
+        MEMORY_BUDGET,
+        "The memory budget in bytes; four fifths of it may be drawn, gauge.",
+    ),
     (COMMITS, "Commit attempts by outcome, counter."),
     (COMMITTED_ROWS, "Rows committed by this process, counter."),
     (COMMITTED_FILES, "Files committed by this process, counter."),
@@ -260,7 +263,7 @@ pub fn page(sinks: &[Progress]) -> String {
         s.counters.open_files.load(Relaxed) as i64
     });
     gauge(MEMORY_USED, &|_, s| s.budget.used() as i64);
-    gauge(MEMORY_BUDGET, &|_, s| s.budget.limit() as i64);
+    gauge(MEMORY_BUDGET, &|_, s| s.budget.total() as i64);
     gauge(FAILURES, &|i, _| i64::from(i.commit.consecutive_failures));
     gauge(STOPPED, &|i, _| i64::from(i.stopped.is_some()));
     gauge(CLIENT_QUEUE, &|i, _| i.statistics.queued as i64);

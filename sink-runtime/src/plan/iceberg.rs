@@ -12,9 +12,8 @@ use super::problem::Checks;
 use super::secrets::Secrets;
 use super::store::{self, Asking};
 use super::{
-    CatalogPlan, CommitPlan, Destination, Evolution, IcebergPlan, OnDestinationReset,
-    PartitionField, Plan, Rotation, S3Plan, SinkId, SortField, dataset, expression, parquet,
-    source,
+    CatalogPlan, CommitPlan, Container, Destination, Evolution, IcebergPlan, OnDestinationReset,
+    PartitionField, Plan, Rotation, S3Plan, SinkId, SortField, expression, parquet, pod, source,
 };
 use crate::schema::iceberg::partition_name;
 
@@ -23,11 +22,12 @@ mod catalog;
 pub(super) fn plan(
     checks: &mut Checks,
     secrets: &dyn Secrets,
+    container: Container,
     sink: SinkId,
     spec: &IcebergTableSpec,
 ) -> Plan {
-    let pod = dataset::pod(checks, &spec.pod);
-    let source = source::plan(checks, secrets, &sink, &spec.source, &spec.pod);
+    let pod = pod::plan(checks, &spec.pod, container);
+    let source = source::plan(checks, secrets, &sink, &spec.source, pod.memory_budget);
     checks.exactly_one(
         "spec",
         &[
@@ -67,6 +67,7 @@ pub(super) fn plan(
             max_open: commit.interval,
             max_idle: None,
             schedule: None,
+            partition_close: None,
             max_open_files: spec.max_open_files as usize,
         },
         destination: Destination::Iceberg(destination),

@@ -1,5 +1,6 @@
 //! S3, and servers that speak its protocol. Conditional puts are sent once each and looked after here (`conditional`);
-//! everything else is idempotent and left to the SDK's own jittered retries.
+//! everything else is idempotent and left to the SDK's own jittered retries. A store that is not trusted with conditions
+//! is not asked any: the object is looked at before each try, which finds every writer but one that comes in between.
 //!
 //! Over https the payload is not hashed for the signature: TLS protects it, and a checksum, where one is asked for,
 //! is signed with the headers. Over plain http it is hashed. The storage class applies to staged uploads only: a
@@ -48,6 +49,7 @@ pub struct S3Store {
     hash_payload: bool,
     part_size: usize,
     attempts: u32,
+    conditional_writes: bool,
 }
 
 /// The client's own form is pages long and none of it tells which store this is.
@@ -111,6 +113,7 @@ impl S3Store {
             hash_payload: plain,
             part_size: plan.part_size,
             attempts: plan.timeouts.max_attempts.max(1),
+            conditional_writes: plan.conditional_writes,
         })
     }
 
@@ -162,6 +165,7 @@ impl S3Store {
             .set_checksum_algorithm(self.checksum.clone())
             .body(ByteStream::from(body));
         request = match expect {
+            _ if !self.conditional_writes => request,
             Expect::Anything => request,
             Expect::Absent => request.if_none_match("*"),
             Expect::Unchanged(Version(etag)) => request.if_match(etag),
@@ -235,6 +239,14 @@ struct ConditionalPut<'a> {
 impl Target for ConditionalPut<'_> {
     async fn attempt(&self) -> Attempt {
         let (key, expect) = (self.key, self.expect);
+        if !self.store.conditional_writes {
+            match self.store.read(key).await {
+                Ok(found) if expect.holds(found.as_ref().map(|(_, version)| version)) => {}
+                Ok(_) => return Attempt::Lost,
+                Err(error @ StoreError::Unavailable { .. }) => return Attempt::NotApplied(error),
+                Err(error) => return Attempt::Refused(error),
+            }
+        }
         let outcome = self.store.write(key, self.body.clone(), expect).await;
         let failure = match outcome {
             Ok(version) => return Attempt::Written(version),

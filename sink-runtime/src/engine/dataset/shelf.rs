@@ -11,19 +11,15 @@ use super::file::DatasetFile;
 use crate::budget::Budget;
 use crate::commit::dataset::{DatasetCommitter, DatasetFileName};
 use crate::engine::worker::{Shelf, ShelfError};
+use crate::failpoint::wall_clock;
 use crate::files::conform::dataset_schema;
 use crate::files::{Conformer, Format, Limits, OpenFiles, Opening, Outlet};
-use crate::layout::hive::HiveSplitter;
-use crate::layout::{HivePartition, Rows};
+use crate::layout::hive::{Closing, HiveSplitter};
+use crate::layout::{HivePartition, LayoutError, Rows};
 use crate::ledger::CommitId;
 use crate::plan::{DatasetPlan, PartitionExpr, Plan, SinkId};
 use crate::record::{Offset, TopicPartition};
 use crate::store::upload::{Upload, Uploader};
-
-/// Milliseconds of the wall clock, for partitions by wall clock only.
-fn wall_clock() -> i64 {
-    chrono::Utc::now().timestamp_millis()
-}
 
 /// A worker's open files of a dataset.
 pub struct DatasetShelf {
@@ -34,6 +30,8 @@ pub struct DatasetShelf {
     outlet: StagedFiles,
     began: Instant,
     schedule: Option<Schedule>,
+    /// Present when files are closed with the time of their folder.
+    closing: Option<Closing>,
 }
 
 impl std::fmt::Debug for DatasetShelf {
@@ -45,18 +43,24 @@ impl std::fmt::Debug for DatasetShelf {
 }
 
 impl DatasetShelf {
+    /// # Errors
+    /// When a time of the folders has a format that cannot be read.
     pub fn new(
         plan: &Plan,
         dataset: &DatasetPlan,
         committer: &Arc<DatasetCommitter>,
         uploader: &Uploader,
         budget: &Budget,
-    ) -> Self {
+    ) -> Result<Self, LayoutError> {
+        let closing = match plan.rotation.partition_close {
+            Some(lateness) => Closing::of(&dataset.partitioning, lateness)?,
+            None => None,
+        };
         let format = Format::new(dataset.output.clone(), uploader.store().part_size());
         let extension = format.extension();
         let limits = Limits::of_dataset(&plan.rotation, plan.pod.workers);
         let metadata = vec![(SinkId::FILE_KEY.to_owned(), plan.sink.to_string())];
-        Self {
+        Ok(Self {
             partitioning: dataset.partitioning.clone(),
             path: None,
             files: OpenFiles::new(format, limits, metadata, budget),
@@ -68,7 +72,8 @@ impl DatasetShelf {
             },
             began: Instant::now(),
             schedule: Schedule::of(plan),
-        }
+            closing,
+        })
     }
 }
 
@@ -178,14 +183,17 @@ impl Shelf for DatasetShelf {
             },
             None => rows,
         };
-        let slices = path
-            .splitter
-            .split(&rows, wall_clock())
-            .map_err(ShelfError::new)?;
+        let clock = wall_clock();
+        let slices = path.splitter.split(&rows, clock).map_err(ShelfError::new)?;
         for slice in &slices {
             self.files
                 .write(&rows.tp, &rows.tp, slice, at, &mut self.outlet)
                 .map_err(ShelfError::new)?;
+        }
+        if let Some(closing) = &mut self.closing
+            && closing.see(&rows, clock)
+        {
+            self.files.make_due(&rows.tp);
         }
         Ok(())
     }
@@ -197,6 +205,9 @@ impl Shelf for DatasetShelf {
                 .files
                 .cut(tp, &mut self.outlet)
                 .map_err(ShelfError::new)?;
+            if let Some(closing) = &mut self.closing {
+                closing.cut(tp);
+            }
             files.extend(
                 cut.files
                     .into_iter()
@@ -209,6 +220,9 @@ impl Shelf for DatasetShelf {
     fn discard(&mut self, lanes: &[TopicPartition]) {
         for tp in lanes {
             self.files.discard(tp).into_iter().for_each(Upload::abort);
+            if let Some(closing) = &mut self.closing {
+                closing.forget(tp);
+            }
         }
     }
 
