@@ -15,5 +15,6 @@ mod dataset_sources;
 mod docs;
 mod lab;
 mod lost_replies;
+mod memory;
 mod soak;
 mod table;
