@@ -17,6 +17,7 @@ mod dataset_time;
 mod docs;
 mod lab;
 mod lost_replies;
+mod memory;
 mod neighbours;
 mod soak;
 mod table;

@@ -31,7 +31,12 @@ pub trait FileWriter: Send {
     /// Encoded bytes ready to leave, each part exactly the format's part size.
     fn drain(&mut self) -> Vec<Bytes>;
 
-    /// Gives back what the encoder holds beside encoded bytes, without ending the file.
+    /// About how much of [`Self::memory`] a call of [`Self::relieve`] would give back.
+    fn relievable(&self) -> usize {
+        0
+    }
+
+    /// Encodes what waits and gives back what the encoder holds beside encoded bytes, without ending the file.
     fn relieve(&mut self) -> Result<(), FileError> {
         Ok(())
     }

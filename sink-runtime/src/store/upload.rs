@@ -208,7 +208,7 @@ impl Upload {
         }
         if bytes.len() >= self.part_size {
             // The parts cut from one push keep its whole buffer alive.
-            let held = Arc::new(self.uploader.budget.reserve(bytes.len()));
+            let held = Arc::new(self.uploader.budget.reserve(bytes.len()).leaving());
             while bytes.len() >= self.part_size {
                 let body = bytes.split_to(self.part_size);
                 self.send(body, Arc::clone(&held));
@@ -242,7 +242,7 @@ impl Upload {
         self.gathered = BytesMut::new();
         let empty = self.uploader.budget.reserve(0);
         let held = std::mem::replace(&mut self.held, empty);
-        self.send(body, Arc::new(held));
+        self.send(body, Arc::new(held.leaving()));
     }
 
     fn send(&mut self, body: Bytes, held: Arc<Reservation>) {

@@ -32,9 +32,13 @@ pub(super) fn complete(
     // Back-pressure is ours: the queue is bounded by bytes, and the client should come back at once when there is room.
     set("fetch.queue.backoff.ms", "5");
     set("queued.min.messages", "1000000");
+    // Compressed: unpacked, one fetch is several times as much, and all of it may come on top of a queue that is nearly
+    // full.
     set(
         "fetch.max.bytes",
-        &share(memory_budget).clamp(1 << 20, FETCH_BYTES).to_string(),
+        &(share(memory_budget) / 4)
+            .clamp(1 << 20, FETCH_BYTES)
+            .to_string(),
     );
     set("statistics.interval.ms", "5000");
     set("topic.metadata.refresh.interval.ms", "30000");
@@ -73,7 +77,7 @@ pub(super) fn complete(
     properties
 }
 
-/// Bytes of records the client may hold fetched, and of one fetch. Small records cost it several times their size, so
+/// Bytes of records the client may hold fetched. Small records cost it several times their size, so
 /// this is a small part of the budget; it is enough to keep the workers busy.
 fn share(memory_budget: usize) -> usize {
     memory_budget / 32

@@ -75,7 +75,7 @@ fn what_a_spec_leaves_out_has_the_documented_default() {
             "enable.auto.commit=false",
             "enable.auto.offset.store=false",
             "enable.partition.eof=true",
-            "fetch.max.bytes=8388608",
+            "fetch.max.bytes=2097152",
             "fetch.queue.backoff.ms=5",
             "group.id=tidewater.default.orders",
             "isolation.level=read_committed",
