@@ -7,13 +7,16 @@
 //! ledger in an archive class could not be read back.
 
 use std::collections::BTreeMap;
+use std::error::Error;
 use std::fmt;
 use std::time::{Duration, SystemTime};
 
 use async_trait::async_trait;
 use aws_sdk_s3::Client;
+use aws_sdk_s3::config::http::HttpResponse;
 use aws_sdk_s3::config::retry::RetryConfig;
 use aws_sdk_s3::config::{Builder, RequestChecksumCalculation};
+use aws_sdk_s3::error::{ProvideErrorMetadata, SdkError};
 use aws_sdk_s3::primitives::{ByteStream, DateTime};
 use aws_sdk_s3::types::{ChecksumAlgorithm, ServerSideEncryption, StorageClass};
 use bytes::Bytes;
@@ -130,16 +133,31 @@ impl S3Store {
         failure.into_error(operation, key, &self.bucket)
     }
 
+    /// `None` where the server says that what was asked for is not there, and that is an answer.
+    fn unless<T, E>(
+        &self,
+        absent: Kind,
+        operation: &'static str,
+        key: &str,
+        answer: Result<T, SdkError<E, HttpResponse>>,
+    ) -> Result<Option<T>, StoreError>
+    where
+        E: ProvideErrorMetadata + Error + Send + Sync + 'static,
+    {
+        match answer {
+            Ok(output) => Ok(Some(output)),
+            Err(error) => match Failure::of(&error) {
+                failure if failure.kind == absent => Ok(None),
+                failure => Err(self.error(operation, key, failure)),
+            },
+        }
+    }
+
     async fn read(&self, key: &str) -> Result<Option<(Bytes, Version)>, StoreError> {
         let request = self.client.get_object().bucket(&self.bucket);
-        let output = match Box::pin(request.key(self.full(key)).send()).await {
-            Ok(output) => output,
-            Err(error) => {
-                return match Failure::of(&error) {
-                    failure if failure.kind == Kind::NoSuchKey => Ok(None),
-                    failure => Err(self.error("get", key, failure)),
-                };
-            }
+        let answer = Box::pin(request.key(self.full(key)).send()).await;
+        let Some(output) = self.unless(Kind::NoSuchKey, "get", key, answer)? else {
+            return Ok(None);
         };
         let version = version("get", key, output.e_tag)?;
         match output.body.collect().await {
@@ -290,14 +308,9 @@ impl Store for S3Store {
 
     async fn head(&self, key: &str) -> Result<Option<ObjectInfo>, StoreError> {
         let request = self.client.head_object().bucket(&self.bucket);
-        let output = match Box::pin(request.key(self.full(key)).send()).await {
-            Ok(output) => output,
-            Err(error) => {
-                return match Failure::of(&error) {
-                    failure if failure.kind == Kind::NoSuchKey => Ok(None),
-                    failure => Err(self.error("head", key, failure)),
-                };
-            }
+        let answer = Box::pin(request.key(self.full(key)).send()).await;
+        let Some(output) = self.unless(Kind::NoSuchKey, "head", key, answer)? else {
+            return Ok(None);
         };
         Ok(Some(ObjectInfo {
             key: key.to_owned(),
@@ -324,13 +337,9 @@ impl Store for S3Store {
 
     async fn delete(&self, key: &str) -> Result<(), StoreError> {
         let request = self.client.delete_object().bucket(&self.bucket);
-        match Box::pin(request.key(self.full(key)).send()).await {
-            Ok(_) => Ok(()),
-            Err(error) => match Failure::of(&error) {
-                failure if failure.kind == Kind::NoSuchKey => Ok(()),
-                failure => Err(self.error("delete", key, failure)),
-            },
-        }
+        let answer = Box::pin(request.key(self.full(key)).send()).await;
+        self.unless(Kind::NoSuchKey, "delete", key, answer)
+            .map(|_| ())
     }
 
     async fn list(&self, prefix: &str) -> Result<Vec<ObjectInfo>, StoreError> {

@@ -145,7 +145,7 @@ impl Outlet<TopicPartition, HivePartition> for StagedFiles {
         let name = DatasetFileName {
             tp: opening.first.0.clone(),
             start: Offset(opening.first.1),
-            generation: self.committer.generation(&opening.first.0),
+            generation: self.committer.generation(opening.first.0),
             commit: CommitId::fresh().short(),
             extension: self.extension.trim_start_matches('.').to_owned(),
         };
