@@ -31,6 +31,7 @@ pub use access::{
     AssumeRole, AwsCredentials, Checksum, Encryption, GluePlan, RestAuth, RestPlan, S3Access,
     S3Plan, Timeouts,
 };
+pub use pod::{BudgetOrigin, Container, PodPlan};
 pub use problem::{PlanErrors, Problem};
 pub use secrets::{NoSecrets, SecretFolder, Secrets};
 
@@ -420,7 +421,7 @@ pub enum CatalogPlan {
     Glue(GluePlan),
 }
 
-// ---------------------------------------------------------------- rotation, commit, dead letter, process
+// ---------------------------------------------------------------- rotation, commit, dead letter
 
 /// When an open file is sealed. The first rule that holds decides. Time is monotonic.
 #[derive(Clone, Debug)]
@@ -458,60 +459,6 @@ pub enum DeadLetter {
     Prefix {
         prefix: String,
     },
-}
-
-#[derive(Clone, Debug)]
-pub struct PodPlan {
-    /// Bytes.
-    pub memory_budget: usize,
-    pub budget_origin: BudgetOrigin,
-    pub workers: usize,
-}
-
-/// Where a memory budget comes from.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum BudgetOrigin {
-    Spec,
-    /// Three quarters of the container's memory limit in bytes, shared by so many sinks.
-    Container {
-        limit: u64,
-        sinks: u64,
-    },
-    Default,
-}
-
-impl fmt::Display for BudgetOrigin {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Spec => f.write_str("spec.pod.memoryBudget"),
-            Self::Container { limit, sinks: 1 } => {
-                write!(f, "3/4 of the container's limit of {limit} bytes")
-            }
-            Self::Container { limit, sinks } => write!(
-                f,
-                "3/4 of the container's limit of {limit} bytes, shared by {sinks} sinks"
-            ),
-            Self::Default => f.write_str("the default: the container has no memory limit"),
-        }
-    }
-}
-
-/// What the process that runs the plans may use.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Container {
-    /// Bytes; `None` without a limit.
-    pub memory_limit: Option<u64>,
-    /// Sinks that share it.
-    sinks: u64,
-}
-
-impl Container {
-    pub fn new(memory_limit: Option<u64>) -> Self {
-        Self {
-            memory_limit,
-            sinks: 1,
-        }
-    }
 }
 
 /// Sort and partition sources, bloom filter columns and the like are looked up by name: dots for nested fields.

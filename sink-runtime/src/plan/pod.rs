@@ -1,16 +1,70 @@
-//! `spec.pod` → [`PodPlan`]. Pure, but for the count of cores.
+//! What a process may use: `spec.pod` → [`PodPlan`]. Pure, but for the count of cores.
 
+use std::fmt;
 use std::num::NonZero;
 
 use tidewater_crds::PodSpec;
 
 use super::problem::Checks;
-use super::{BudgetOrigin, Container, PodPlan};
 
 /// Below this, one fetch and one open file leave no room for anything else.
 const LEAST_BUDGET: u64 = 16 << 20;
 /// Without a limit.
 const DEFAULT_BUDGET: u64 = 256 << 20;
+
+#[derive(Clone, Debug)]
+pub struct PodPlan {
+    /// Bytes.
+    pub memory_budget: usize,
+    pub budget_origin: BudgetOrigin,
+    pub workers: usize,
+}
+
+/// Where a memory budget comes from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum BudgetOrigin {
+    Spec,
+    /// Three quarters of the container's memory limit in bytes, shared by so many sinks.
+    Container {
+        limit: u64,
+        sinks: u64,
+    },
+    Default,
+}
+
+impl fmt::Display for BudgetOrigin {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Spec => f.write_str("spec.pod.memoryBudget"),
+            Self::Container { limit, sinks: 1 } => {
+                write!(f, "3/4 of the container's limit of {limit} bytes")
+            }
+            Self::Container { limit, sinks } => write!(
+                f,
+                "3/4 of the container's limit of {limit} bytes, shared by {sinks} sinks"
+            ),
+            Self::Default => f.write_str("the default: the container has no memory limit"),
+        }
+    }
+}
+
+/// What the process that runs the plans may use.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Container {
+    /// Bytes; `None` without a limit.
+    pub memory_limit: Option<u64>,
+    /// Sinks that share it.
+    pub(super) sinks: u64,
+}
+
+impl Container {
+    pub fn new(memory_limit: Option<u64>) -> Self {
+        Self {
+            memory_limit,
+            sinks: 1,
+        }
+    }
+}
 
 pub(super) fn plan(checks: &mut Checks, spec: &PodSpec, container: Container) -> PodPlan {
     let path = "spec.pod.memoryBudget";
