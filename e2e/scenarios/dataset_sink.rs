@@ -223,6 +223,11 @@ impl DatasetSink {
         self.launch(&[&["-f", &other], more].concat(), &[])
     }
 
+    /// `tidewater run`, with variables.
+    pub(crate) fn start_with(&self, env: &[(&str, &str)]) -> Result<Tidewater> {
+        self.launch(&[], env)
+    }
+
     /// `tidewater run --until-caught-up`, with variables.
     pub(crate) async fn run_to_the_end(&self, env: &[(&str, &str)]) -> Result<Ended> {
         ended(&self.launch(&["--until-caught-up"], env)?).await

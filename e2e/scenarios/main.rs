@@ -6,6 +6,7 @@
     reason = "a test fails by panicking"
 )]
 
+mod clock;
 mod commands;
 mod dataset;
 mod dataset_failpoints;
@@ -19,5 +20,7 @@ mod lab;
 mod lost_replies;
 mod memory;
 mod neighbours;
+mod progress;
 mod soak;
+mod source_identity;
 mod table;

@@ -14,11 +14,13 @@ use tidewater_e2e::{
 };
 
 mod catalogs;
+mod clock;
 mod crashes;
 mod evolution;
 mod groups;
 mod replies;
 mod resets;
+mod source_identity;
 
 /// For a whole run on a busy machine.
 const PATIENCE: Duration = Duration::from_secs(120);

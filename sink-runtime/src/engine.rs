@@ -21,6 +21,7 @@ pub mod coordinator;
 pub mod dataset;
 pub mod deliver;
 mod goal;
+mod identity;
 mod recovery;
 mod router;
 pub mod table;

@@ -9,6 +9,7 @@ mod context;
 mod facts;
 mod inquiry;
 mod partitions;
+mod topic_ids;
 mod trouble;
 
 #[cfg(test)]

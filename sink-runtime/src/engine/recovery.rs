@@ -6,13 +6,14 @@ use std::sync::Arc;
 use super::conductor::Found;
 use super::coordinator::Recovered;
 use super::deliver::{Deliver, Facts, Failure};
+use super::identity::changed;
 use super::{EngineError, RETRY};
 use crate::errors::{Class, Classified, OneLine, Retry, class};
 use crate::ledger::positions;
 use crate::observe::Progress;
 use crate::plan::Plan;
 use crate::record::{AssignmentEpoch, Offset, TopicPartition};
-use crate::source::{Facts as KafkaFacts, StartAt};
+use crate::source::{Facts as KafkaFacts, SourceError, StartAt};
 
 /// Tries until it knows, or until it cannot be known.
 pub(super) async fn recover<D: Deliver>(
@@ -60,7 +61,15 @@ pub(super) async fn recover<D: Deliver>(
     }
 }
 
-type Positions = BTreeMap<TopicPartition, (Recovered, (Offset, Offset))>;
+/// What an assigned partition goes on with.
+pub(super) struct Resumed {
+    pub(super) found: Recovered,
+    /// Start and end of the log.
+    pub(super) watermarks: (Offset, Offset),
+    pub(super) topic_id: Option<String>,
+}
+
+type Positions = BTreeMap<TopicPartition, Resumed>;
 
 async fn attempt<D: Deliver>(
     plan: &Arc<Plan>,
@@ -89,27 +98,17 @@ async fn attempt<D: Deliver>(
                 at_time(facts, &tp, millis).await?.unwrap_or(fact.log_end)
             }
         };
-        if expected.is_none() && matches!(at, StartAt::Latest | StartAt::Timestamp(_)) {
-            deliver.anchor(&tp, start).await?;
-            found.insert(
-                tp,
-                (
-                    Recovered {
-                        start,
-                        expected: Some(start),
-                    },
-                    (fact.log_start, fact.log_end),
-                ),
-            );
-        } else {
-            found.insert(
-                tp,
-                (
-                    Recovered { start, expected },
-                    (fact.log_start, fact.log_end),
-                ),
-            );
+        let anchored = expected.is_none() && matches!(at, StartAt::Latest | StartAt::Timestamp(_));
+        if anchored {
+            deliver.anchor(&tp, start, fact).await?;
         }
+        let expected = if anchored { Some(start) } else { expected };
+        let resumed = Resumed {
+            found: Recovered { start, expected },
+            watermarks: (fact.log_start, fact.log_end),
+            topic_id: fact.topic_id.clone(),
+        };
+        found.insert(tp, resumed);
     }
     Ok(found)
 }
@@ -123,14 +122,30 @@ async fn ask_kafka(facts: &Arc<KafkaFacts>, tps: &[TopicPartition]) -> Result<As
     let (facts, tps) = (Arc::clone(facts), tps.to_vec());
     let asked = tokio::task::spawn_blocking(move || {
         let cluster_id = facts.cluster_id();
+        let topics = tps.iter().map(|tp| tp.topic.clone()).collect();
+        let before = facts.topic_ids(&topics);
         let watermarks = facts.watermarks(&tps)?;
         let committed = facts.committed(&tps)?;
+        // The same id on both sides: the watermarks are of this very topic.
+        let topic_ids = match before.is_empty() {
+            true => before,
+            false => {
+                let after = facts.topic_ids(&topics);
+                if let Some(topic) = changed(&before, &after) {
+                    return Err(SourceError::Lookup {
+                        what: "describe topic",
+                        message: format!("\"{topic}\" is being recreated"),
+                    });
+                }
+                after
+            }
+        };
         let mut asked = BTreeMap::new();
         let mut group = BTreeMap::new();
         for ((tp, watermarks), committed) in tps.into_iter().zip(watermarks).zip(committed) {
             let Some((log_start, log_end)) = watermarks else {
                 let what = "look offsets up";
-                return Err(crate::source::SourceError::Lookup {
+                return Err(SourceError::Lookup {
                     what,
                     message: format!("{tp} has no leader"),
                 });
@@ -138,14 +153,13 @@ async fn ask_kafka(facts: &Arc<KafkaFacts>, tps: &[TopicPartition]) -> Result<As
             if let Some(offset) = committed {
                 group.insert(tp.clone(), offset);
             }
-            asked.insert(
-                tp,
-                Facts {
-                    cluster_id: cluster_id.clone(),
-                    log_start,
-                    log_end,
-                },
-            );
+            let fact = Facts {
+                cluster_id: cluster_id.clone(),
+                topic_id: topic_ids.get(&tp.topic).cloned(),
+                log_start,
+                log_end,
+            };
+            asked.insert(tp, fact);
         }
         Ok((asked, group))
     });

@@ -408,6 +408,26 @@ mod tests {
     }
 
     #[test]
+    fn a_commit_adds_an_id_that_became_known_and_keeps_one_that_is_not_told() {
+        let entry = Entry {
+            range: OffsetRange {
+                start: Offset(20),
+                end: Offset(20),
+            },
+            floor: Offset(10),
+            commit_id: CommitId(uuid::Uuid::from_u128(8)),
+            files: &[],
+            cluster_id: None,
+            topic_id: Some("t"),
+        };
+        let next =
+            LedgerDocument::committed(Some(&document()), "default.orders", &tp(), entry, &stamp());
+        assert_eq!(next.cluster_id.as_deref(), Some("c"));
+        assert_eq!(next.topic_id.as_deref(), Some("t"));
+        assert_eq!((next.next, next.rows), (Offset(20), 10));
+    }
+
+    #[test]
     fn taking_a_commit_back_leaves_rows_and_next_as_before_it() {
         let retracted = document().retracting(&stamp()).retracted(&stamp());
         assert_eq!(retracted.next, Offset(10));

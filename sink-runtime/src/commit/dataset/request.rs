@@ -14,7 +14,8 @@ pub struct CommitRequest {
     pub tp: TopicPartition,
     /// `next` as last seen: from [`Recovered`] or [`Committed`].
     pub expected: Option<Offset>,
-    /// Empty, and without files, to mark how far was read: the first position of a partition that has no ledger yet.
+    /// Empty, and without files, to mark how far was read: the first position of a partition that has no ledger yet, or
+    /// a topic id that became known.
     pub range: OffsetRange,
     /// Every destination of the sink holds every record below it.
     pub floor: Offset,

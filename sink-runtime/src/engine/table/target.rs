@@ -18,7 +18,7 @@ use crate::engine::worker::ShelfError;
 use crate::errors::{Classified, OneLine, class};
 use crate::files::conform::table_schema;
 use crate::plan::{DecodePlan, IcebergPlan, S3Plan, StorePlan, ValueSchema};
-use crate::record::{OffsetRange, TopicPartition};
+use crate::record::{OffsetRange, TopicName, TopicPartition};
 use crate::schema::evolution::plan_evolution;
 use crate::schema::iceberg::from_iceberg;
 use crate::schema::{Schema, arrow as arrow_schema};
@@ -270,15 +270,15 @@ impl Targets {
         Box::pin(committer.commit(wish)).await
     }
 
-    /// The topics were recreated: these partitions begin anew, each at its log's start.
+    /// Topics were recreated: their partitions among these begin anew, each at its log's start.
     pub async fn restart_source(
         &self,
         cluster_id: Option<&str>,
+        topic_ids: &BTreeMap<TopicName, String>,
         logs: &BTreeMap<TopicPartition, OffsetRange>,
     ) -> Result<TableLedger, TargetError> {
         let mut committer = self.committer.lock().await;
-        let topic_ids = BTreeMap::new();
-        let restart = committer.restart_source(cluster_id, &topic_ids, logs);
+        let restart = committer.restart_source(cluster_id, topic_ids, logs);
         Ok(Box::pin(restart).await?)
     }
 }
