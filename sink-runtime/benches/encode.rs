@@ -49,6 +49,24 @@ fn encode(format: &Format, batches: &[RecordBatch]) -> u64 {
     file.finish(Vec::new()).unwrap().size
 }
 
+const FILES: usize = 80;
+
+/// The same rows in the order they come when each batch has some for every file.
+fn scatter(format: &Format, batches: &[RecordBatch]) -> u64 {
+    let schema = batches[0].schema_ref();
+    let mut files: Vec<_> = (0..FILES).map(|_| format.open(schema)).collect();
+    for batch in batches {
+        let rows = batch.num_rows() / FILES;
+        for (n, file) in files.iter_mut().enumerate() {
+            file.write(&batch.slice(n * rows, rows)).unwrap();
+        }
+    }
+    let finished = files
+        .into_iter()
+        .map(|file| file.finish(Vec::new()).unwrap());
+    finished.map(|file| file.size).sum()
+}
+
 fn files(c: &mut Criterion) {
     let batches = batches();
     let mut group = c.benchmark_group("encode");
@@ -79,6 +97,10 @@ fn files(c: &mut Criterion) {
         );
         group.bench_function(name, |b| b.iter(|| encode(&format, &batches)));
     }
+    let format = Format::new(parquet(ParquetCompression::Zstd { level: 3 }), 8 << 20);
+    group.bench_function("parquet-zstd-3-in-eighty-files", |b| {
+        b.iter(|| scatter(&format, &batches));
+    });
     group.finish();
 }
 

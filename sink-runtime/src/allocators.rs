@@ -19,7 +19,7 @@ const MI_OPTION_PURGE_DELAY: libc::c_int = 15;
     reason = "a setting that mimalloc's crate has no function for"
 )]
 unsafe extern "C" {
-    fn mi_option_set(option: libc::c_int, value: libc::c_long);
+    fn mi_option_set_default(option: libc::c_int, value: libc::c_long);
 }
 
 /// Without huge pages (half-used ones counted a good part of resident memory) and with few C arenas. What cannot be set
@@ -32,7 +32,7 @@ pub fn settle() {
     // SAFETY: none of the calls touches memory of ours, and no other thread runs yet. mimalloc is this process's global
     // allocator, whose C part has the function; an option it does not know is passed over.
     unsafe {
-        mi_option_set(MI_OPTION_PURGE_DELAY, PURGE_DELAY);
+        mi_option_set_default(MI_OPTION_PURGE_DELAY, PURGE_DELAY);
         libc::prctl(libc::PR_SET_THP_DISABLE, 1, 0, 0, 0);
         #[cfg(target_env = "gnu")]
         libc::mallopt(libc::M_ARENA_MAX, ARENAS);

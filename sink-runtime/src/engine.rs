@@ -13,7 +13,7 @@ use crate::errors::{Class, Classified, OneLine, class};
 use crate::observe::Progress;
 use crate::plan::Plan;
 use crate::record::{Offset, TopicPartition};
-use crate::source::{BatchSink, Facts as KafkaFacts, Needs, Source, SourceEvent};
+use crate::source::{BatchSink, Facts as KafkaFacts, Needs, Source, SourceEvent, Spares};
 
 mod committing;
 mod conductor;
@@ -113,9 +113,10 @@ where
     S: Shelf<File = D::File> + 'static,
 {
     let (worker_events, mut from_workers) = mpsc::unbounded_channel();
-    let (inboxes, threads) = workers(&plan, &progress, &mut shelf, &worker_events)?;
+    let spares = Arc::new(Spares::new(&progress.budget));
+    let (inboxes, threads) = workers(&plan, &progress, &spares, &mut shelf, &worker_events)?;
     drop(worker_events);
-    let router = Arc::new(Router::new(inboxes, &progress.budget));
+    let router = Arc::new(Router::new(inboxes, &progress.budget, spares));
     let (source_events, mut from_source) = mpsc::unbounded_channel();
     let dead = plan.dead_letter.is_some();
     let needs = Needs {
@@ -188,6 +189,7 @@ type Inboxes = Vec<crossbeam_channel::Sender<ToWorker>>;
 fn workers<S: Shelf + 'static>(
     plan: &Arc<Plan>,
     progress: &Progress,
+    spares: &Arc<Spares>,
     shelf: &mut impl FnMut(usize) -> Result<S, EngineError>,
     events: &mpsc::UnboundedSender<FromWorker<S::File>>,
 ) -> Result<(Inboxes, Vec<JoinHandle<()>>), EngineError> {
@@ -199,6 +201,7 @@ fn workers<S: Shelf + 'static>(
             Arc::clone(plan),
             progress.budget.clone(),
             Arc::clone(&progress.counters),
+            Arc::clone(spares),
             shelf(index)?,
             messages,
             events.clone(),

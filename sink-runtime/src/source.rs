@@ -9,6 +9,7 @@ mod context;
 mod facts;
 mod inquiry;
 mod partitions;
+mod spares;
 mod topic_ids;
 mod trouble;
 
@@ -23,6 +24,7 @@ use rdkafka::error::KafkaError;
 use tokio::sync::mpsc::UnboundedSender;
 
 pub use self::facts::{Facts, Lookup};
+pub use self::spares::Spares;
 use crate::plan::{Property, SourcePlan};
 use crate::record::{AssignmentEpoch, Offset, RawBatch, TopicPartition};
 
@@ -39,6 +41,14 @@ pub trait BatchSink: Send + Sync {
     fn push(&self, batch: RawBatch);
     /// Asked before each fetch.
     fn pressure(&self) -> Pressure;
+    /// Whether nothing waits to be done for the partition: what is gathered for it is better given than kept.
+    fn awaits(&self, _tp: &TopicPartition) -> bool {
+        false
+    }
+    /// Buffers for the next batch, if some lie unused.
+    fn spare(&self) -> Option<RawBatch> {
+        None
+    }
 }
 
 /// How full the memory budget is. The wide band in the middle keeps the consumer from flapping.

@@ -176,6 +176,9 @@ impl Consumer {
             // Right behind the client's events, before anything is assigned: see `hold_positions`.
             let more = self.fetch(now);
             self.deliver_overdue(now);
+            if !more {
+                self.deliver_to_idle();
+            }
             self.serve_engine(now);
             self.serve_answers(now);
             self.publish_and_release(now);

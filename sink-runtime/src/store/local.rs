@@ -37,7 +37,7 @@ const HASHED: u64 = 1 << 20;
 
 /// Calls at work. Each holds a thread, with a stack and an allocator's heap of its own: hundreds of small files that are
 /// committed together would else be hundreds of threads, for one disk.
-const AT_ONCE: usize = 4;
+const AT_ONCE: usize = 16;
 
 #[derive(Debug)]
 pub struct LocalStore {

@@ -46,8 +46,8 @@ pub(super) struct Encoder {
     ended: Vec<Box<[u8]>>,
     /// In-memory bytes of the rows encoded so far.
     consumed: usize,
-    /// Bytes of one column's compression context.
-    context: usize,
+    /// Bytes of all columns' compression contexts.
+    contexts: usize,
 }
 
 /// One that takes rows.
@@ -65,7 +65,7 @@ pub(super) struct Encoded {
 }
 
 impl Encoder {
-    /// `context` is the size of a column's compression context; `waiting` shows what the columns are like.
+    /// `context` is the size of one column's compression context; `waiting` shows what the columns are like.
     pub(super) fn begin(
         options: &ParquetOptions,
         schema: &SchemaRef,
@@ -78,19 +78,29 @@ impl Encoder {
             .columns()
             .iter()
             .any(|c| c.self_type().get_basic_info().has_id());
+        let properties = properties(options, schema, waiting)?;
+        // Numbers of dictionary entries make small pages, and those small contexts.
+        let contexts = descriptor
+            .columns()
+            .iter()
+            .map(|c| match properties.dictionary_enabled(c.path()) {
+                true => context / 2,
+                false => context,
+            })
+            .sum();
         let mut sink = PartSink::new(part_size);
         sink.write_all(MAGIC)?;
         Ok(Self {
             sink,
             schema: schema.clone(),
-            properties: Arc::new(properties(options, schema, waiting)?),
+            properties: Arc::new(properties),
             row_group_rows: options.row_group_rows.max(1),
             row_group_bytes: options.row_group_bytes.max(1),
             nans: has_ids.then(|| NanCounts::new(schema)),
             row_group: None,
             ended: Vec::new(),
             consumed: 0,
-            context,
+            contexts,
         })
     }
 
@@ -163,9 +173,9 @@ impl Encoder {
 
     /// What the end of the row group gives back, but for the encoded bytes.
     pub(super) fn row_group_memory(&self) -> usize {
-        self.row_group.as_ref().map_or(0, |group| {
-            group.memory() + group.columns.len() * self.context
-        })
+        self.row_group
+            .as_ref()
+            .map_or(0, |group| group.memory() + self.contexts)
     }
 
     pub(super) fn memory(&self) -> usize {
