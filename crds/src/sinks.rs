@@ -184,8 +184,10 @@ pub struct IcebergTableSpec {
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 50), inner(length(min = 1, max = 600)))]
     pub partition_by: Vec<String>,
-    /// Sort order declared in a new table, for engines that rewrite its files; rows are written as they come. A column or
-    /// transform as in `partitionBy`, then `asc` or `desc`, then `nulls first` or `nulls last`. Default: none. Example: `["created_at desc nulls last"]`.
+    /// Sort order of a new table. A column or transform as in `partitionBy`, then `asc` or `desc`, then `nulls first` or
+    /// `nulls last`. Rows are sorted by the table's order, this one or one that it has already, within each row group,
+    /// which then holds at most 32Mi of rows in memory; a file that is in order from its first row to its last says so
+    /// in the manifest (`sort_order_id`). Default: none. Example: `["created_at desc nulls last"]`.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 50), inner(length(min = 1, max = 600)))]
     pub sort_order: Vec<String>,

@@ -1,4 +1,5 @@
-//! CPU of encoding nine-column orders of about 200 bytes of JSON, per row; and of splitting them by Iceberg partition.
+//! CPU of encoding nine-column orders of about 200 bytes of JSON, per row; of sorting them by a table's order; and of
+//! splitting them by Iceberg partition.
 #![allow(
     clippy::unwrap_used,
     reason = "a benchmark has nobody to report an error to"
@@ -9,10 +10,12 @@ use std::sync::Arc;
 
 use arrow::array::RecordBatch;
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
-use iceberg::spec::{PartitionSpecBuilder, Transform};
+use iceberg::spec::{
+    NullOrder, PartitionSpecBuilder, Schema, SortDirection, SortField, SortOrder, Transform,
+};
 use tidewater_runtime::files::{Conformer, Format, conform};
 use tidewater_runtime::layout::Rows;
-use tidewater_runtime::layout::iceberg::IcebergLayout;
+use tidewater_runtime::layout::iceberg::{IcebergLayout, RowOrder};
 use tidewater_runtime::plan::{JsonCompression, OutputFormat, ParquetCompression, ParquetOptions};
 use tidewater_runtime::record::TopicPartition;
 
@@ -104,22 +107,57 @@ fn files(c: &mut Criterion) {
     group.finish();
 }
 
-fn layout(c: &mut Criterion) {
+/// The same rows as an Iceberg table has them.
+fn table() -> (Arc<Schema>, Vec<Rows>) {
     let batches = batches();
     let schema =
         iceberg::arrow::arrow_schema_to_schema_auto_assign_ids(&samples::orders_schema()).unwrap();
     let to = conform::table_schema(&schema).unwrap();
     let conformer = Conformer::new(batches[0].schema_ref(), &to).unwrap();
-    let rows: Vec<Rows> = batches
-        .iter()
-        .map(|batch| Rows {
-            tp: TopicPartition::new("orders", 0),
-            batch: conformer.apply(batch).unwrap(),
-            offsets: (0..BATCH).collect(),
-            timestamps: vec![-1; BATCH as usize],
-        })
-        .collect();
-    let schema = Arc::new(schema);
+    let rows = batches.iter().map(|batch| Rows {
+        tp: TopicPartition::new("orders", 0),
+        batch: conformer.apply(batch).unwrap(),
+        offsets: (0..BATCH).collect(),
+        timestamps: vec![-1; BATCH as usize],
+    });
+    (Arc::new(schema), rows.collect())
+}
+
+fn order(schema: &Schema, column: &str) -> Arc<RowOrder> {
+    let field = SortField {
+        source_id: schema.field_id_by_name(column).unwrap(),
+        transform: Transform::Identity,
+        direction: SortDirection::Ascending,
+        null_order: NullOrder::First,
+    };
+    let order = SortOrder {
+        order_id: 1,
+        fields: vec![field],
+    };
+    Arc::new(RowOrder::new(schema, &order).unwrap().unwrap())
+}
+
+fn sorting(c: &mut Criterion) {
+    let (schema, rows) = table();
+    let batches: Vec<RecordBatch> = rows.into_iter().map(|rows| rows.batch).collect();
+    let mut group = c.benchmark_group("iceberg-sort");
+    group.throughput(Throughput::Elements(ROWS as u64));
+    group.sample_size(10);
+    for (name, order) in [
+        ("unsorted", None),
+        ("as-it-comes", Some(order(&schema, "created_at"))),
+        ("scattered", Some(order(&schema, "customer"))),
+    ] {
+        let zstd = ParquetCompression::Zstd { level: 3 };
+        let mut format = Format::new(parquet(zstd), 8 << 20);
+        format.sort_by(order);
+        group.bench_function(name, |b| b.iter(|| encode(&format, &batches)));
+    }
+    group.finish();
+}
+
+fn layout(c: &mut Criterion) {
+    let (schema, rows) = table();
     let mut group = c.benchmark_group("iceberg-split");
     group.throughput(Throughput::Elements(ROWS as u64));
     group.sample_size(10);
@@ -145,5 +183,5 @@ fn layout(c: &mut Criterion) {
     group.finish();
 }
 
-criterion_group!(benches, files, layout);
+criterion_group!(benches, files, sorting, layout);
 criterion_main!(benches);

@@ -23,6 +23,7 @@ use super::metrics::Metrics;
 use super::writer::{Format, KeyValues};
 use crate::budget::{Budget, Reservation};
 use crate::layout::Slice;
+use crate::layout::iceberg::RowOrder;
 use crate::record::TopicPartition;
 
 mod file;
@@ -144,6 +145,11 @@ impl<G: Ord + Clone, K: Ord, U> OpenFiles<G, K, U> {
             budget: budget.clone(),
             reservation: budget.reserve(0),
         }
+    }
+
+    /// The order of files opened from now on; see [`Format::sort_by`].
+    pub fn sort_by(&mut self, order: Option<Arc<RowOrder>>) {
+        self.format.sort_by(order);
     }
 
     /// Adds the rows of `slice`, which came from `tp`, and ships what became ready.

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use arrow::datatypes::SchemaRef as ArrowSchemaRef;
-use iceberg::spec::{PartitionSpecRef, SchemaRef};
+use iceberg::spec::{PartitionSpecRef, SchemaRef, SortOrderRef};
 use parking_lot::Mutex;
 use tokio::runtime::Handle;
 use uuid::Uuid;
@@ -35,6 +35,7 @@ pub struct Target {
     pub schema: SchemaRef,
     pub arrow: ArrowSchemaRef,
     pub spec: PartitionSpecRef,
+    pub order: SortOrderRef,
     pub location: String,
     pub uploader: Uploader,
     last_column_id: i32,
@@ -207,6 +208,7 @@ impl Targets {
             schema: Arc::clone(&opened.schema),
             arrow,
             spec: Arc::clone(&opened.spec),
+            order: Arc::clone(&opened.sort_order),
             location,
             uploader: Uploader::new(store, self.runtime.clone(), parts, self.budget.clone()),
             last_column_id: opened.last_column_id,
@@ -258,6 +260,7 @@ impl Targets {
             schema: Arc::new(new.schema),
             arrow,
             spec: Arc::clone(&base.spec),
+            order: Arc::clone(&base.order),
             location: base.location.clone(),
             uploader: base.uploader.clone(),
         });
