@@ -30,6 +30,7 @@ pub use servers::kafka::secured::{SASL_USER, SecuredKafka};
 pub use servers::ministack::Ministack;
 pub use servers::process::{Launch, Process};
 pub use servers::s3::S3Server;
+pub use servers::spoiler::{Spoil, Spoiler};
 pub use servers::toxiproxy::{Proxy, Toxiproxy, ToxiproxyServer};
 pub use tidewater::{Tidewater, tidewater_binary};
 pub use topic::{Consumed, Outcome, Topic, delete_group};

@@ -7,6 +7,7 @@ pub(crate) mod kafka;
 pub(crate) mod ministack;
 pub(crate) mod process;
 pub(crate) mod s3;
+pub(crate) mod spoiler;
 pub(crate) mod toxiproxy;
 
 use std::time::Duration;
