@@ -158,7 +158,9 @@ pub struct GlueSpec {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct StorageSpec {
-    /// How files are written to S3; the bucket is the warehouse's. Example: `{region: eu-west-1, partSize: 16Mi}`.
+    /// How files are written to S3, metadata and data alike; the bucket is the warehouse's. Without `credentials` and
+    /// `assumeRole`, those that a REST catalog vends go before the environment's. Example: `{region: eu-west-1,
+    /// partSize: 16Mi}`.
     pub s3: WarehouseS3Spec,
 }
 

@@ -212,7 +212,9 @@ pub struct IcebergTableSpec {
     /// now) or `Continue` (from the recorded offsets, leaving the hole). Example: `Reread`.
     #[serde(default)]
     pub on_destination_reset: OnDestinationReset,
-    /// The store of the table's files. Default: S3 as the environment and the catalog say. Example: `{s3: {endpoint:
+    /// The store of the table's files. What stands here goes first; then what a REST catalog gives with the table
+    /// (keys, endpoint, region, path style; keys are asked for again before they end); then the environment. With keys or a
+    /// role of its own, the catalog is asked for none. Default: as catalog and environment say. Example: `{s3: {endpoint:
     /// "http://minio.lake:9000", pathStyle: true}}`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub storage: Option<StorageSpec>,

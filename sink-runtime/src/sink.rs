@@ -11,14 +11,14 @@ use crate::budget::Budget;
 use crate::commit::backoff::BackoffPolicy;
 use crate::commit::dataset::DatasetCommitter;
 use crate::commit::iceberg::{IcebergCommitter, Pace};
-use crate::deadletter::DeadLetters;
+use crate::deadletter::{BesideTable, DeadLetters, Shelf};
 use crate::engine::dataset::{DatasetDeliver, DatasetShelf};
 use crate::engine::table::target::Targets;
 use crate::engine::table::{TableDeliver, TableShelf};
 use crate::engine::{self, EngineError, Until};
 use crate::errors::{Classified, OneLine, Retry};
 use crate::observe::{CommitOutcome, Progress};
-use crate::plan::{CatalogPlan, DatasetPlan, Delivery, Destination, IcebergPlan, Plan, StorePlan};
+use crate::plan::{DatasetPlan, Delivery, Destination, IcebergPlan, Plan, StorePlan};
 use crate::store::upload::Uploader;
 use crate::store::{self, Store};
 
@@ -75,7 +75,8 @@ async fn run_dataset(
         })
         .await?;
     }
-    let letters = DeadLetters::open(&plan, &store).map_err(|e| stopped(&e))?;
+    let shelf = Shelf::Dataset(Arc::clone(&store));
+    let letters = DeadLetters::open(&plan, shelf).map_err(|e| stopped(&e))?;
     let committer = Arc::new(committer(&plan, &store));
     match committer.sweep(SystemTime::now(), ABANDONED).await {
         Ok(swept) if !swept.aborted.is_empty() => {
@@ -126,11 +127,9 @@ async fn run_table(
         crate::catalog::connect(&table)
     })
     .await?;
-    let letters = match &plan.dead_letter {
-        Some(_) => DeadLetters::open(&plan, &open_store(&beside_table(&table)).await?),
-        None => Ok(DeadLetters::None),
-    };
-    let letters = letters.map_err(|e| stopped(&e))?;
+    let beside = BesideTable::new(table.clone(), Arc::clone(&ops));
+    let shelf = Shelf::Table(Arc::new(beside));
+    let letters = DeadLetters::open(&plan, shelf).map_err(|e| stopped(&e))?;
     let committer = IcebergCommitter::new(ops, &plan.sink, Pace::default(), || {
         chrono::Utc::now().timestamp_millis()
     });
@@ -151,18 +150,6 @@ async fn run_table(
     let for_shelf = Arc::clone(&plan);
     let shelf = move |_| Ok(TableShelf::new(&for_shelf, &table, &targets, &budget));
     engine::run(plan, progress, deliver, letters, shelf, until, shutdown).await
-}
-
-/// Where dead letters of a table go: the warehouse's storage, never the table's own directory, which other engines
-/// clean of files that no metadata names.
-fn beside_table(table: &IcebergPlan) -> StorePlan {
-    match (&table.storage, &table.catalog) {
-        (Some(s3), _) => StorePlan::S3(s3.clone()),
-        (None, CatalogPlan::Local { path }) => StorePlan::Local { path: path.clone() },
-        (None, _) => StorePlan::Local {
-            path: "dead-letters".into(),
-        },
-    }
 }
 
 /// What is down when the sink starts is waited for, as it would be later, but not beyond a shutdown.
@@ -198,10 +185,6 @@ where
             _ = told.wait_for(|shutdown| *shutdown) => return Err(stopped(&error)),
         }
     }
-}
-
-pub async fn open_store(plan: &StorePlan) -> Result<Arc<dyn Store>, EngineError> {
-    store::open(plan).await.map_err(|error| stopped(&error))
 }
 
 fn stopped(error: &(impl Classified + 'static)) -> EngineError {

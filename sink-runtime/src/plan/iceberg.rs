@@ -159,7 +159,8 @@ fn table(
     }
 }
 
-/// The bucket is the table's location's, else the warehouse's; a REST catalog may name it only when the table is loaded.
+/// Bucket and folder are those that the table's location is in, else the warehouse's: dead letters go there. A REST
+/// catalog may name them only when the table is loaded.
 fn storage(
     checks: &mut Checks,
     asking: &Asking<'_>,
@@ -196,7 +197,11 @@ fn storage(
             store::s3_location(checks, "spec.catalog.glue.warehouse", &glue.warehouse)
         }
     };
-    let (bucket, prefix) = located.or(warehouse).unwrap_or_default();
+    let above = |(bucket, prefix): (String, String)| {
+        let folder = prefix.rsplit_once('/').map_or("", |(above, _)| above);
+        (bucket, folder.to_owned())
+    };
+    let (bucket, prefix) = located.map(above).or(warehouse).unwrap_or_default();
     let defaults = WarehouseS3Spec::default();
     let s3 = spec
         .storage

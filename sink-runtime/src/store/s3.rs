@@ -12,6 +12,7 @@ use std::fmt;
 use std::time::{Duration, SystemTime};
 
 use async_trait::async_trait;
+use aws_config::SdkConfig;
 use aws_sdk_s3::Client;
 use aws_sdk_s3::config::http::HttpResponse;
 use aws_sdk_s3::config::retry::RetryConfig;
@@ -69,11 +70,19 @@ impl S3Store {
     /// [`StoreError::Refused`] when no region is known.
     pub async fn open(plan: &S3Plan) -> Result<Self, StoreError> {
         let shared = Box::pin(crate::aws::aws_config(&plan.access, &plan.timeouts)).await;
+        Self::with_config(plan, &shared)
+    }
+
+    /// With region, endpoint and credentials of `shared` instead of the plan's.
+    ///
+    /// # Errors
+    /// [`StoreError::Refused`] when no region is known.
+    pub fn with_config(plan: &S3Plan, shared: &SdkConfig) -> Result<Self, StoreError> {
         let Some(region) = shared.region() else {
             return Err(StoreError::Refused {
                 operation: "open",
                 key: format!("s3://{}", plan.bucket),
-                source: "no region: set it in the destination, or AWS_REGION in the environment"
+                source: "no region: set it in the resource, or AWS_REGION in the environment"
                     .into(),
             });
         };
@@ -82,7 +91,7 @@ impl S3Store {
             Checksum::None => RequestChecksumCalculation::WhenRequired,
             _ => RequestChecksumCalculation::WhenSupported,
         };
-        let config = Builder::from(&shared)
+        let config = Builder::from(shared)
             .force_path_style(plan.access.path_style)
             .request_checksum_calculation(calculation)
             .build();

@@ -190,17 +190,17 @@ impl Targets {
                     prefix: prefix.to_owned(),
                     ..s3.clone()
                 };
-                (StorePlan::S3(plan), s3.upload_concurrency)
+                let ops = Arc::clone(self.committer.lock().await.table());
+                (ops.store(&plan).await, s3.upload_concurrency)
             }
             (Some(_), None) => return Err(TargetError::Location { location }),
             (None, _) => {
                 let path = location.strip_prefix("file://").unwrap_or(&location);
-                (StorePlan::Local { path: path.into() }, LOCAL.1)
+                let plan = StorePlan::Local { path: path.into() };
+                (crate::store::open(&plan).await, LOCAL.1)
             }
         };
-        let store = crate::store::open(&store)
-            .await
-            .map_err(TargetError::Store)?;
+        let store = store.map_err(TargetError::Store)?;
         let arrow =
             table_schema(&opened.schema).map_err(|error| TargetError::Schema(error.into()))?;
         Ok(Target {

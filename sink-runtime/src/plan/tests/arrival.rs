@@ -386,7 +386,7 @@ fn every_field_of_a_table_arrives_in_the_plan() {
     assert_eq!(table.namespace, ["sales", "eu"]);
     assert_eq!(table.table, "orders");
     assert!(!table.create_if_missing);
-    assert_eq!(table.location.as_deref(), Some("s3://other/orders"));
+    assert_eq!(table.location.as_deref(), Some("s3://other/lake/orders"));
     assert_eq!(table.format_version, 3);
     let field = |column: &str, transform, name: Option<&str>| PartitionField {
         column: column.into(),
@@ -445,7 +445,7 @@ fn every_field_of_a_table_arrives_in_the_plan() {
     let storage = table.storage.as_ref().unwrap();
     assert_eq!(
         (storage.bucket.as_str(), storage.prefix.as_str()),
-        ("other", "orders")
+        ("other", "lake")
     );
     assert_eq!(storage.access.region.as_deref(), Some("eu-west-1"));
     assert_eq!(storage.part_size, 16 << 20);
