@@ -79,7 +79,8 @@ pub enum SourceEvent {
     },
     /// Already somebody else's: drop everything of them at once. No answer.
     Lost(Vec<TopicPartition>),
-    /// Everything below `at` was delivered and there is no more for now. May be said twice of one end.
+    /// Everything below `at` was delivered, and there is no more for now or it was announced (`SourceCommand::Announce`).
+    /// May be said twice of one end.
     CaughtUp {
         tp: TopicPartition,
         epoch: AssignmentEpoch,
@@ -113,6 +114,9 @@ pub enum SourceCommand {
     Release(Vec<TopicPartition>),
     /// Continue an assigned partition elsewhere, under a new epoch; batches of the old one stop.
     Seek(TopicPartition, Offset, AssignmentEpoch),
+    /// Say `CaughtUp` once of each as soon as everything below the offset was delivered. The brokers tell of an end half a
+    /// second after it was reached, and never of one that is passed.
+    Announce(Vec<(TopicPartition, Offset)>),
     /// Advisory group offsets, asynchronous.
     CommitOffsets(Vec<(TopicPartition, Offset)>),
     /// Leave the group and end the thread. Revocations follow as events first; what is not released within the plan's

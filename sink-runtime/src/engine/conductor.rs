@@ -411,6 +411,7 @@ impl<D: Deliver> Conductor<D> {
 
     fn on_recovered(&mut self, found: Vec<Found>) -> Result<(), EngineError> {
         let mut next = Vec::new();
+        let mut ends = Vec::new();
         for (epoch, tp, found) in found {
             let Resumed {
                 found,
@@ -424,7 +425,11 @@ impl<D: Deliver> Conductor<D> {
             next.extend(found.expected.map(|next| (tp.clone(), next)));
             self.progress.owned(&tp, found.expected, Some(watermarks));
             self.goals.taken(&tp, found.start, watermarks.1);
+            ends.push((tp.clone(), watermarks.1));
             self.apply(Input::Recovered { tp, epoch, found });
+        }
+        if self.goals.ends() {
+            self.source.send(SourceCommand::Announce(ends));
         }
         // The last owner may have died between its commit and the group's offsets.
         self.source.send(SourceCommand::CommitOffsets(next));

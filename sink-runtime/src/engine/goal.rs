@@ -37,6 +37,11 @@ impl Goals {
         }
     }
 
+    /// Whether the run has an end.
+    pub(super) fn ends(&self) -> bool {
+        self.until == Until::CaughtUp
+    }
+
     pub(super) fn assigned(&mut self) {
         self.assigned = true;
     }
@@ -70,7 +75,7 @@ impl Goals {
         lanes: impl Iterator<Item = (&'a TopicPartition, Option<Offset>, bool)>,
         scope: CutScope,
     ) -> Vec<TopicPartition> {
-        if self.until == Until::Shutdown {
+        if !self.ends() {
             return Vec::new();
         }
         let goal = |tp| self.by_partition.get(tp);
@@ -91,7 +96,7 @@ impl Goals {
         mut lanes: impl Iterator<Item = (&'a TopicPartition, Option<Offset>, bool)>,
     ) -> bool {
         let goal = |tp| self.by_partition.get(tp);
-        self.until == Until::CaughtUp
+        self.ends()
             && self.assigned
             && lanes.all(|(tp, next, running)| {
                 running && goal(tp).is_some_and(|goal| goal.reached(next))

@@ -36,6 +36,8 @@ pub(super) struct Partition {
     pub(super) settled: bool,
     /// Started at the log's start, whatever offset that was, and nothing arrived yet.
     pub(super) from_log_start: bool,
+    /// To be announced when everything below it was delivered.
+    pub(super) announce: Option<i64>,
     draft: Option<(u64, Draft)>,
     habit: Habit,
 }
@@ -136,6 +138,7 @@ impl Partitions {
             held: false,
             settled: false,
             from_log_start: false,
+            announce: None,
             draft: None,
             habit: Habit::default(),
         });
@@ -226,6 +229,18 @@ impl Partitions {
                 && let Some(batch) = partition.take_batch()
             {
                 done(batch);
+            }
+        }
+    }
+
+    /// The partitions that reached what is to be announced, each with the batch it gathered.
+    pub(super) fn reached(&mut self, mut done: impl FnMut(&Partition, Option<RawBatch>)) {
+        for partition in self.iter_mut() {
+            let reached = partition.announce.is_some_and(|at| partition.next >= at);
+            if reached && partition.phase == Phase::Fetching {
+                partition.announce = None;
+                let batch = partition.take_batch();
+                done(partition, batch);
             }
         }
     }
@@ -332,6 +347,25 @@ mod tests {
             epochs.push((batch.epoch, batch.len()))
         });
         assert_eq!(epochs, [(AssignmentEpoch(2), 1)]);
+    }
+
+    #[test]
+    fn an_end_is_told_once_with_the_records_before_it_and_not_before() {
+        let tp = TopicPartition::new("t", 0);
+        let (mut partitions, place) = fetching(&tp, 10);
+        partitions.get_mut(&tp).unwrap().announce = Some(12);
+        let mut told = Vec::new();
+        for offset in 10..13 {
+            partitions.accept(place, record(offset), Instant::now(), alone);
+            partitions.reached(|partition, batch| {
+                told.push((partition.next, batch.unwrap().offsets));
+            });
+        }
+        assert_eq!(told, [(12, vec![10, 11])]);
+
+        partitions.get_mut(&tp).unwrap().announce = Some(5);
+        partitions.get_mut(&tp).unwrap().phase = Phase::Halted;
+        partitions.reached(|_, _| panic!("it is not being read"));
     }
 
     #[test]

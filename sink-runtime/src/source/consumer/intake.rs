@@ -90,10 +90,25 @@ impl Consumer {
             }
         }
         drop(drained);
+        if self.announcing {
+            self.announce();
+        }
         for (place, code, offset, text) in errors {
             self.record_error(place, code, offset, text, now);
         }
         more
+    }
+
+    /// Tells of the ends that were reached, with the batches before them delivered.
+    pub(super) fn announce(&mut self) {
+        let (sink, events) = (&*self.sink, &self.events);
+        self.partitions.reached(|partition, batch| {
+            batch.into_iter().for_each(|batch| sink.push(batch));
+            let (tp, epoch) = (partition.tp.clone(), partition.epoch);
+            let at = Offset(partition.next);
+            let _ = events.send(SourceEvent::CaughtUp { tp, epoch, at });
+        });
+        self.announcing = self.partitions.iter().any(|p| p.announce.is_some());
     }
 
     /// Waiting for company pays only while there is something else to do.
