@@ -365,7 +365,8 @@ mod tests {
 
         partitions.get_mut(&tp).unwrap().announce = Some(5);
         partitions.get_mut(&tp).unwrap().phase = Phase::Halted;
-        partitions.reached(|_, _| panic!("it is not being read"));
+        partitions.reached(|partition, _| told.push((partition.next, Vec::new())));
+        assert_eq!(told.len(), 1, "it is not being read");
     }
 
     #[test]
