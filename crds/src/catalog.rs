@@ -158,7 +158,9 @@ pub struct GlueSpec {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct StorageSpec {
-    /// How files are written to S3; the bucket is the warehouse's. Example: `{region: eu-west-1, partSize: 16Mi}`.
+    /// How files are written to S3, metadata and data alike; the bucket is the warehouse's. Without `credentials` and
+    /// `assumeRole`, those that a REST catalog vends go before the environment's. Example: `{region: eu-west-1,
+    /// partSize: 16Mi}`.
     pub s3: WarehouseS3Spec,
 }
 
@@ -214,7 +216,7 @@ pub struct TableCommitSpec {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 1))]
     pub max_records: Option<u64>,
-    /// Commits in a row that may fail before the process exits and starts afresh. Example: `10`.
+    /// Commits in a row that may fail before the sink stops and starts afresh. Example: `10`.
     #[serde(default = "max_consecutive_failures")]
     #[schemars(range(min = 1, max = 1000))]
     pub max_consecutive_failures: u32,

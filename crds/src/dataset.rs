@@ -143,6 +143,10 @@ pub struct RotationSpec {
     /// Moments of the wall clock at which all files are closed. Default: none. Example: `{cron: "0 * * * *"}`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub schedule: Option<ScheduleSpec>,
+    /// Whether files are also closed when the time of their folder is over, by the records' own time. Needs exactly one
+    /// `time` in `partitioning` that is not by wall clock. Default: not. Example: `{allowedLateness: 10m}`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub partition_close: Option<PartitionCloseSpec>,
     /// Open files per process; beyond it the longest open is closed. Example: `500`.
     #[serde(default = "max_open_files")]
     #[schemars(range(min = 1, max = 100_000))]
@@ -157,6 +161,7 @@ impl Default for RotationSpec {
             max_open: max_open(),
             max_idle: None,
             schedule: None,
+            partition_close: None,
             max_open_files: max_open_files(),
         }
     }
@@ -188,6 +193,21 @@ pub struct ScheduleSpec {
     pub timezone: String,
 }
 
+/// When the time of a folder is over. Each topic-partition has a watermark: the latest time among its records, not
+/// ahead of the machine's clock.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct PartitionCloseSpec {
+    /// How far the watermark must be past the end of the folder's time. Records that come later still go to their own
+    /// folder, and wait for the other rules. Example: `10m`.
+    #[serde(default = "allowed_lateness")]
+    pub allowed_lateness: TimeSpan,
+}
+
+fn allowed_lateness() -> TimeSpan {
+    TimeSpan::seconds(300)
+}
+
 /// What a reader of the dataset may rely on.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub enum Delivery {
@@ -200,7 +220,7 @@ pub enum Delivery {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct DatasetCommitSpec {
-    /// Commits in a row that may fail before the process exits and starts afresh. Example: `10`.
+    /// Commits in a row that may fail before the sink stops and starts afresh. Example: `10`.
     #[serde(default = "max_consecutive_failures")]
     #[schemars(range(min = 1, max = 1000))]
     pub max_consecutive_failures: u32,

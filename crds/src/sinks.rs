@@ -1,4 +1,5 @@
-//! The two kinds.
+//! The two kinds. Fields that both have stand in both (as the fields of `value`'s column stand in its element): serde
+//! refuses `flatten` beside `deny_unknown_fields`, and a field that nobody knows must be refused, not dropped.
 
 use std::collections::BTreeMap;
 
@@ -53,6 +54,7 @@ use crate::value::{
 )]
 #[x_kube(validation = Rule::new("has(self.deadLetter) || !has(self.onError) || self.onError != 'DeadLetter'").message("onError: DeadLetter needs deadLetter").field_path(".onError"))]
 #[x_kube(validation = Rule::new("has(self.deadLetter) || self.tombstones != 'DeadLetter'").message("tombstones: DeadLetter needs deadLetter").field_path(".tombstones"))]
+#[x_kube(validation = Rule::new("!has(self.rotation.partitionClose) || (has(self.partitioning) && self.partitioning.exists_one(p, has(p.time) && !(has(p.time.source) && p.time.source == 'WallClock')))").message("partitionClose needs exactly one time in partitioning that is not by wall clock").field_path(".rotation"))]
 pub struct KafkaS3SinkSpec {
     /// Pods that share the work; leave it out when an autoscaler owns it. More than the topics have partitions stand
     /// idle. Example: `3`.
@@ -182,8 +184,10 @@ pub struct IcebergTableSpec {
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 50), inner(length(min = 1, max = 600)))]
     pub partition_by: Vec<String>,
-    /// Sort order declared in a new table, for engines that rewrite its files; rows are written as they come. A column or
-    /// transform as in `partitionBy`, then `asc` or `desc`, then `nulls first` or `nulls last`. Default: none. Example: `["created_at desc nulls last"]`.
+    /// Sort order of a new table. A column or transform as in `partitionBy`, then `asc` or `desc`, then `nulls first` or
+    /// `nulls last`. Rows are sorted by the table's order, this one or one that it has already, within each row group,
+    /// which then holds at most 32Mi of rows in memory; a file that is in order from its first row to its last says so
+    /// in the manifest (`sort_order_id`). Default: none. Example: `["created_at desc nulls last"]`.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 50), inner(length(min = 1, max = 600)))]
     pub sort_order: Vec<String>,
@@ -208,7 +212,9 @@ pub struct IcebergTableSpec {
     /// now) or `Continue` (from the recorded offsets, leaving the hole). Example: `Reread`.
     #[serde(default)]
     pub on_destination_reset: OnDestinationReset,
-    /// The store of the table's files. Default: S3 as the environment and the catalog say. Example: `{s3: {endpoint:
+    /// The store of the table's files. What stands here goes first; then what a REST catalog gives with the table
+    /// (keys, endpoint, region, path style; keys are asked for again before they end); then the environment. With keys or a
+    /// role of its own, the catalog is asked for none. Default: as catalog and environment say. Example: `{s3: {endpoint:
     /// "http://minio.lake:9000", pathStyle: true}}`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub storage: Option<StorageSpec>,

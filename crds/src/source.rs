@@ -51,17 +51,14 @@ pub struct SourceSpec {
     #[serde(default)]
     pub on_records_expired: OnRecordsExpired,
     /// How long a rebalance or a shutdown may take to commit open work before the work is dropped and read again; not
-    /// more than the session timeout. Example: `10s`.
-    #[serde(default = "drain_timeout")]
-    pub drain_timeout: TimeSpan,
+    /// more than the session timeout. Default: half the session timeout (`session.timeout.ms` of `properties`, else
+    /// 45 s). Example: `10s`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub drain_timeout: Option<TimeSpan>,
     /// Most records handed to a decoder at once. Example: `5000`.
     #[serde(default = "batch_records")]
     #[schemars(range(min = 1, max = 1_000_000))]
     pub batch_records: u32,
-}
-
-fn drain_timeout() -> TimeSpan {
-    TimeSpan::seconds(20)
 }
 
 fn batch_records() -> u32 {

@@ -254,7 +254,8 @@ pub struct DeadLetterSpec {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 249))]
     pub topic: Option<String>,
-    /// Folder of the destination's store, for files of JSON lines. Example: `_dead/orders`.
+    /// Folder for files of JSON lines: below a dataset's prefix; of a table in its warehouse, beside the table's own
+    /// directory. Example: `_dead/orders`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 512))]
     pub prefix: Option<String>,

@@ -315,6 +315,27 @@ fn each_rule_refuses_what_it_is_for() {
         ),
         (
             "s3",
+            json!({"rotation": {"partitionClose": {}}}),
+            ".rotation: partitionClose",
+        ),
+        (
+            "s3",
+            json!({
+                "rotation": {"partitionClose": {}},
+                "partitioning": [{"time": {"granularity": "Day", "source": "WallClock"}}],
+            }),
+            ".rotation: partitionClose",
+        ),
+        (
+            "s3",
+            json!({
+                "rotation": {"partitionClose": {"allowedLateness": "10m"}},
+                "partitioning": [{"column": "a"}, {"time": {"granularity": "Day", "source": "WallClock"}}, {"time": {"granularity": "Day"}}],
+            }),
+            "",
+        ),
+        (
+            "s3",
             json!({"partitioning": [{"column": "a", "time": {"granularity": "Day"}}]}),
             ".partitioning[].time: exactly",
         ),

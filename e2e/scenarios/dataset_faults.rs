@@ -1,12 +1,14 @@
 //! The object store fails, answers too late, or forgets.
 
 use std::collections::HashMap;
-use std::sync::Mutex;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
+use rdkafka::ClientConfig;
+use rdkafka::consumer::{BaseConsumer, Consumer};
 use serde_json::json;
-use tidewater_e2e::{Lab, await_until, orders};
+use tidewater_e2e::{Lab, Topic, await_until, orders};
 
 use crate::dataset_sink::{DatasetSink, PATIENCE, status};
 use crate::lost_replies::LostReplies;
@@ -56,6 +58,44 @@ async fn replies_lost_at_every_kind_of_call_leave_every_record_there_once() -> R
     Ok(())
 }
 
+/// Waits until a member of the same settings that does not poll any more is thrown out of its group.
+async fn outlast_a_poll(lab: &Lab, topic: &Topic, poll_interval_ms: &str) -> Result<()> {
+    let group = lab.unique("idler");
+    let idler: BaseConsumer = ClientConfig::new()
+        .set("bootstrap.servers", lab.kafka())
+        .set("group.id", &group)
+        .set("session.timeout.ms", "6000")
+        .set("heartbeat.interval.ms", "500")
+        .set("max.poll.interval.ms", poll_interval_ms)
+        .create()?;
+    idler.subscribe(&[topic.name()])?;
+    let idler = Arc::new(idler);
+    // Both calls block.
+    let ask = async |what: fn(&BaseConsumer, &str) -> Result<bool>| {
+        let (idler, group) = (Arc::clone(&idler), group.clone());
+        tokio::task::spawn_blocking(move || what(&idler, &group)).await?
+    };
+    await_until(PATIENCE, "a partition for the idler", async || {
+        ask(|idler, _| {
+            idler.poll(Duration::from_millis(100));
+            Ok(idler.assignment()?.count() > 0)
+        })
+        .await
+    })
+    .await?;
+    await_until(PATIENCE, "the idler thrown out", async || {
+        ask(|idler, group| {
+            let groups = idler.fetch_group_list(Some(group), Duration::from_secs(5))?;
+            Ok(groups
+                .groups()
+                .iter()
+                .all(|found| found.members().is_empty()))
+        })
+        .await
+    })
+    .await
+}
+
 // R1, R9
 #[tokio::test]
 async fn a_store_that_is_gone_for_longer_than_a_poll_may_take_costs_neither_membership_nor_rows()
@@ -68,7 +108,7 @@ async fn a_store_that_is_gone_for_longer_than_a_poll_may_take_costs_neither_memb
         .through(&proxy)
         .with(json!({
             "source": {"properties": {"max.poll.interval.ms": "8000"}},
-            "destination": {"s3": {"timeouts": {"connect": "1s", "attempt": "2s"}}},
+            "destination": {"s3": {"timeouts": {"connect": "1s", "attempt": "2s", "maxAttempts": 2}}},
             // Nobody restarts it here.
             "commit": {"maxConsecutiveFailures": 1000},
         }));
@@ -78,8 +118,13 @@ async fn a_store_that_is_gone_for_longer_than_a_poll_may_take_costs_neither_memb
 
     proxy.disable().await?;
     topic.produce(orders(300, 2)).await?;
-    // The outage itself: longer than the client may go without a poll, and than a member without a heartbeat.
-    tokio::time::sleep(Duration::from_secs(18)).await;
+    await_until(PATIENCE, "a commit that fails", async || {
+        let now = status(&tidewater).await?;
+        Ok(now["commit"]["consecutiveFailures"].as_u64() > Some(0))
+    })
+    .await?;
+    // Whoever polled last before that commit has now been without a poll for too long, and without a heartbeat, too.
+    outlast_a_poll(lab, &topic, "8000").await?;
     let log = tidewater.process().log();
     assert_eq!(log.matches("\"assigned\"").count(), 1, "{log}");
     assert!(
@@ -100,6 +145,43 @@ async fn a_store_that_is_gone_for_longer_than_a_poll_may_take_costs_neither_memb
     assert_eq!(now["commit"]["consecutiveFailures"], json!(0), "{now}");
     tidewater.sigterm();
     ensure!(tidewater.wait_exit(PATIENCE).await?.success());
+    sink.assert_once(500).await
+}
+
+// R4
+#[tokio::test]
+async fn a_process_told_to_stop_while_the_store_is_gone_ends_and_leaves_its_records_to_the_next()
+-> Result<()> {
+    let lab = Lab::shared().await?;
+    let proxy = lab.proxy(lab.s3().host()).await?;
+    let topic = lab.topic("orders", 2).await?;
+    let sink = DatasetSink::of(lab, &topic)
+        .await?
+        .through(&proxy)
+        .with(json!({
+            // Half the session timeout, by default.
+            "source": {"drainTimeout": null},
+            "destination": {"s3": {"timeouts": {"connect": "1s", "attempt": "2s"}}},
+            "commit": {"maxConsecutiveFailures": 1000},
+        }));
+    let tidewater = sink.start()?;
+    topic.produce(orders(200, 1)).await?;
+    sink.await_rows(200).await?;
+    proxy.disable().await?;
+    topic.produce(orders(300, 2)).await?;
+    await_until(PATIENCE, "the records read", async || {
+        Ok(status(&tidewater).await?["records"].as_u64() >= Some(500))
+    })
+    .await?;
+    tidewater.sigterm();
+    // With its work undone, which is no failure of its own.
+    let log = || tidewater.process().log_tail();
+    ensure!(tidewater.wait_exit(PATIENCE).await?.success(), "{}", log());
+    for partition in 0..2 {
+        assert_eq!(topic.committed(&sink.group(), partition).await?, Some(100));
+    }
+    proxy.enable().await?;
+    sink.catch_up().await?;
     sink.assert_once(500).await
 }
 

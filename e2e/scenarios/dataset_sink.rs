@@ -10,7 +10,8 @@ use std::time::Duration;
 use anyhow::{Context, Result, ensure};
 use serde_json::{Value, json};
 use tidewater_e2e::{
-    DuckDb, Lab, Process, Proxy, SASL_USER, Tidewater, Topic, await_until, tidewater_binary,
+    DuckDb, Lab, Process, Proxy, S3Access, SASL_USER, Tidewater, Topic, await_until,
+    tidewater_binary,
 };
 
 /// How long anything may take on a busy machine.
@@ -23,6 +24,7 @@ pub(crate) struct DatasetSink {
     resource: Value,
     folder: PathBuf,
     bucket: String,
+    on_ministack: bool,
     launched: AtomicUsize,
 }
 
@@ -95,6 +97,7 @@ impl DatasetSink {
             resource,
             folder: lab.scratch()?,
             bucket,
+            on_ministack: false,
             launched: AtomicUsize::new(0),
         })
     }
@@ -111,15 +114,38 @@ impl DatasetSink {
         drop_nulls(&mut self.resource);
     }
 
+    /// Writes into this bucket from now on.
+    pub(crate) fn move_to(&mut self, bucket: &str) {
+        bucket.clone_into(&mut self.bucket);
+        self.change(json!({"destination": {"s3": {"bucket": bucket}}}));
+    }
+
     /// The same into a folder of this machine.
     pub(crate) fn local(self) -> Self {
         let path = self.folder.join("dataset");
         self.with(json!({"destination": {"s3": Value::Null, "local": {"path": path}}}))
     }
 
+    /// The same into a bucket of ministack.
+    pub(crate) async fn on_ministack(mut self) -> Result<Self> {
+        self.on_ministack = true;
+        self.s3()
+            .create_bucket()
+            .bucket(&self.bucket)
+            .send()
+            .await?;
+        let endpoint = self.access().endpoint.clone();
+        Ok(self.at(&endpoint))
+    }
+
+    /// The same with another address of its S3.
+    pub(crate) fn at(self, endpoint: &str) -> Self {
+        self.with(json!({"destination": {"s3": {"endpoint": endpoint}}}))
+    }
+
     /// The same with a proxy before its S3.
     pub(crate) fn through(self, proxy: &Proxy) -> Self {
-        self.with(json!({"destination": {"s3": {"endpoint": proxy.endpoint()}}}))
+        self.at(&proxy.endpoint())
     }
 
     /// The same as a static member of its group: started again after a kill it has its partitions back at once.
@@ -135,6 +161,18 @@ impl DatasetSink {
 
     pub(crate) fn group(&self) -> String {
         format!("tidewater.{}", self.id())
+    }
+
+    fn access(&self) -> &'static S3Access {
+        match self.on_ministack {
+            true => self.lab.ministack(),
+            false => self.lab.s3(),
+        }
+    }
+
+    /// A client of its store.
+    pub(crate) fn s3(&self) -> aws_sdk_s3::Client {
+        self.access().client()
     }
 
     pub(crate) fn bucket(&self) -> &str {
@@ -179,6 +217,17 @@ impl DatasetSink {
         self.launch(&[], &[])
     }
 
+    /// `tidewater run` of two resources in one process.
+    pub(crate) fn start_beside(&self, other: &DatasetSink, more: &[&str]) -> Result<Tidewater> {
+        let other = other.file()?.display().to_string();
+        self.launch(&[&["-f", &other], more].concat(), &[])
+    }
+
+    /// `tidewater run`, with variables.
+    pub(crate) fn start_with(&self, env: &[(&str, &str)]) -> Result<Tidewater> {
+        self.launch(&[], env)
+    }
+
     /// `tidewater run --until-caught-up`, with variables.
     pub(crate) async fn run_to_the_end(&self, env: &[(&str, &str)]) -> Result<Ended> {
         ended(&self.launch(&["--until-caught-up"], env)?).await
@@ -193,8 +242,14 @@ impl DatasetSink {
 
     /// `tidewater run` until it dies at a failpoint.
     pub(crate) async fn die_at(&self, failpoint: &str) -> Result<()> {
+        self.die_at_with(failpoint, &[]).await
+    }
+
+    /// The same with further variables.
+    pub(crate) async fn die_at_with(&self, failpoint: &str, env: &[(&str, &str)]) -> Result<()> {
         use std::os::unix::process::ExitStatusExt;
-        let tidewater = self.launch(&[], &[("TIDEWATER_FAILPOINT", failpoint)])?;
+        let env = [env, &[("TIDEWATER_FAILPOINT", failpoint)]].concat();
+        let tidewater = self.launch(&[], &env)?;
         let ended = ended(&tidewater).await?;
         let signal = ended.status.signal();
         ensure!(
@@ -227,7 +282,10 @@ impl DatasetSink {
     }
 
     pub(crate) async fn duckdb(&self) -> Result<&'static DuckDb> {
-        self.lab.duckdb().await
+        match self.on_ministack {
+            true => self.lab.ministack_duckdb().await,
+            false => self.lab.duckdb().await,
+        }
     }
 
     /// The dataset in a DuckDB statement.
@@ -250,6 +308,24 @@ impl DatasetSink {
         };
         let number = |i: usize| rows[0][i].as_i64().context("a number");
         Ok((number(0)?, number(1)?))
+    }
+
+    /// The one value of a statement about the dataset, which it calls `$t`.
+    pub(crate) async fn value(&self, sql: &str) -> Result<Value> {
+        let sql = sql.replace("$t", &self.table());
+        self.duckdb().await?.value(&sql).await
+    }
+
+    /// Keys of open uploads.
+    pub(crate) async fn uploads(&self) -> Result<BTreeSet<String>> {
+        let open = self
+            .s3()
+            .list_multipart_uploads()
+            .bucket(&self.bucket)
+            .send()
+            .await?;
+        let keys = open.uploads().iter().filter_map(|upload| upload.key());
+        Ok(keys.map(str::to_owned).collect())
     }
 
     /// Waits until the dataset has at least so many rows.
@@ -280,8 +356,7 @@ impl DatasetSink {
     /// Keys of the bucket's data files.
     pub(crate) async fn files(&self) -> Result<BTreeSet<String>> {
         let listed = self
-            .lab
-            .s3_client()
+            .s3()
             .list_objects_v2()
             .bucket(&self.bucket)
             .send()
@@ -295,7 +370,7 @@ impl DatasetSink {
 
     /// Aborts the bucket's open uploads but for `spared`, as a lifecycle rule does, and tells how many.
     pub(crate) async fn abort_uploads(&self, spared: usize) -> Result<usize> {
-        let s3 = self.lab.s3_client();
+        let s3 = self.s3();
         let open = s3
             .list_multipart_uploads()
             .bucket(&self.bucket)

@@ -6,7 +6,7 @@ use anyhow::{Context, Result, ensure};
 use serde_json::{Value, json};
 use tidewater_e2e::{Lab, Outcome, Record, Tidewater, Topic, await_until, delete_group, orders};
 
-use crate::dataset_sink::{DatasetSink, PATIENCE, await_log, ended, status};
+use crate::dataset_sink::{Answer, DatasetSink, PATIENCE, await_log, ended, status};
 
 /// Stops it as Kubernetes does; it must end well.
 async fn stop(tidewater: &Tidewater) -> Result<()> {
@@ -81,13 +81,33 @@ async fn a_recreated_topic_stops_the_sink_until_the_user_chooses() -> Result<()>
         refused.log
     );
     assert_eq!(sink.count().await?, (100, 100));
+    let undecided = sink.command("verify").await?;
+    assert_eq!(undecided.code, Some(1), "{}", undecided.stdout);
+    let says =
+        |answer: &Answer, what: &str| assert!(answer.stdout.contains(what), "{}", answer.stdout);
+    says(&undecided, "the log ends at 40: the topic was recreated");
 
+    let old = sink.files().await?;
     sink.change(json!({"source": {"onSourceReset": "Restart"}}));
     sink.catch_up().await?;
     // The new topic's offsets are the old one's once more.
     assert_eq!(sink.count().await?, (140, 100));
     sink.catch_up().await?;
     assert_eq!(sink.count().await?, (140, 100));
+
+    let whole = sink.command("verify").await?;
+    assert_eq!(whole.code, Some(0), "{}", whole.stdout);
+    says(&whole, "40 rows expected, 40 found");
+    says(&whole, "100 rows of an earlier topic of this name");
+    // Rows of the old topic do not stand in for those of the new one.
+    let files = sink.files().await?;
+    let (s3, bucket) = (lab.s3_client(), sink.bucket());
+    for key in files.difference(&old) {
+        s3.delete_object().bucket(bucket).key(key).send().await?;
+    }
+    let robbed = sink.command("verify").await?;
+    assert_eq!(robbed.code, Some(1), "{}", robbed.stdout);
+    says(&robbed, "NOT whole: 40 missing, 0 duplicated");
     Ok(())
 }
 

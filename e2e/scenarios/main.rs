@@ -6,14 +6,21 @@
     reason = "a test fails by panicking"
 )]
 
+mod clock;
 mod commands;
 mod dataset;
 mod dataset_failpoints;
 mod dataset_faults;
 mod dataset_sink;
 mod dataset_sources;
+mod dataset_stores;
+mod dataset_time;
 mod docs;
 mod lab;
 mod lost_replies;
+mod memory;
+mod neighbours;
+mod progress;
 mod soak;
+mod source_identity;
 mod table;

@@ -26,7 +26,8 @@ async fn soak_long_kills_and_rebalances_leave_every_record_there_once() -> Resul
     soak(25, seed).await
 }
 
-async fn soak(rounds: u32, seed: u64) -> Result<()> {
+/// At least so many rounds end with a SIGKILL; those that end with a SIGTERM come on top.
+async fn soak(kills: u32, seed: u64) -> Result<()> {
     let lab = Lab::shared().await?;
     let mut random = SmallRng::seed_from_u64(seed);
     let topic = lab.topic("orders", PARTITIONS).await?;
@@ -49,7 +50,9 @@ async fn soak(rounds: u32, seed: u64) -> Result<()> {
     });
 
     let pair = [sink.start()?, sink.start()?];
-    for round in 1..=rounds {
+    let (mut round, mut killed) = (0, 0);
+    while killed < kills {
+        round += 1;
         let victim = &pair[random.random_range(0..2)];
         // Not before something is committed, and then at no particular moment.
         let before = committed(&topic, &sink).await?;
@@ -62,7 +65,10 @@ async fn soak(rounds: u32, seed: u64) -> Result<()> {
         tokio::time::sleep(Duration::from_millis(random.random_range(0..800))).await;
         match random.random_range(0..4) {
             0 => victim.sigterm(),
-            _ => victim.kill9(),
+            _ => {
+                victim.kill9();
+                killed += 1;
+            }
         }
         if random.random_bool(0.5) {
             // The other one alone for a while.
@@ -92,7 +98,7 @@ async fn soak(rounds: u32, seed: u64) -> Result<()> {
         assert!(status.success(), "{status} after {:?}", began.elapsed());
     }
     sink.assert_once(produced).await?;
-    println!("{rounds} rounds, {produced} records, seed {seed}");
+    println!("{round} rounds, {killed} kills, {produced} records, seed {seed}");
     Ok(())
 }
 

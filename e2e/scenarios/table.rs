@@ -14,11 +14,18 @@ use tidewater_e2e::{
 };
 
 mod catalogs;
+mod clock;
 mod crashes;
 mod evolution;
+mod glue;
 mod groups;
+mod others;
 mod replies;
 mod resets;
+mod sorting;
+mod source_identity;
+mod values;
+mod vended;
 
 /// For a whole run on a busy machine.
 const PATIENCE: Duration = Duration::from_secs(120);
@@ -156,7 +163,13 @@ impl TableSink {
 
     /// Runs until told otherwise.
     fn start(&self) -> Result<Tidewater> {
-        Tidewater::spawn(&self.folder, &["run", "-f", &self.manifest()?], &[])
+        self.start_in(&[])
+    }
+
+    /// Runs until told otherwise, with these variables.
+    fn start_in(&self, environment: &[(&str, &str)]) -> Result<Tidewater> {
+        let arguments = ["run", "-f", &self.manifest()?];
+        Tidewater::spawn(&self.folder, &arguments, environment)
     }
 
     /// Runs until it has caught up, unless the failpoint kills it before.

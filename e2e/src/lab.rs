@@ -56,6 +56,7 @@ pub struct Lab {
     endpoints: Endpoints,
     servers: Option<Servers>,
     duckdb: OnceCell<DuckDb>,
+    ministack_duckdb: OnceCell<DuckDb>,
     pyiceberg: OnceCell<PyIceberg>,
 }
 
@@ -148,6 +149,7 @@ impl Lab {
             endpoints,
             servers,
             duckdb: OnceCell::new(),
+            ministack_duckdb: OnceCell::new(),
             pyiceberg: OnceCell::new(),
         }
     }
@@ -265,11 +267,29 @@ impl Lab {
             .await
     }
 
+    /// DuckDB with the keys of ministack's S3. One process for all tests.
+    pub async fn ministack_duckdb(&self) -> Result<&DuckDb> {
+        self.ministack_duckdb
+            .get_or_try_init(|| DuckDb::start(self.ministack(), None))
+            .await
+    }
+
     /// PyIceberg and pyarrow. One process for all tests.
     pub async fn pyiceberg(&self) -> Result<&PyIceberg> {
         self.pyiceberg
             .get_or_try_init(|| PyIceberg::start(&self.endpoints))
             .await
+    }
+
+    /// The S3 server as the runtime's own tests of its store want it: endpoint, keys, bucket.
+    pub fn s3_setting(&self) -> String {
+        let S3Access {
+            endpoint,
+            access_key,
+            secret_key,
+            ..
+        } = &self.endpoints.s3;
+        format!("{endpoint},{access_key},{secret_key},{WAREHOUSE_BUCKET}")
     }
 
     /// Variables to work by hand or to give to a child: the endpoints, and the AWS SDK's own.

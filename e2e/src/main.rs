@@ -51,6 +51,7 @@ async fn run(program: &str, args: &[&str]) -> Result<ExitCode> {
     let mut child = tokio::process::Command::new(program)
         .args(args)
         .env("TIDEWATER_LAB", &file)
+        .env("TIDEWATER_TEST_S3", lab.s3_setting())
         .kill_on_drop(true)
         .spawn()
         .with_context(|| format!("start '{program}'"))?;

@@ -1,11 +1,13 @@
 //! The servers. Each binds to 127.0.0.1 on a port picked at run time, keeps port and data over a restart, and dies with
 //! the process that started it.
 
+pub(crate) mod forwarder;
 pub(crate) mod iceberg_rest;
 pub(crate) mod kafka;
 pub(crate) mod ministack;
 pub(crate) mod process;
 pub(crate) mod s3;
+pub(crate) mod spoiler;
 pub(crate) mod toxiproxy;
 
 use std::time::Duration;

@@ -7,7 +7,7 @@ use anyhow::{Context, Result, anyhow, bail};
 use rdkafka::admin::{AdminClient, AdminOptions, NewPartitions, NewTopic, TopicReplication};
 use rdkafka::client::DefaultClientContext;
 use rdkafka::config::ClientConfig;
-use rdkafka::consumer::{BaseConsumer, Consumer};
+use rdkafka::consumer::{BaseConsumer, CommitMode, Consumer};
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::message::{Header, Headers, Message, OwnedHeaders};
 use rdkafka::producer::{BaseProducer, BaseRecord, DeliveryResult, Producer, ProducerContext};
@@ -157,6 +157,23 @@ impl Topic {
             Ok(offset
                 .and_then(|offset| offset.to_raw())
                 .filter(|raw| *raw >= 0))
+        })
+        .await
+    }
+
+    /// Sets a group's offsets, by partition, as soon as its last member is gone.
+    pub async fn commit_group(&self, group: &str, offsets: &[(i32, i64)]) -> Result<()> {
+        await_until(TIMEOUT, "offsets of a group without members", async || {
+            let (group, offsets) = (group.to_owned(), offsets.to_vec());
+            let commit = move |topic: &Topic| {
+                let consumer: BaseConsumer = topic.config().set("group.id", group).create()?;
+                let mut list = TopicPartitionList::new();
+                for (partition, offset) in offsets {
+                    list.add_partition_offset(&topic.name, partition, Offset::Offset(offset))?;
+                }
+                Ok(consumer.commit(&list, CommitMode::Sync)?)
+            };
+            self.blocking(commit).await.map(|()| true)
         })
         .await
     }

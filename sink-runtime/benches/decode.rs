@@ -1,5 +1,5 @@
-//! CPU time (not wall time: other work on the machine does not count) of decoding 200-byte orders into nine columns;
-//! `arrow-json` is the control. Time is per batch: the throughput line gives records per second. Linux only.
+//! CPU time (not wall time: other work on the machine does not count) of decoding 200-byte orders into nine columns, and
+//! wide orders into columns of the other types, nested ones too; `arrow-json` is the control. Time is per batch: the throughput line gives records per second. Linux only.
 
 #![allow(
     clippy::unwrap_used,
@@ -73,6 +73,10 @@ fn order(out: &mut String, i: usize, shape: Shape) {
         format!("\"updated_at\":\"{}\"", iso(i)),
         format!("\"quantity\":{}", i % 9 + 1),
     ];
+    object(out, i, shape, &mut members);
+}
+
+fn object(out: &mut String, i: usize, shape: Shape, members: &mut [String]) {
     match shape {
         Shape::First => {}
         Shape::Second => {
@@ -89,6 +93,34 @@ fn order(out: &mut String, i: usize, shape: Shape) {
     write!(out, "{{{}}}", members.join(",")).unwrap();
 }
 
+/// Of 300 bytes. Its customer is in the same order of keys as the whole.
+fn wide(out: &mut String, i: usize, shape: Shape) {
+    let mut customer = String::new();
+    let mut members = [
+        format!("\"name\":\"{}\"", NAMES[i % 5]),
+        format!("\"born\":\"19{:02}-0{}-1{}\"", i % 100, i % 9 + 1, i % 10),
+        format!("\"country\":\"{}\"", COUNTRIES[i / 3 % 4]),
+        format!("\"points\":{}", i * 13 % 5000),
+    ];
+    object(&mut customer, i, shape, &mut members);
+    let id = (scatter(i) as u128) << 64 | scatter(i + RECORDS) as u128;
+    let mut members = [
+        format!("\"id\":\"{}\"", uuid::Uuid::from_u128(id)),
+        format!("\"day\":\"2025-10-{:02}\"", i / 1000 + 1),
+        format!("\"clock\":\"{}\"", &iso(i)[11..23]),
+        format!("\"weight\":{}.{:03}", i % 40, i * 7 % 1000),
+        format!("\"customer\":{customer}"),
+        format!("\"token\":\"{:032x}\"", id.rotate_left(7)),
+        format!(
+            "\"tags\":[\"{}\",\"{}\"]",
+            STATUSES[i % 5],
+            CURRENCIES[i % 4]
+        ),
+        format!("\"parts\":[{},{},{}]", i, i * 3, i % 7),
+    ];
+    object(out, i, shape, &mut members);
+}
+
 /// Without visible pattern.
 fn scatter(i: usize) -> usize {
     let mut x = (i as u64).wrapping_mul(0x9e37_79b9_7f4a_7c15);
@@ -96,12 +128,12 @@ fn scatter(i: usize) -> usize {
     (x ^ (x >> 29)) as usize
 }
 
-fn batch(shape: impl Fn(usize) -> Shape) -> RawBatch {
+fn batch(record: fn(&mut String, usize, Shape), shape: impl Fn(usize) -> Shape) -> RawBatch {
     let mut values = Arena::default();
     let mut text = String::new();
     for i in 0..RECORDS {
         text.clear();
-        order(&mut text, i, shape(i));
+        record(&mut text, i, shape(i));
         values.push(Some(text.as_bytes()));
     }
     RawBatch {
@@ -138,6 +170,31 @@ fn schema(amount: Type) -> Schema {
     }
 }
 
+fn wide_schema() -> Schema {
+    let customer = vec![
+        Field::optional("name", Type::String),
+        Field::optional("born", Type::Date),
+        Field::optional("country", Type::String),
+        Field::optional("points", Type::Int),
+    ];
+    let list = |element| Type::List(Box::new(Field::optional("element", element)));
+    Schema {
+        fields: vec![
+            Field::required("id", Type::Uuid),
+            Field::optional("day", Type::Date),
+            Field::optional("clock", Type::Time),
+            Field::optional("weight", Type::Float),
+            Field::optional("customer", Type::Struct(customer)),
+            Field {
+                encoding: Some(Encoding::Hex),
+                ..Field::optional("token", Type::Binary)
+            },
+            Field::optional("tags", list(Type::String)),
+            Field::optional("parts", list(Type::Long)),
+        ],
+    }
+}
+
 fn plan(value: ValueSchema) -> Arc<DecodePlan> {
     Arc::new(DecodePlan {
         value,
@@ -147,14 +204,14 @@ fn plan(value: ValueSchema) -> Arc<DecodePlan> {
     })
 }
 
-fn declared(amount: Type) -> Arc<DecodePlan> {
+fn declared(schema: Schema) -> Arc<DecodePlan> {
     plan(ValueSchema::Declared {
-        schema: schema(amount),
+        schema,
         unknown: UnknownFields::Ignore,
     })
 }
 
-fn control(raw: &RawBatch) -> usize {
+fn order_fields() -> Vec<ArrowField> {
     let timestamp = |unit| DataType::Timestamp(unit, Some("+00:00".into()));
     let fields = [
         ("order_id", DataType::Int64),
@@ -167,10 +224,40 @@ fn control(raw: &RawBatch) -> usize {
         ("updated_at", timestamp(TimeUnit::Microsecond)),
         ("quantity", DataType::Int32),
     ];
-    let fields: Vec<ArrowField> = fields
-        .into_iter()
+    nullable(fields).collect()
+}
+
+/// The identifier stays text: `arrow-json` has no type for it.
+fn wide_fields() -> Vec<ArrowField> {
+    let customer = [
+        ("name", DataType::Utf8),
+        ("born", DataType::Date32),
+        ("country", DataType::Utf8),
+        ("points", DataType::Int32),
+    ];
+    let list = |element| DataType::new_list(element, true);
+    let fields = [
+        ("id", DataType::Utf8),
+        ("day", DataType::Date32),
+        ("clock", DataType::Time64(TimeUnit::Microsecond)),
+        ("weight", DataType::Float32),
+        ("customer", DataType::Struct(nullable(customer).collect())),
+        ("token", DataType::LargeBinary),
+        ("tags", list(DataType::Utf8)),
+        ("parts", list(DataType::Int64)),
+    ];
+    nullable(fields).collect()
+}
+
+fn nullable<const N: usize>(
+    fields: [(&str, DataType); N],
+) -> impl Iterator<Item = ArrowField> + use<N> {
+    fields
         .map(|(name, ty)| ArrowField::new(name, ty, true))
-        .collect();
+        .into_iter()
+}
+
+fn control(raw: &RawBatch, fields: Vec<ArrowField>) -> usize {
     let mut decoder = ReaderBuilder::new(Arc::new(ArrowSchema::new(fields)))
         .with_batch_size(RECORDS)
         .build_decoder()
@@ -224,15 +311,16 @@ fn decode(criterion: &mut Criterion<CpuTime>) {
     let mut group = criterion.benchmark_group("decode");
     group.sampling_mode(criterion::SamplingMode::Flat);
     group.throughput(Throughput::Elements(RECORDS as u64));
-    let steady = batch(|_| Shape::First);
-    let alternating = batch(|i| [Shape::First, Shape::Second][i % 2]);
-    let mixed = batch(|i| [Shape::First, Shape::Second][scatter(i) % 2]);
-    let random = batch(|_| Shape::Random);
-    let decimal = declared(Type::Decimal {
+    let steady = |_| Shape::First;
+    let alternating = |i| [Shape::First, Shape::Second][i % 2];
+    let mixed = |i| [Shape::First, Shape::Second][scatter(i) % 2];
+    let random = |_| Shape::Random;
+    let decimal = declared(schema(Type::Decimal {
         precision: 12,
         scale: 2,
-    });
-    let double = declared(Type::Double);
+    }));
+    let double = declared(schema(Type::Double));
+    let wide_typed = declared(wide_schema());
     let inferred = plan(ValueSchema::Inferred {
         sample_records: 1000,
         on_conflict: OnConflict::String,
@@ -241,26 +329,42 @@ fn decode(criterion: &mut Criterion<CpuTime>) {
         assert_eq!(decoder.decode(raw).rows.len(), RECORDS);
         group.bench_function(name, |b| b.iter(|| decoder.decode(black_box(raw)).batch));
     };
-    run("predicting", decoder(&decimal), &steady);
-    run("predicting, double", decoder(&double), &steady);
-    run("predicting, inferred", decoder(&inferred), &steady);
-    run(
-        "predicting, alternating shapes",
-        decoder(&decimal),
-        &alternating,
-    );
-    run("predicting, mixed shapes", decoder(&decimal), &mixed);
-    run("predicting, random order", decoder(&decimal), &random);
-    run("general", general_decoder(&decimal), &steady);
-    run("general, double", general_decoder(&double), &steady);
-    run(
-        "general, alternating shapes",
-        general_decoder(&decimal),
-        &alternating,
-    );
-    run("general, random order", general_decoder(&decimal), &random);
-    assert_eq!(control(&steady), RECORDS);
-    group.bench_function("arrow-json", |b| b.iter(|| control(black_box(&steady))));
+    let orders = batch(order, steady);
+    run("predicting", decoder(&decimal), &orders);
+    run("predicting, double", decoder(&double), &orders);
+    run("predicting, inferred", decoder(&inferred), &orders);
+    run("general", general_decoder(&decimal), &orders);
+    run("general, double", general_decoder(&double), &orders);
+    let wides = batch(wide, steady);
+    run("predicting, wide", decoder(&wide_typed), &wides);
+    run("general, wide", general_decoder(&wide_typed), &wides);
+    for (name, orders, wides) in [
+        (
+            "alternating shapes",
+            batch(order, alternating),
+            batch(wide, alternating),
+        ),
+        ("mixed shapes", batch(order, mixed), batch(wide, mixed)),
+        ("random order", batch(order, random), batch(wide, random)),
+    ] {
+        for (kind, plan, raw) in [("", &decimal, orders), ("wide, ", &wide_typed, wides)] {
+            run(&format!("predicting, {kind}{name}"), decoder(plan), &raw);
+            run(
+                &format!("general, {kind}{name}"),
+                general_decoder(plan),
+                &raw,
+            );
+        }
+    }
+    for (name, raw, fields) in [
+        ("arrow-json", orders, order_fields()),
+        ("arrow-json, wide", wides, wide_fields()),
+    ] {
+        assert_eq!(control(&raw, fields.clone()), RECORDS);
+        group.bench_function(name, |b| {
+            b.iter(|| control(black_box(&raw), fields.clone()))
+        });
+    }
     group.finish();
 }
 

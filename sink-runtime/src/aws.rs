@@ -57,15 +57,22 @@ pub async fn aws_config(access: &S3Access, timeouts: &Timeouts) -> SdkConfig {
         let assumed = Box::pin(provider.build_from_provider(own)).await;
         config.set_credentials_provider(Some(SharedCredentialsProvider::new(assumed)));
     }
-    if let Some(endpoint) = &access.endpoint {
-        config.set_endpoint_url(Some(endpoint.clone()));
-        // Without a known origin, variables of the environment such as AWS_ENDPOINT_URL_S3 would win.
-        config.insert_origin("endpoint_url", Origin::shared_config());
-        if base.region().is_none() {
-            config.set_region(Some(Region::from_static(REGION_OF_OTHER_SERVERS)));
-        }
+    match &access.endpoint {
+        Some(endpoint) => with_endpoint(&config.build(), endpoint),
+        None => config.build(),
     }
-    config.build()
+}
+
+/// The configuration for a server at this URL, whatever the environment says.
+pub fn with_endpoint(config: &SdkConfig, endpoint: &str) -> SdkConfig {
+    let mut builder = config.to_builder();
+    builder.set_endpoint_url(Some(endpoint.to_owned()));
+    // Without a known origin, variables of the environment such as AWS_ENDPOINT_URL_S3 would win.
+    builder.insert_origin("endpoint_url", Origin::shared_config());
+    if config.region().is_none() {
+        builder.set_region(Some(Region::from_static(REGION_OF_OTHER_SERVERS)));
+    }
+    builder.build()
 }
 
 /// Whether an SDK error comes from credentials that are not there or are set up wrongly: somebody must mend that,

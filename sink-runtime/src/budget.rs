@@ -1,6 +1,7 @@
 //! One memory budget per process: raw batches, open files and upload buffers draw on it. Accounting only: nobody
 //! blocks here. Above `PAUSE` the consumer stops draining librdkafka's queue (itself bounded, and counted as a fixed
-//! share), below `RESUME` it goes on; above `SHED` the workers seal their largest open files.
+//! share), below `RESUME` it goes on; above `SHED` the workers give back what open files hold. Bytes on their way to a
+//! store count for the first, not for the second: they go by themselves, and sealing more files would not speed them.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -10,11 +11,16 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 const SHED: usize = 75;
 const PAUSE: usize = 85;
 const RESUME: usize = SHED;
+/// How far the workers go when they give back: to a little below the mark, not to it each time.
+const REST: usize = 70;
 
 #[derive(Debug)]
 struct Account {
+    total: usize,
     limit: usize,
     used: AtomicUsize,
+    /// Part of `used`.
+    leaving: AtomicUsize,
     peak: AtomicUsize,
 }
 
@@ -23,15 +29,33 @@ struct Account {
 pub struct Budget(Arc<Account>);
 
 impl Budget {
-    /// `limit` in bytes.
+    /// Of a process that may use `total` bytes. A fifth of them is kept for what nobody counts: code, stacks, what
+    /// allocators hold back.
+    pub fn of_process(total: usize) -> Self {
+        Self::with(total, total / 5 * 4)
+    }
+
+    /// `limit` bytes, all of them to be drawn.
     pub fn new(limit: usize) -> Self {
+        Self::with(limit, limit)
+    }
+
+    fn with(total: usize, limit: usize) -> Self {
         Self(Arc::new(Account {
+            total,
             limit,
             used: AtomicUsize::new(0),
+            leaving: AtomicUsize::new(0),
             peak: AtomicUsize::new(0),
         }))
     }
 
+    /// What the process was given.
+    pub fn total(&self) -> usize {
+        self.0.total
+    }
+
+    /// What may be drawn of it.
     pub fn limit(&self) -> usize {
         self.0.limit
     }
@@ -50,6 +74,7 @@ impl Budget {
         Reservation {
             budget: self.clone(),
             bytes,
+            leaves: false,
         }
     }
 
@@ -62,7 +87,20 @@ impl Budget {
     }
 
     pub fn must_shed(&self) -> bool {
-        self.used() > self.share(SHED)
+        self.staying() > self.share(SHED)
+    }
+
+    /// What is to be given back now: nothing below the mark, above it what brings the account to rest.
+    pub fn excess(&self) -> usize {
+        match self.staying() {
+            staying if staying > self.share(SHED) => staying - self.share(REST),
+            _ => 0,
+        }
+    }
+
+    fn staying(&self) -> usize {
+        let leaving = self.0.leaving.load(Ordering::Relaxed);
+        self.used().saturating_sub(leaving)
     }
 
     fn share(&self, percent: usize) -> usize {
@@ -84,6 +122,7 @@ impl Budget {
 pub struct Reservation {
     budget: Budget,
     bytes: usize,
+    leaves: bool,
 }
 
 impl Reservation {
@@ -91,8 +130,24 @@ impl Reservation {
         self.bytes
     }
 
+    /// The bytes are on their way out: nobody needs to do anything for them to be given back.
+    #[must_use]
+    pub fn leaving(mut self) -> Self {
+        if !self.leaves {
+            self.leaves = true;
+            let leaving = &self.budget.0.leaving;
+            leaving.fetch_add(self.bytes, Ordering::Relaxed);
+        }
+        self
+    }
+
     /// Grows or shrinks to `bytes`.
     pub fn resize(&mut self, bytes: usize) {
+        if self.leaves {
+            let leaving = &self.budget.0.leaving;
+            leaving.fetch_add(bytes, Ordering::Relaxed);
+            leaving.fetch_sub(self.bytes, Ordering::Relaxed);
+        }
         if bytes > self.bytes {
             self.budget.add(bytes - self.bytes);
         } else {
@@ -105,6 +160,10 @@ impl Reservation {
 impl Drop for Reservation {
     fn drop(&mut self) {
         self.budget.sub(self.bytes);
+        if self.leaves {
+            let leaving = &self.budget.0.leaving;
+            leaving.fetch_sub(self.bytes, Ordering::Relaxed);
+        }
     }
 }
 
@@ -122,5 +181,24 @@ mod tests {
         drop(b);
         assert_eq!((budget.used(), budget.peak()), (100, 900));
         assert!(budget.may_resume());
+    }
+
+    #[test]
+    fn what_is_on_its_way_out_stops_reading_and_asks_for_nothing_more() {
+        let budget = Budget::new(1000);
+        let open = budget.reserve(700);
+        let part = budget.reserve(200);
+        assert!(budget.must_shed());
+        assert_eq!(budget.excess(), 200);
+        let part = part.leaving();
+        assert!(!budget.must_shed());
+        assert_eq!(budget.excess(), 0);
+        assert!(budget.must_pause());
+        drop(part);
+        assert!(budget.may_resume());
+        let more = budget.reserve(100);
+        assert_eq!(budget.excess(), 100);
+        drop((open, more));
+        assert_eq!(budget.used(), 0);
     }
 }

@@ -9,8 +9,8 @@ use iceberg::io::FileIO;
 use iceberg::spec::{TableMetadata, TableMetadataBuildResult, TableMetadataRef};
 
 use crate::errors::{Class, Classified, class};
-use crate::plan::{CatalogPlan, IcebergPlan};
-use crate::store::BoxError;
+use crate::plan::{CatalogPlan, IcebergPlan, S3Plan, StorePlan};
+use crate::store::{self, BoxError, Store, StoreError};
 
 pub mod faulty;
 #[cfg(feature = "cloud")]
@@ -158,6 +158,12 @@ pub trait TableOps: Send + Sync + std::fmt::Debug {
 
     /// The warehouse's files.
     fn file_io(&self) -> FileIO;
+
+    /// A store of the warehouse: bucket and prefix are the plan's. A catalog may have more to say of it, keys above
+    /// all, once the table is loaded.
+    async fn store(&self, plan: &S3Plan) -> Result<Arc<dyn Store>, StoreError> {
+        store::open(&StorePlan::S3(plan.clone())).await
+    }
 
     async fn load(&self) -> Result<Base, CatalogError>;
 

@@ -6,8 +6,9 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 
+use crate::cgroup;
 use crate::errors::{Classified, OneLine, class};
-use crate::plan::{NoSecrets, Plan, SecretFolder};
+use crate::plan::{Container, NoSecrets, Plan, SecretFolder};
 
 mod demo;
 mod run;
@@ -143,9 +144,10 @@ impl Resources {
             text.push_str(&content);
             text.push('\n');
         }
+        let container = Container::new(cgroup::own_memory_limit());
         let plans = match &self.secrets_dir {
-            Some(folder) => Plan::from_yaml(&text, &SecretFolder::new(folder)),
-            None => Plan::from_yaml(&text, &NoSecrets),
+            Some(folder) => Plan::from_yaml_in(&text, &SecretFolder::new(folder), container),
+            None => Plan::from_yaml_in(&text, &NoSecrets, container),
         };
         plans.map_err(|problems| {
             let problems = problems.to_string();

@@ -11,11 +11,16 @@ use rdkafka::error::KafkaError;
 use rdkafka::message::{Header, OwnedHeaders};
 use rdkafka::producer::{FutureProducer, FutureRecord};
 
+use crate::catalog::CatalogError;
 use crate::decode::{Reject, RejectClass};
 use crate::errors::{Class, Classified, class};
 use crate::plan::{DeadLetter, Plan};
 use crate::record::{Headers, Offset, RawBatch, TopicName, TopicPartition};
 use crate::store::{Expect, Store, StoreError};
+
+mod beside;
+
+pub use beside::BesideTable;
 
 /// Longest time the client itself tries to deliver one letter.
 const DELIVERY_TIMEOUT: Duration = Duration::from_secs(30);
@@ -108,13 +113,19 @@ pub enum DeadLetterError {
         #[source]
         source: StoreError,
     },
+    #[error("look up the table that dead letters go beside")]
+    Table(#[source] CatalogError),
+    #[error("there is nothing beside table location \"{location}\" for dead letters: use a topic")]
+    Place { location: String },
 }
 
 impl Classified for DeadLetterError {
     fn class(&self) -> Class {
         match self {
-            Self::Producer(_) => class::INVALID_SPEC,
-            Self::Produce { .. } | Self::Store { .. } => class::DEAD_LETTER_UNAVAILABLE,
+            Self::Producer(_) | Self::Place { .. } => class::INVALID_SPEC,
+            Self::Produce { .. } | Self::Store { .. } | Self::Table(_) => {
+                class::DEAD_LETTER_UNAVAILABLE
+            }
         }
     }
 }
@@ -130,8 +141,16 @@ pub enum DeadLetters {
     },
     Prefix {
         prefix: String,
-        store: Arc<dyn Store>,
+        shelf: Shelf,
     },
+}
+
+/// The store that letters under a prefix go to.
+#[derive(Clone, Debug)]
+pub enum Shelf {
+    /// Of a dataset: its own.
+    Dataset(Arc<dyn Store>),
+    Table(Arc<BesideTable>),
 }
 
 impl std::fmt::Debug for DeadLetters {
@@ -145,13 +164,13 @@ impl std::fmt::Debug for DeadLetters {
 }
 
 impl DeadLetters {
-    /// `store`: the destination's, for letters under a prefix.
-    pub fn open(plan: &Plan, store: &Arc<dyn Store>) -> Result<Self, DeadLetterError> {
+    /// `shelf`: the destination's, for letters under a prefix.
+    pub fn open(plan: &Plan, shelf: Shelf) -> Result<Self, DeadLetterError> {
         match &plan.dead_letter {
             None => Ok(Self::None),
             Some(DeadLetter::Prefix { prefix }) => Ok(Self::Prefix {
                 prefix: prefix.clone(),
-                store: Arc::clone(store),
+                shelf,
             }),
             Some(DeadLetter::Topic { topic }) => {
                 let mut config = ClientConfig::new();
@@ -188,7 +207,13 @@ impl DeadLetters {
         match self {
             Self::None => Ok(()),
             Self::Topic { topic, producer } => produce(topic, producer, letters).await,
-            Self::Prefix { prefix, store } => write(prefix, store.as_ref(), letters).await,
+            Self::Prefix { prefix, shelf } => {
+                let store = match shelf {
+                    Shelf::Dataset(store) => store,
+                    Shelf::Table(beside) => beside.store(prefix).await?,
+                };
+                write(prefix, store.as_ref(), letters).await
+            }
         }
     }
 }

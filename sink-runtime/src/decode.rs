@@ -6,6 +6,7 @@ use std::sync::Arc;
 use arrow::array::RecordBatch;
 use arrow::datatypes::SchemaRef;
 
+use self::column::Origin;
 use self::infer::InferringDecoder;
 use self::json::{JsonDecoder, Prediction, Surroundings};
 use self::parse::Unknown;
@@ -118,7 +119,13 @@ fn new(plan: &Arc<DecodePlan>, prediction: Prediction) -> Box<dyn Decoder> {
                 UnknownFields::Ignore => Unknown::Ignore,
                 UnknownFields::Reject => Unknown::Refuse,
             };
-            Box::new(JsonDecoder::new(schema, unknown, false, prediction, around))
+            Box::new(JsonDecoder::new(
+                schema,
+                unknown,
+                Origin::Declared,
+                prediction,
+                around,
+            ))
         }
         ValueSchema::Inferred {
             sample_records,

@@ -7,12 +7,13 @@ use std::time::Duration;
 
 use tokio::sync::{mpsc, watch};
 
+use crate::backoff::Backoff;
 use crate::deadletter::DeadLetters;
 use crate::errors::{Class, Classified, OneLine, class};
 use crate::observe::Progress;
 use crate::plan::Plan;
 use crate::record::{Offset, TopicPartition};
-use crate::source::{BatchSink, Facts as KafkaFacts, Needs, Source, SourceEvent};
+use crate::source::{BatchSink, Facts as KafkaFacts, Needs, Source, SourceEvent, Spares};
 
 mod committing;
 mod conductor;
@@ -20,6 +21,7 @@ pub mod coordinator;
 pub mod dataset;
 pub mod deliver;
 mod goal;
+mod identity;
 mod recovery;
 mod router;
 pub mod table;
@@ -33,9 +35,8 @@ use worker::{FromWorker, Shelf, ToWorker, Worker};
 /// What the client's queue takes, as a multiple of the record bytes in it: records of 200 bytes measured.
 const CLIENT_OVERHEAD: usize = 4;
 const TICK: Duration = Duration::from_millis(100);
-/// Waits between tries of what may pass: first and longest.
-pub(crate) const RETRY: (Duration, Duration) =
-    (Duration::from_millis(250), Duration::from_secs(15));
+/// Between tries of what may pass.
+pub(crate) const RETRY: Backoff = Backoff::new(Duration::from_millis(250), Duration::from_secs(15));
 
 /// Why a sink stopped before it was told to.
 #[derive(Debug, thiserror::Error)]
@@ -103,7 +104,7 @@ pub async fn run<D, S>(
     progress: Progress,
     deliver: Arc<D>,
     letters: DeadLetters,
-    mut shelf: impl FnMut(usize) -> S,
+    mut shelf: impl FnMut(usize) -> Result<S, EngineError>,
     until: Until,
     mut shutdown: watch::Receiver<bool>,
 ) -> Result<(), EngineError>
@@ -112,9 +113,10 @@ where
     S: Shelf<File = D::File> + 'static,
 {
     let (worker_events, mut from_workers) = mpsc::unbounded_channel();
-    let (inboxes, threads) = workers(&plan, &progress, &mut shelf, &worker_events)?;
+    let spares = Arc::new(Spares::new(&progress.budget));
+    let (inboxes, threads) = workers(&plan, &progress, &spares, &mut shelf, &worker_events)?;
     drop(worker_events);
-    let router = Arc::new(Router::new(inboxes, &progress.budget));
+    let router = Arc::new(Router::new(inboxes, &progress.budget, spares));
     let (source_events, mut from_source) = mpsc::unbounded_channel();
     let dead = plan.dead_letter.is_some();
     let needs = Needs {
@@ -187,7 +189,8 @@ type Inboxes = Vec<crossbeam_channel::Sender<ToWorker>>;
 fn workers<S: Shelf + 'static>(
     plan: &Arc<Plan>,
     progress: &Progress,
-    shelf: &mut impl FnMut(usize) -> S,
+    spares: &Arc<Spares>,
+    shelf: &mut impl FnMut(usize) -> Result<S, EngineError>,
     events: &mpsc::UnboundedSender<FromWorker<S::File>>,
 ) -> Result<(Inboxes, Vec<JoinHandle<()>>), EngineError> {
     let mut threads = Vec::new();
@@ -198,7 +201,8 @@ fn workers<S: Shelf + 'static>(
             Arc::clone(plan),
             progress.budget.clone(),
             Arc::clone(&progress.counters),
-            shelf(index),
+            Arc::clone(spares),
+            shelf(index)?,
             messages,
             events.clone(),
         );

@@ -2,6 +2,9 @@
 //!
 //! `TIDEWATER_FAILPOINT=<name>[:<n>]` kills the process (SIGKILL, to itself) when the place is passed the n-th time
 //! (default 1). Every place is listed in [`ALL`], so that a test can walk them.
+//!
+//! `TIDEWATER_WALL_CLOCK=<RFC 3339>` sets the wall clock that partitions by it follow: it shows that moment when it is
+//! first looked at, and goes on from there.
 
 /// Every failpoint, in the order a commit passes them.
 pub const ALL: &[&str] = &[
@@ -46,6 +49,27 @@ pub fn pass(name: &str) {
     {
         kill_self();
     }
+}
+
+/// Milliseconds since the epoch.
+#[cfg(feature = "failpoints")]
+pub fn wall_clock() -> i64 {
+    use std::sync::OnceLock;
+    static AHEAD: OnceLock<i64> = OnceLock::new();
+    let now = chrono::Utc::now().timestamp_millis();
+    let ahead = AHEAD.get_or_init(|| {
+        let setting = std::env::var("TIDEWATER_WALL_CLOCK").ok();
+        let moment = setting.and_then(|text| chrono::DateTime::parse_from_rfc3339(&text).ok());
+        moment.map_or(0, |moment| moment.timestamp_millis() - now)
+    });
+    now + ahead
+}
+
+/// Milliseconds since the epoch.
+#[cfg(not(feature = "failpoints"))]
+#[inline(always)]
+pub fn wall_clock() -> i64 {
+    chrono::Utc::now().timestamp_millis()
 }
 
 #[cfg(feature = "failpoints")]

@@ -20,6 +20,7 @@ mod nan;
 pub mod open;
 mod parquet;
 mod sink;
+mod sorted;
 pub mod writer;
 
 pub use conform::{Conformer, Misfit};

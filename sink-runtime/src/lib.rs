@@ -4,8 +4,10 @@
 pub mod allocators;
 #[cfg(feature = "cloud")]
 pub mod aws;
+pub mod backoff;
 pub mod budget;
 pub mod catalog;
+pub mod cgroup;
 pub mod cli;
 pub mod commit;
 pub mod deadletter;

@@ -3,6 +3,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
 use std::time::{Duration, Instant, SystemTime};
 
 use parking_lot::Mutex;
@@ -90,8 +91,21 @@ pub struct CommitProgress {
     pub outcomes: BTreeMap<&'static str, u64>,
 }
 
+/// A sink that stopped, as `/status` shows it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Stop {
+    /// What happened, and what to do.
+    pub message: String,
+    /// RFC 3339.
+    pub since: String,
+    /// Seconds from then until it is started again; absent when it is not.
+    pub again_after: Option<u64>,
+}
+
 #[derive(Debug)]
 struct Inner {
+    stopped: Option<Stop>,
     partitions: BTreeMap<TopicPartition, PartitionProgress>,
     commit: CommitProgress,
     /// Last time the consumer thread was heard of, and last time a commit ended well or there was none to make.
@@ -128,6 +142,9 @@ fn lag(partitions: &BTreeMap<TopicPartition, PartitionProgress>) -> Option<i64> 
 pub struct Snapshot {
     pub sink: String,
     pub ready: bool,
+    /// Absent while the sink runs.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub stopped: Option<Stop>,
     pub partitions: BTreeMap<String, PartitionProgress>,
     /// Absent while unknown for any partition.
     pub lag_records: Option<i64>,
@@ -152,6 +169,7 @@ impl Progress {
             counters: Arc::default(),
             budget,
             inner: Arc::new(Mutex::new(Inner {
+                stopped: None,
                 partitions: BTreeMap::new(),
                 commit: CommitProgress::default(),
                 polled: now,
@@ -168,6 +186,38 @@ impl Progress {
 
     pub fn set_ready(&self) {
         self.inner.lock().ready = true;
+    }
+
+    /// The sink could not go on. It owns nothing any more.
+    pub fn stopped(&self, message: String, again_after: Option<Duration>) {
+        let mut inner = self.inner.lock();
+        inner.stopped = Some(Stop {
+            message,
+            since: chrono::Utc::now().to_rfc3339(),
+            again_after: again_after.map(|wait| wait.as_secs()),
+        });
+        inner.ready = false;
+        inner.partitions.clear();
+        inner.statistics = metrics::ClientStatistics::default();
+        inner.commit.files_in_flight = 0;
+        self.counters.open_files.store(0, Relaxed);
+    }
+
+    /// The sink is started, for the first time or again.
+    pub fn started(&self) {
+        let mut inner = self.inner.lock();
+        let now = Instant::now();
+        (inner.polled, inner.settled) = (now, now);
+        inner.stopped = None;
+        inner.commit.consecutive_failures = 0;
+        self.counters.uncut_bytes.store(0, Relaxed);
+        self.counters.uncut_records.store(0, Relaxed);
+    }
+
+    /// Why the sink does not run, if it stopped.
+    pub fn why_stopped(&self) -> Option<String> {
+        let inner = self.inner.lock();
+        inner.stopped.as_ref().map(|stop| stop.message.clone())
     }
 
     pub fn polled(&self) {
@@ -286,7 +336,6 @@ impl Progress {
     }
 
     pub fn snapshot(&self) -> Snapshot {
-        use std::sync::atomic::Ordering::Relaxed;
         let inner = self.inner.lock();
         let counters = &self.counters;
         let rejected = crate::decode::RejectClass::ALL
@@ -302,6 +351,7 @@ impl Progress {
         Snapshot {
             sink: self.sink.to_string(),
             ready: inner.ready,
+            stopped: inner.stopped.clone(),
             partitions: inner
                 .partitions
                 .iter()
@@ -317,13 +367,17 @@ impl Progress {
             expired_records: inner.gap_records,
             open_files: counters.open_files.load(Relaxed),
             memory_used: self.budget.used(),
-            memory_budget: self.budget.limit(),
+            memory_budget: self.budget.total(),
         }
     }
 
-    /// Why the sink is not alive, if so: the consumer thread is silent, or commits make no progress.
+    /// Why the sink is not alive, if so: the consumer thread is silent, or commits make no progress. One that stopped
+    /// and is started again in time is none of these: a restart of the process would do no more for it.
     pub fn unhealthy(&self) -> Option<String> {
         let inner = self.inner.lock();
+        if inner.stopped.is_some() {
+            return None;
+        }
         let silent = inner.polled.elapsed();
         if silent > self.stalled_after {
             return Some(format!(
@@ -345,5 +399,33 @@ impl Progress {
 
     pub fn ready(&self) -> bool {
         self.inner.lock().ready
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_sink_that_stopped_says_why_owns_nothing_and_costs_the_process_no_restart() {
+        let progress = Progress::new("default.orders", Budget::new(1), Duration::ZERO);
+        progress.started();
+        progress.set_ready();
+        let tp = TopicPartition::new("orders", 0);
+        progress.owned(&tp, Some(Offset(7)), Some((Offset(0), Offset(10))));
+        assert!(progress.unhealthy().is_some(), "nothing was heard of it");
+
+        let again = Duration::from_secs(10);
+        progress.stopped("the bucket is gone".to_owned(), Some(again));
+        let status = progress.snapshot();
+        let stop = status.stopped.as_ref();
+        let said = stop.map(|stop| (stop.message.as_str(), stop.again_after));
+        assert_eq!(said, Some(("the bucket is gone", Some(10))));
+        assert!(!status.ready && status.partitions.is_empty());
+        assert_eq!(status.lag_records, None);
+        assert_eq!(progress.unhealthy(), None);
+
+        progress.started();
+        assert_eq!(progress.snapshot().stopped, None);
     }
 }

@@ -17,6 +17,7 @@ mod document;
 mod expression;
 mod iceberg;
 mod parquet;
+mod pod;
 mod problem;
 mod secrets;
 mod shape;
@@ -30,6 +31,7 @@ pub use access::{
     AssumeRole, AwsCredentials, Checksum, Encryption, GluePlan, RestAuth, RestPlan, S3Access,
     S3Plan, Timeouts,
 };
+pub use pod::{BudgetOrigin, Container, PodPlan};
 pub use problem::{PlanErrors, Problem};
 pub use secrets::{NoSecrets, SecretFolder, Secrets};
 
@@ -53,6 +55,11 @@ pub struct Plan {
 /// `<namespace>.<name>` of the resource.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct SinkId(pub String);
+
+impl SinkId {
+    /// Under this key a file's metadata name the sink that wrote it.
+    pub const FILE_KEY: &str = "tidewater.sink";
+}
 
 impl fmt::Display for SinkId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -414,7 +421,7 @@ pub enum CatalogPlan {
     Glue(GluePlan),
 }
 
-// ---------------------------------------------------------------- rotation, commit, dead letter, process
+// ---------------------------------------------------------------- rotation, commit, dead letter
 
 /// When an open file is sealed. The first rule that holds decides. Time is monotonic.
 #[derive(Clone, Debug)]
@@ -427,6 +434,9 @@ pub struct Rotation {
     pub max_idle: Option<Duration>,
     /// Cron expression and zone: files are also committed at these wall-clock moments.
     pub schedule: Option<(String, chrono_tz::Tz)>,
+    /// A topic-partition's files are committed once its watermark is this far past the end of the time of one of their
+    /// folders.
+    pub partition_close: Option<Duration>,
     /// Open files per process; beyond it the longest open is sealed.
     pub max_open_files: usize,
 }
@@ -449,13 +459,6 @@ pub enum DeadLetter {
     Prefix {
         prefix: String,
     },
-}
-
-#[derive(Clone, Debug)]
-pub struct PodPlan {
-    /// Bytes.
-    pub memory_budget: usize,
-    pub workers: usize,
 }
 
 /// Sort and partition sources, bloom filter columns and the like are looked up by name: dots for nested fields.

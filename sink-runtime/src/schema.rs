@@ -7,6 +7,21 @@ pub mod arrow;
 pub mod evolution;
 pub mod iceberg;
 
+/// Levels of nesting that a schema may have. Iceberg's metadata writes a struct as three levels of JSON, and some
+/// readers give up at 128 of them.
+pub const DEEPEST: usize = 32;
+
+/// In characters.
+const LONGEST_NAME: usize = 255;
+
+/// Whether a column or a field of a struct may have this name.
+pub fn is_column_name(name: &str) -> bool {
+    !name.is_empty()
+        && name.chars().count() <= LONGEST_NAME
+        && name.trim() == name
+        && !name.chars().any(char::is_control)
+}
+
 /// Columns, in order.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct Schema {

@@ -11,14 +11,14 @@ use crate::budget::Budget;
 use crate::commit::backoff::BackoffPolicy;
 use crate::commit::dataset::DatasetCommitter;
 use crate::commit::iceberg::{IcebergCommitter, Pace};
-use crate::deadletter::DeadLetters;
+use crate::deadletter::{BesideTable, DeadLetters, Shelf};
 use crate::engine::dataset::{DatasetDeliver, DatasetShelf};
 use crate::engine::table::target::Targets;
 use crate::engine::table::{TableDeliver, TableShelf};
 use crate::engine::{self, EngineError, Until};
 use crate::errors::{Classified, OneLine, Retry};
 use crate::observe::{CommitOutcome, Progress};
-use crate::plan::{CatalogPlan, DatasetPlan, Delivery, Destination, IcebergPlan, Plan, StorePlan};
+use crate::plan::{DatasetPlan, Delivery, Destination, IcebergPlan, Plan, StorePlan};
 use crate::store::upload::Uploader;
 use crate::store::{self, Store};
 
@@ -29,13 +29,12 @@ const LOCAL_UPLOADS: usize = 4;
 /// Commits that make no progress for this much longer than the longest rotation make the sink unhealthy.
 const STALLED: Duration = Duration::from_secs(300);
 
-/// What the outside may look at while [`run`] works. A fifth of the memory budget is kept for what nobody counts: code,
-/// stacks, what allocators hold back.
+/// What the outside may look at while [`run`] works.
 pub fn progress(plan: &Plan) -> Progress {
     let stalled = plan.rotation.max_open.max(plan.commit.interval) + STALLED;
     Progress::new(
         &plan.sink.to_string(),
-        Budget::new(plan.pod.memory_budget / 5 * 4),
+        Budget::of_process(plan.pod.memory_budget),
         stalled,
     )
 }
@@ -48,6 +47,12 @@ pub async fn run(
     shutdown: watch::Receiver<bool>,
 ) -> Result<(), EngineError> {
     let plan = Arc::new(plan);
+    tracing::info!(
+        sink = %plan.sink,
+        bytes = plan.pod.memory_budget,
+        from = %plan.pod.budget_origin,
+        "memory budget"
+    );
     match plan.destination.clone() {
         Destination::Dataset(dataset) => {
             run_dataset(plan, dataset, progress, until, shutdown).await
@@ -63,12 +68,16 @@ async fn run_dataset(
     until: Until,
     shutdown: watch::Receiver<bool>,
 ) -> Result<(), EngineError> {
-    let store = patiently(&plan, &progress, || store::open(&dataset.store)).await?;
+    let store = patiently(&plan, &progress, &shutdown, || store::open(&dataset.store)).await?;
     if dataset.delivery == Delivery::ExactlyOnce {
-        patiently(&plan, &progress, || store.probe("_tidewater/probe")).await?;
+        patiently(&plan, &progress, &shutdown, || {
+            store.probe("_tidewater/probe")
+        })
+        .await?;
     }
-    let letters = DeadLetters::open(&plan, &store).map_err(|e| stopped(&e))?;
-    let committer = committer(&plan, &store);
+    let shelf = Shelf::Dataset(Arc::clone(&store));
+    let letters = DeadLetters::open(&plan, shelf).map_err(|e| stopped(&e))?;
+    let committer = Arc::new(committer(&plan, &store));
     match committer.sweep(SystemTime::now(), ABANDONED).await {
         Ok(swept) if !swept.aborted.is_empty() => {
             tracing::info!(uploads = swept.aborted.len(), "abandoned uploads aborted");
@@ -85,12 +94,15 @@ async fn run_dataset(
     let uploader = Uploader::new(store, Handle::current(), uploads, progress.budget.clone());
     let deliver = Arc::new(DatasetDeliver::new(
         &plan,
-        committer,
+        Arc::clone(&committer),
         uploader.clone(),
         progress.clone(),
     ));
     let (for_shelf, budget) = (Arc::clone(&plan), progress.budget.clone());
-    let shelf = move |_| DatasetShelf::new(&for_shelf, &dataset, &uploader, &budget);
+    let shelf = move |_| {
+        DatasetShelf::new(&for_shelf, &dataset, &committer, &uploader, &budget)
+            .map_err(|e| stopped(&e))
+    };
     engine::run(plan, progress, deliver, letters, shelf, until, shutdown).await
 }
 
@@ -111,12 +123,13 @@ async fn run_table(
     until: Until,
     shutdown: watch::Receiver<bool>,
 ) -> Result<(), EngineError> {
-    let ops = patiently(&plan, &progress, || crate::catalog::connect(&table)).await?;
-    let letters = match &plan.dead_letter {
-        Some(_) => DeadLetters::open(&plan, &open_store(&beside_table(&table)).await?),
-        None => Ok(DeadLetters::None),
-    };
-    let letters = letters.map_err(|e| stopped(&e))?;
+    let ops = patiently(&plan, &progress, &shutdown, || {
+        crate::catalog::connect(&table)
+    })
+    .await?;
+    let beside = BesideTable::new(table.clone(), Arc::clone(&ops));
+    let shelf = Shelf::Table(Arc::new(beside));
+    let letters = DeadLetters::open(&plan, shelf).map_err(|e| stopped(&e))?;
     let committer = IcebergCommitter::new(ops, &plan.sink, Pace::default(), || {
         chrono::Utc::now().timestamp_millis()
     });
@@ -135,33 +148,22 @@ async fn run_table(
         progress.clone(),
     ));
     let for_shelf = Arc::clone(&plan);
-    let shelf = move |_| TableShelf::new(&for_shelf, &table, &targets, &budget);
+    let shelf = move |_| Ok(TableShelf::new(&for_shelf, &table, &targets, &budget));
     engine::run(plan, progress, deliver, letters, shelf, until, shutdown).await
 }
 
-/// Where dead letters of a table go: the warehouse's storage, never the table's own directory, which other engines
-/// clean of files that no metadata names.
-fn beside_table(table: &IcebergPlan) -> StorePlan {
-    match (&table.storage, &table.catalog) {
-        (Some(s3), _) => StorePlan::S3(s3.clone()),
-        (None, CatalogPlan::Local { path }) => StorePlan::Local { path: path.clone() },
-        (None, _) => StorePlan::Local {
-            path: "dead-letters".into(),
-        },
-    }
-}
-
-/// What is down when the sink starts is waited for, as it would be later.
+/// What is down when the sink starts is waited for, as it would be later, but not beyond a shutdown.
 async fn patiently<T, E, F>(
     plan: &Plan,
     progress: &Progress,
+    shutdown: &watch::Receiver<bool>,
     call: impl Fn() -> F,
 ) -> Result<T, EngineError>
 where
     E: Classified + 'static,
     F: Future<Output = Result<T, E>>,
 {
-    let mut pause = engine::RETRY.0;
+    let mut tries = 0;
     loop {
         let error = match call().await {
             Ok(value) => {
@@ -176,13 +178,13 @@ where
             return Err(stopped(&error));
         }
         tracing::warn!(error = %message, advice = error.class().advice, "the destination cannot be opened yet");
-        tokio::time::sleep(pause.mul_f64(rand::random_range(0.5..1.0))).await;
-        pause = (pause * 2).min(engine::RETRY.1);
+        tries += 1;
+        let mut told = shutdown.clone();
+        tokio::select! {
+            () = engine::RETRY.pause(tries) => {}
+            _ = told.wait_for(|shutdown| *shutdown) => return Err(stopped(&error)),
+        }
     }
-}
-
-pub async fn open_store(plan: &StorePlan) -> Result<Arc<dyn Store>, EngineError> {
-    store::open(plan).await.map_err(|error| stopped(&error))
 }
 
 fn stopped(error: &(impl Classified + 'static)) -> EngineError {

@@ -9,6 +9,8 @@ mod context;
 mod facts;
 mod inquiry;
 mod partitions;
+mod spares;
+mod topic_ids;
 mod trouble;
 
 #[cfg(test)]
@@ -22,6 +24,7 @@ use rdkafka::error::KafkaError;
 use tokio::sync::mpsc::UnboundedSender;
 
 pub use self::facts::{Facts, Lookup};
+pub use self::spares::Spares;
 use crate::plan::{Property, SourcePlan};
 use crate::record::{AssignmentEpoch, Offset, RawBatch, TopicPartition};
 
@@ -38,6 +41,14 @@ pub trait BatchSink: Send + Sync {
     fn push(&self, batch: RawBatch);
     /// Asked before each fetch.
     fn pressure(&self) -> Pressure;
+    /// Whether nothing waits to be done for the partition: what is gathered for it is better given than kept.
+    fn awaits(&self, _tp: &TopicPartition) -> bool {
+        false
+    }
+    /// Buffers for the next batch, if some lie unused.
+    fn spare(&self) -> Option<RawBatch> {
+        None
+    }
 }
 
 /// How full the memory budget is. The wide band in the middle keeps the consumer from flapping.
@@ -68,7 +79,8 @@ pub enum SourceEvent {
     },
     /// Already somebody else's: drop everything of them at once. No answer.
     Lost(Vec<TopicPartition>),
-    /// Everything below `at` was delivered and there is no more for now. May be said twice of one end.
+    /// Everything below `at` was delivered, and there is no more for now or it was announced (`SourceCommand::Announce`).
+    /// May be said twice of one end.
     CaughtUp {
         tp: TopicPartition,
         epoch: AssignmentEpoch,
@@ -102,6 +114,9 @@ pub enum SourceCommand {
     Release(Vec<TopicPartition>),
     /// Continue an assigned partition elsewhere, under a new epoch; batches of the old one stop.
     Seek(TopicPartition, Offset, AssignmentEpoch),
+    /// Say `CaughtUp` once of each as soon as everything below the offset was delivered. The brokers tell of an end half a
+    /// second after it was reached, and never of one that is passed.
+    Announce(Vec<(TopicPartition, Offset)>),
     /// Advisory group offsets, asynchronous.
     CommitOffsets(Vec<(TopicPartition, Offset)>),
     /// Leave the group and end the thread. Revocations follow as events first; what is not released within the plan's

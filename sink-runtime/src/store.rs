@@ -12,7 +12,6 @@ use serde::{Deserialize, Serialize};
 use crate::errors::{Class, Classified, class};
 use crate::plan::StorePlan;
 
-mod backoff;
 #[doc(hidden)]
 pub mod conformance;
 pub mod faulty;
@@ -41,6 +40,17 @@ pub enum Expect {
     Anything,
     Absent,
     Unchanged(Version),
+}
+
+impl Expect {
+    /// Whether it is met by the version that is there.
+    pub fn holds(&self, found: Option<&Version>) -> bool {
+        match self {
+            Self::Anything => true,
+            Self::Absent => found.is_none(),
+            Self::Unchanged(version) => found == Some(version),
+        }
+    }
 }
 
 /// An upload begun and not completed: invisible to readers.

@@ -175,6 +175,15 @@ async fn a_recreated_topic_stops_the_sink_or_is_read_from_its_start_when_that_wa
         sink.lab.duckdb().await?.query(&sql).await?,
         [[json!(300), json!(74)]]
     );
+    let (whole, report) = sink.look("verify").await?;
+    assert!(whole, "{report}");
+    for said in [
+        "75 rows expected, 75 found",
+        "150 rows of an earlier topic of this name",
+        "whole: 0 missing, 0 duplicated",
+    ] {
+        assert!(report.contains(said), "{said}\n{report}");
+    }
     Ok(())
 }
 

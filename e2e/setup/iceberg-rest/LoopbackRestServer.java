@@ -46,6 +46,9 @@ import org.eclipse.jetty.server.ServerConnector;
  * {@code 429-before}, {@code 409-before}: refused, nothing happened. {@code 500-after}, {@code 502-after}, {@code
  * 504-after}: it happened, the answer is an error. {@code drop-after}: it happened, the connection is cut. {@code slow}:
  * two seconds late.
+ *
+ * <p>{@code POST /__table-config?name=value&…} changes the configuration returned with tables from now on, as {@code
+ * table.*} does at the start.
  */
 public final class LoopbackRestServer {
   public static void main(String[] args) throws Exception {
@@ -56,10 +59,11 @@ public final class LoopbackRestServer {
     Map<String, String> catalogProperties = below(settings, "catalog.");
     Catalog catalog = CatalogUtil.buildIcebergCatalog("lab", catalogProperties, null);
     RESTCatalogServer.CatalogContext context = new RESTCatalogServer.CatalogContext(catalog, catalogProperties);
-    RESTCatalogServlet servlet = new RESTCatalogServlet(new Adapter(context, below(settings, "table.")));
+    Adapter adapter = new Adapter(context, below(settings, "table."));
+    RESTCatalogServlet servlet = new RESTCatalogServlet(adapter);
 
     ServletContextHandler handler = new ServletContextHandler();
-    handler.addServlet(new ServletHolder(new Gate(servlet, settings.getProperty("auth.token"))), "/*");
+    handler.addServlet(new ServletHolder(new Gate(servlet, adapter, settings.getProperty("auth.token"))), "/*");
     Server server = new Server();
     ServerConnector connector = new ServerConnector(server);
     connector.setHost("127.0.0.1");
@@ -89,6 +93,14 @@ public final class LoopbackRestServer {
       this.tableConfig = tableConfig;
     }
 
+    synchronized void configure(Map<String, String[]> changes) {
+      changes.forEach((name, values) -> tableConfig.put(name, values[0]));
+    }
+
+    private synchronized void hand(Map<String, String> config) {
+      config.putAll(tableConfig);
+    }
+
     @Override
     public <T extends RESTResponse> T handleRequest(
         Route route,
@@ -98,7 +110,7 @@ public final class LoopbackRestServer {
         Consumer<Map<String, String>> headers) {
       T response = super.handleRequest(route, variables, request, type, headers);
       if (response instanceof LoadTableResponse loaded) {
-        loaded.config().putAll(tableConfig);
+        hand(loaded.config());
       }
       return response;
     }
@@ -143,11 +155,13 @@ public final class LoopbackRestServer {
   /** Every request passes here: arms faults, checks the bearer token, applies faults. */
   private static final class Gate extends HttpServlet {
     private final transient RESTCatalogServlet catalog;
+    private final transient Adapter adapter;
     private final transient Faults faults = new Faults();
     private final String token;
 
-    Gate(RESTCatalogServlet catalog, String token) {
+    Gate(RESTCatalogServlet catalog, Adapter adapter, String token) {
       this.catalog = catalog;
+      this.adapter = adapter;
       this.token = token;
     }
 
@@ -164,6 +178,8 @@ public final class LoopbackRestServer {
         int count = Integer.parseInt(request.getParameter("count"));
         int spoilt = faults.arm(request.getParameter("mode"), count, path == null ? "/tables/" : path);
         response.getWriter().write(Integer.toString(spoilt));
+      } else if (request.getRequestURI().equals("/__table-config")) {
+        adapter.configure(request.getParameterMap());
       } else if (!allowed(request)) {
         fail(response, 401, "NotAuthorizedException", "no valid bearer token");
       } else {

@@ -69,6 +69,14 @@ impl IcebergRest {
         arm(&self.uri, mode, count, "/tables/").await
     }
 
+    /// Handed out with every table from now on, beside and before what is so already.
+    pub async fn configure_tables(&self, config: &[(&str, &str)]) -> Result<()> {
+        let url = format!("{}/__table-config", self.uri);
+        let request = reqwest::Client::builder().no_proxy().build()?.post(url);
+        request.query(config).send().await?.error_for_status()?;
+        Ok(())
+    }
+
     /// SIGKILL. The tables stay.
     pub fn kill(&self) {
         self.process.kill();

@@ -2,10 +2,11 @@
 //! multipart uploads that survive SIGKILL. It ignores SSE headers and storage classes: assert those on `Ministack`.
 
 use std::fs;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anyhow::Result;
+use serde_json::{Value, json};
 
 use super::process::{Launch, Process};
 use crate::{Installation, S3Access, free_port};
@@ -18,6 +19,7 @@ const SECRET_KEY: &str = "tidewater-secret";
 pub struct S3Server {
     process: Process,
     access: S3Access,
+    users: PathBuf,
 }
 
 impl S3Server {
@@ -29,7 +31,9 @@ impl S3Server {
             .join("versitygw");
         let port = free_port()?;
         let objects = folder.join("objects");
+        let users = folder.join("users");
         fs::create_dir_all(&objects)?;
+        fs::create_dir_all(&users)?;
         // Never --keep-alive: with it, every fourth CompleteMultipartUpload of the AWS C++ SDK (pyarrow) is answered 400.
         let process = Launch::new("s3", program, folder)
             .env("ROOT_ACCESS_KEY", ACCESS_KEY)
@@ -40,6 +44,9 @@ impl S3Server {
                 "--quiet",
                 "--health",
                 "/healthz",
+                "--iam-cache-disable",
+                "--iam-dir",
+                &users.display().to_string(),
                 "posix",
             ])
             .arg(objects)
@@ -52,6 +59,7 @@ impl S3Server {
                 secret_key: SECRET_KEY.to_owned(),
                 region: "us-east-1".to_owned(),
             },
+            users,
         };
         server.await_started().await?;
         Ok(server)
@@ -60,6 +68,19 @@ impl S3Server {
     /// Endpoint and keys.
     pub fn access(&self) -> &S3Access {
         &self.access
+    }
+
+    /// Lets these in from now on, by access key and secret, beside the keys of [`Self::access`], and nobody else.
+    pub fn let_in(&self, users: &[(&str, &str)]) -> Result<()> {
+        let account = |(access, secret): &(&str, &str)| {
+            let account = json!({"access": access, "secret": secret, "role": "admin"});
+            ((*access).to_owned(), account)
+        };
+        let accounts: serde_json::Map<String, Value> = users.iter().map(account).collect();
+        // The server reads the file for every request: it must always be whole.
+        let next = self.users.join("users.json.next");
+        fs::write(&next, json!({"accessAccounts": accounts}).to_string())?;
+        Ok(fs::rename(next, self.users.join("users.json"))?)
     }
 
     /// SIGKILL. The objects and open uploads stay.

@@ -13,6 +13,8 @@ use iceberg::spec::{TableMetadata, TableMetadataBuildResult};
 use parking_lot::Mutex;
 
 use super::{Base, CatalogError, CommitError, TableOps};
+use crate::plan::S3Plan;
+use crate::store::{Store, StoreError};
 
 pub mod foreign;
 
@@ -103,6 +105,10 @@ impl TableOps for FaultyTable {
 
     fn file_io(&self) -> FileIO {
         self.inner.file_io()
+    }
+
+    async fn store(&self, plan: &S3Plan) -> Result<Arc<dyn Store>, StoreError> {
+        self.inner.store(plan).await
     }
 
     async fn load(&self) -> Result<Base, CatalogError> {

@@ -2,13 +2,13 @@
 //! configuration, prefix and vended credentials, renews tokens, signs for AWS, and says exactly what became of a commit.
 
 use std::collections::HashMap;
+use std::sync::Arc;
 
 use async_trait::async_trait;
 use iceberg::io::FileIO;
 use iceberg::spec::{TableMetadata, TableMetadataBuildResult};
 use iceberg::{NamespaceIdent, TableIdent, TableRequirement, TableUpdate};
 use iceberg_catalog_rest::{CreateNamespaceRequest, CreateTableRequest, LoadTableResult};
-use parking_lot::Mutex;
 use reqwest::Method;
 use serde_json::{Value, json};
 
@@ -16,18 +16,21 @@ use super::metadata_file::metadata_error;
 use super::{Base, CatalogError, CommitError, TableOps};
 use crate::aws::aws_config;
 use crate::plan::{RestPlan, S3Plan};
+use crate::store::{Store, StoreError};
 
 mod answer;
 mod auth;
 mod client;
 mod files;
+mod grant;
+mod vending;
 
 use client::RestClient;
 use files::Files;
 
 #[derive(Debug)]
 pub struct RestTable {
-    client: RestClient,
+    client: Arc<RestClient>,
     /// `…/v1/<prefix>`.
     root: String,
     separator: String,
@@ -36,8 +39,6 @@ pub struct RestTable {
     files: Files,
     /// The server's configuration; a table's own goes before it.
     config: HashMap<String, String>,
-    /// Of the last load: credentials change with every one.
-    io: Mutex<FileIO>,
 }
 
 impl RestTable {
@@ -53,7 +54,6 @@ impl RestTable {
     ) -> Result<Self, CatalogError> {
         let namespace = NamespaceIdent::from_vec(namespace.to_vec())
             .map_err(|e| metadata_error("name namespace", e))?;
-        let files = Files::new(storage, &plan.timeouts).await;
         let mut client = Box::pin(RestClient::new(plan, storage)).await?;
         let base = plan.uri.trim_end_matches('/').to_owned();
         let config = configuration(&client, &base, plan.warehouse.as_deref()).await?;
@@ -67,14 +67,23 @@ impl RestTable {
             None | Some("") => format!("{base}/v1"),
             Some(prefix) => format!("{base}/v1/{prefix}"),
         };
+        let client = Arc::new(client);
+        let separator = separator(config.get("namespace-separator").map(String::as_str));
+        let files = Files::new(
+            storage,
+            &plan.timeouts,
+            Arc::clone(&client),
+            base.to_owned(),
+            table_url(&root, &namespace, &separator, table),
+            config.clone(),
+        );
         Ok(Self {
+            files: Box::pin(files).await,
             client,
             root,
-            separator: separator(config.get("namespace-separator").map(String::as_str)),
+            separator,
             namespace,
             table: table.to_owned(),
-            io: Mutex::new(files.access(&config, &[], "")),
-            files,
             config,
         })
     }
@@ -84,12 +93,11 @@ impl RestTable {
     }
 
     fn namespace_url(&self) -> String {
-        let levels: Vec<String> = self.namespace.iter().map(|l| segment(l)).collect();
-        format!("{}/namespaces/{}", self.root, levels.join(&self.separator))
+        namespace_url(&self.root, &self.namespace, &self.separator)
     }
 
     fn table_url(&self) -> String {
-        format!("{}/tables/{}", self.namespace_url(), segment(&self.table))
+        table_url(&self.root, &self.namespace, &self.separator, &self.table)
     }
 
     fn base_of(&self, body: &[u8], operation: &'static str) -> Result<Base, CatalogError> {
@@ -99,7 +107,7 @@ impl RestTable {
         let credentials = loaded.storage_credentials.unwrap_or_default();
         let mut config = self.config.clone();
         config.extend(loaded.config);
-        *self.io.lock() = self.files.access(&config, &credentials, &location);
+        self.files.granted(config, credentials, &location);
         Ok(Base {
             metadata: loaded.metadata.into(),
             metadata_location: loaded.metadata_location,
@@ -174,6 +182,16 @@ fn separator(configured: Option<&str>) -> String {
     }
 }
 
+fn namespace_url(root: &str, namespace: &NamespaceIdent, separator: &str) -> String {
+    let levels: Vec<String> = namespace.iter().map(|l| segment(l)).collect();
+    format!("{root}/namespaces/{}", levels.join(separator))
+}
+
+fn table_url(root: &str, namespace: &NamespaceIdent, separator: &str, table: &str) -> String {
+    let namespace = namespace_url(root, namespace, separator);
+    format!("{namespace}/tables/{}", segment(table))
+}
+
 /// One segment of a path.
 fn segment(text: &str) -> String {
     use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
@@ -209,7 +227,11 @@ impl TableOps for RestTable {
     }
 
     fn file_io(&self) -> FileIO {
-        self.io.lock().clone()
+        self.files.io()
+    }
+
+    async fn store(&self, plan: &S3Plan) -> Result<Arc<dyn Store>, StoreError> {
+        Ok(Arc::new(self.files.store(plan)?))
     }
 
     async fn load(&self) -> Result<Base, CatalogError> {

@@ -107,20 +107,21 @@ async fn stage_into(
     ];
     let building = |e: iceberg::Error| metadata_error("build metadata", e);
     let mut builder = TableMetadata::clone(table).into_builder(base.metadata_location.clone());
-    if let Some(schema) = change.schema {
-        requirements.push(TableRequirement::LastAssignedFieldIdMatch {
-            last_assigned_field_id: table.last_column_id(),
-        });
-        builder = builder.add_current_schema(schema).map_err(building)?;
-    }
-    // The builder alone knows the id of a new schema.
-    let schema = builder
-        .clone()
-        .build()
-        .map_err(building)?
-        .metadata
-        .current_schema()
-        .clone();
+    let schema = match change.schema {
+        None => table.current_schema().clone(),
+        Some(schema) => {
+            requirements.push(TableRequirement::LastAssignedFieldIdMatch {
+                last_assigned_field_id: table.last_column_id(),
+            });
+            let id = schema_id(table, &schema);
+            let schema = schema.into_builder().with_schema_id(id).build();
+            let schema = schema.map_err(building)?;
+            builder = builder
+                .add_current_schema(schema.clone())
+                .map_err(building)?;
+            schema.into()
+        }
+    };
 
     let spec = table.partition_spec_by_id(change.spec_id).ok_or_else(|| {
         metadata_error(
@@ -129,6 +130,7 @@ async fn stage_into(
         )
     })?;
     let summary = summary(table, &change.files, change.summary, &schema, spec);
+    let schema_id = schema.schema_id();
     let snapshot = Stage {
         io,
         table,
@@ -154,7 +156,26 @@ async fn stage_into(
             .remove_properties(&change.remove_properties)
             .map_err(building)?;
     }
-    Ok((builder.build().map_err(building)?, requirements))
+    let built = builder.build().map_err(building)?;
+    if built.metadata.current_schema_id() != schema_id {
+        return Err(metadata_error(
+            "build metadata",
+            format!("the schema has another id than {schema_id}"),
+        ));
+    }
+    Ok((built, requirements))
+}
+
+/// The id that the builder will give a schema. It cannot be asked before there is a snapshot: what it builds then
+/// bears the time of now, and is refused where the last writer's clock was ahead of ours.
+fn schema_id(table: &TableMetadata, new: &Schema) -> i32 {
+    let same = |schema: &&SchemaRef| {
+        schema.as_struct() == new.as_struct()
+            && schema.identifier_field_ids().eq(new.identifier_field_ids())
+    };
+    let known = table.schemas_iter().find(same).map(|s| s.schema_id());
+    let highest = table.schemas_iter().map(|s| s.schema_id()).max();
+    known.unwrap_or_else(|| highest.unwrap_or(table.current_schema_id()) + 1)
 }
 
 struct Stage<'a> {

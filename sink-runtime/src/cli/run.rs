@@ -1,4 +1,4 @@
-//! `tidewater run`: the sinks of a file until SIGTERM, SIGINT or the end; progress on the terminal.
+//! `tidewater run`: the sinks of its files until SIGTERM, SIGINT or the end, each for itself; progress on the terminal.
 
 use std::io::{IsTerminal, Write};
 use std::net::SocketAddr;
@@ -10,11 +10,15 @@ use tokio::sync::watch;
 use tokio::task::JoinSet;
 
 use super::CliError;
+use crate::backoff::Backoff;
 use crate::engine::{EngineError, Until};
-use crate::errors::{Classified, OneLine};
+use crate::errors::{Classified, OneLine, class};
 use crate::observe::{Progress, http};
 use crate::plan::Plan;
 use crate::sink;
+
+/// Before a sink that failed beside others is started again.
+const AGAIN: Backoff = Backoff::new(Duration::from_secs(10), Duration::from_secs(300));
 
 pub(super) async fn run(
     plans: Vec<Plan>,
@@ -42,26 +46,25 @@ pub(super) async fn run(
     let (stop, stopped) = watch::channel(false);
     tokio::spawn(stop_on_signal(stop.clone()));
     let printer = tokio::spawn(print(progress.clone()));
+    // Alone, a sink that fails ends the process, and who started that starts it again. Beside others it waits here.
+    let again = plans.len() > 1 && until == Until::Shutdown;
     let mut sinks = JoinSet::new();
     for (plan, progress) in plans.into_iter().zip(&progress) {
-        let name = plan.sink.to_string();
-        let run = Box::pin(sink::run(plan, progress.clone(), until, stopped.clone()));
-        sinks.spawn(async move { (name, run.await) });
+        let mut sink = Supervised {
+            plan,
+            progress: progress.clone(),
+            until,
+            again,
+            stop: stopped.clone(),
+        };
+        sinks.spawn(async move { sink.run().await });
     }
     let mut failed = Vec::new();
     while let Some(ended) = sinks.join_next().await {
         match ended {
-            Ok((name, Ok(()))) => tracing::info!(sink = %name, "ended"),
-            Ok((name, Err(error))) => {
-                super::last_words(error.class().reason, &OneLine(&error).to_string());
-                failed.push(line(&name, &error));
-                // One sink's failure ends the process, after the others have committed what they hold.
-                let _ = stop.send(true);
-            }
-            Err(error) => {
-                failed.push(format!("a sink's task failed: {error}"));
-                let _ = stop.send(true);
-            }
+            Ok(Ok(())) => {}
+            Ok(Err(line)) => failed.push(line),
+            Err(error) => failed.push(format!("a sink's task failed: {error}")),
         }
     }
     printer.abort();
@@ -75,12 +78,69 @@ pub(super) async fn run(
     }
 }
 
-fn line(sink: &str, error: &EngineError) -> String {
-    format!(
-        "{sink}: {} ({})",
-        OneLine(error),
-        error.class().advice
-    )
+/// One sink of the process. What happens to it leaves the others alone.
+struct Supervised {
+    plan: Plan,
+    progress: Progress,
+    until: Until,
+    /// Whether it is started again after a failure.
+    again: bool,
+    stop: watch::Receiver<bool>,
+}
+
+impl Supervised {
+    /// Until it ended well, or failed for good: then a line for people.
+    async fn run(&mut self) -> Result<(), String> {
+        let name = self.plan.sink.to_string();
+        let mut failures = 0;
+        loop {
+            let began = Instant::now();
+            let Err(error) = self.once().await else {
+                tracing::info!(sink = %name, "ended");
+                return Ok(());
+            };
+            failures = if began.elapsed() > AGAIN.longest {
+                1
+            } else {
+                failures + 1
+            };
+            let wait = AGAIN.delay(failures, rand::random());
+            let again = (self.again && !*self.stop.borrow()).then_some(wait);
+            let advice = error.class().advice;
+            let message = format!("{} ({advice})", OneLine(&error));
+            let line = format!("{name}: {message}");
+            self.progress.stopped(message, again);
+            let Some(pause) = again else {
+                super::last_words(error.class().reason, &OneLine(&error).to_string());
+                return Err(line);
+            };
+            let (error, again_s) = (OneLine(&error).to_string(), pause.as_secs());
+            tracing::error!(sink = %name, error, advice, again_s, "the sink stopped; others go on, and it is started again");
+            tokio::select! {
+                () = tokio::time::sleep(pause) => {}
+                () = asked(&mut self.stop) => return Err(line),
+            }
+        }
+    }
+
+    /// A task of its own, so that a panic is one more reason to stop.
+    async fn once(&self) -> Result<(), EngineError> {
+        self.progress.started();
+        let (plan, progress) = (self.plan.clone(), self.progress.clone());
+        let run = Box::pin(sink::run(plan, progress, self.until, self.stop.clone()));
+        match tokio::spawn(run).await {
+            Ok(ended) => ended,
+            Err(error) => Err(EngineError::Stopped {
+                class: class::INTERNAL,
+                message: format!("the sink's task failed: {error}"),
+            }),
+        }
+    }
+}
+
+/// Waits until the process is told to stop.
+async fn asked(stop: &mut watch::Receiver<bool>) {
+    let _ = stop.wait_for(|stop| *stop).await;
 }
 
 async fn stop_on_signal(stop: watch::Sender<bool>) {

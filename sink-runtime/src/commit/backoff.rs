@@ -1,8 +1,10 @@
-//! Jittered, bounded, exponential back-off for commits. The schedule is pure; [`Pacer`] sleeps by it.
+//! The bounds of a commit's retries. The schedule is pure; [`Pacer`] sleeps by it.
 
 use std::time::Duration;
 
 use tokio::time::Instant;
+
+use crate::backoff::Backoff;
 
 /// Bounds of one commit's retries.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -31,17 +33,12 @@ impl Default for BackoffPolicy {
 
 impl BackoffPolicy {
     /// Pause after the `failed`-th failure (from 1), at `elapsed` since the start; `None` to give up. `jitter` in
-    /// `[0, 1]` picks from the half below the full pause, so that the rivals of a conflict part.
+    /// `[0, 1]` picks from the upper half of the full pause, so that the rivals of a conflict part.
     pub fn pause(&self, failed: u32, elapsed: Duration, jitter: f64) -> Option<Duration> {
         if failed >= self.attempts {
             return None;
         }
-        // 2^20 × any sensible base is past any sensible maximum.
-        let doubled = self
-            .base
-            .saturating_mul(1 << failed.saturating_sub(1).min(20));
-        let full = doubled.min(self.max);
-        let pause = full.mul_f64(0.5 + 0.5 * jitter.clamp(0.0, 1.0));
+        let pause = Backoff::new(self.base, self.max).delay(failed, jitter);
         (elapsed.saturating_add(pause) <= self.total).then_some(pause)
     }
 }

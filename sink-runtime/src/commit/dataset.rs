@@ -150,6 +150,7 @@ impl DatasetCommitter {
         let known = self.borrow(&tp)?;
         let restart = Restart {
             next: request.next,
+            recreated: request.recreated,
             commit_id: request.commit_id,
             cluster_id: request.cluster_id,
             topic_id: request.topic_id,
@@ -167,6 +168,12 @@ impl DatasetCommitter {
             recovered,
             already,
         })
+    }
+
+    /// The generation that an opened topic-partition is written under.
+    pub fn generation(&self, tp: &TopicPartition) -> u64 {
+        let known = self.known.lock();
+        known.get(tp).map_or(0, |known| known.generation)
     }
 
     /// The topic-partition is not ours any more.

@@ -36,7 +36,7 @@ pub(super) enum Data {
     Int(Vec<i32>),
     Long(Vec<i64>),
     Float(Vec<f32>),
-    Double(Vec<f64>),
+    Double(Vec<f64>, Rounding),
     Decimal(Decimals),
     Date(Vec<i32>, Wire),
     Time(Vec<i64>, Wire),
@@ -51,6 +51,24 @@ pub(super) enum Data {
     Struct(Fields),
     List(List),
     Map(Map),
+}
+
+/// What a double column takes that it must round.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Rounding {
+    Any,
+    /// No integers: nobody asked for a double.
+    Fractions,
+}
+
+/// Who chose the columns' types.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Origin {
+    Declared,
+    /// They were found in the records. `text`: string columns take any JSON value.
+    Found {
+        text: bool,
+    },
 }
 
 #[derive(Debug)]
@@ -170,9 +188,9 @@ impl<O: OffsetSizeTrait> Bytes<O> {
 }
 
 impl Fields {
-    pub(super) fn new(fields: &[Field], text: bool) -> Self {
+    pub(super) fn new(fields: &[Field], origin: Origin) -> Self {
         Self {
-            columns: fields.iter().map(|f| Column::new(f, text)).collect(),
+            columns: fields.iter().map(|f| Column::new(f, origin)).collect(),
             keys: KeyTable::new(fields.iter().map(|f| f.name.as_str())),
             arrow: fields.iter().map(arrow_field).collect(),
         }
@@ -196,15 +214,20 @@ impl Fields {
 }
 
 impl Column {
-    /// `text`: string columns take any JSON value.
-    pub(super) fn new(field: &Field, text: bool) -> Self {
+    pub(super) fn new(field: &Field, origin: Origin) -> Self {
         let wire = || Wire::new(&field.ty, field.encoding);
         let data = match &field.ty {
             Type::Boolean => Data::Boolean(Vec::new()),
             Type::Int => Data::Int(Vec::new()),
             Type::Long => Data::Long(Vec::new()),
             Type::Float => Data::Float(Vec::new()),
-            Type::Double => Data::Double(Vec::new()),
+            Type::Double => Data::Double(
+                Vec::new(),
+                match origin {
+                    Origin::Declared => Rounding::Any,
+                    Origin::Found { .. } => Rounding::Fractions,
+                },
+            ),
             Type::Decimal { precision, scale } => Data::Decimal(Decimals {
                 values: Vec::new(),
                 precision: *precision,
@@ -214,7 +237,7 @@ impl Column {
             Type::Time => Data::Time(Vec::new(), wire()),
             Type::Timestamp => Data::Timestamp(Vec::new(), wire()),
             Type::Timestamptz => Data::Timestamptz(Vec::new(), wire()),
-            Type::String if text => Data::Text(Bytes::new()),
+            Type::String if origin == (Origin::Found { text: true }) => Data::Text(Bytes::new()),
             Type::String => Data::String(Bytes::new()),
             Type::Uuid => Data::Uuid(Vec::new()),
             Type::Binary => Data::Binary(
@@ -225,16 +248,16 @@ impl Column {
                     _ => BinaryWire::Base64,
                 },
             ),
-            Type::Struct(fields) => Data::Struct(Fields::new(fields, text)),
+            Type::Struct(fields) => Data::Struct(Fields::new(fields, origin)),
             Type::List(element) => Data::List(List {
                 offsets: vec![0],
-                element: Box::new(Self::new(element, text)),
+                element: Box::new(Self::new(element, origin)),
                 arrow: Arc::new(element_field(element)),
             }),
             Type::Map(value) => Data::Map(Map {
                 offsets: vec![0],
                 keys: Bytes::new(),
-                value: Box::new(Self::new(value, text)),
+                value: Box::new(Self::new(value, origin)),
                 arrow: Arc::new(entries_field(value)),
             }),
         };
@@ -261,7 +284,7 @@ impl Column {
             | Data::Timestamp(values, _)
             | Data::Timestamptz(values, _) => values.reserve(rows),
             Data::Float(values) => values.reserve(rows),
-            Data::Double(values) => values.reserve(rows),
+            Data::Double(values, _) => values.reserve(rows),
             Data::Decimal(decimals) => decimals.values.reserve(rows),
             Data::String(bytes) | Data::Text(bytes) => bytes.reserve(rows),
             Data::Uuid(values) => values.reserve(rows * 16),
@@ -282,7 +305,7 @@ impl Column {
             | Data::Timestamp(values, _)
             | Data::Timestamptz(values, _) => values.truncate(rows),
             Data::Float(values) => values.truncate(rows),
-            Data::Double(values) => values.truncate(rows),
+            Data::Double(values, _) => values.truncate(rows),
             Data::Decimal(decimals) => decimals.values.truncate(rows),
             Data::String(bytes) | Data::Text(bytes) => bytes.truncate(rows),
             Data::Uuid(values) => values.truncate(rows * 16),
@@ -311,7 +334,7 @@ impl Column {
             | Data::Timestamp(values, _)
             | Data::Timestamptz(values, _) => values.push(0),
             Data::Float(values) => values.push(0.0),
-            Data::Double(values) => values.push(0.0),
+            Data::Double(values, _) => values.push(0.0),
             Data::Decimal(decimals) => decimals.values.push(0),
             Data::String(bytes) | Data::Text(bytes) => bytes.close(bytes.len),
             Data::Uuid(values) => values.extend_from_slice(&[0; 16]),
@@ -339,7 +362,7 @@ impl Column {
             Data::Int(values) => primitive::<Int32Type>(values, nulls),
             Data::Long(values) => primitive::<Int64Type>(values, nulls),
             Data::Float(values) => primitive::<Float32Type>(values, nulls),
-            Data::Double(values) => primitive::<Float64Type>(values, nulls),
+            Data::Double(values, _) => primitive::<Float64Type>(values, nulls),
             Data::Decimal(Decimals {
                 values,
                 precision,

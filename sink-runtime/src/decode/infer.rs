@@ -1,18 +1,21 @@
 //! A schema from the records themselves. Pure.
 //! Every record has a shape; shapes join to the least one that holds both. A null, `{}` or `[]` alone gives no column
 //! yet. The schema only widens: columns keep their order, new ones come last, and the batch that widens it is decoded
-//! again as a whole.
+//! again as a whole. What no declared schema could hold is not taken for a column: other names, deeper nesting.
+
+use std::collections::BTreeSet;
 
 use arrow::datatypes::SchemaRef;
 
-use super::cursor::{Cursor, Syntax};
+use super::column::Origin;
+use super::cursor::{Cursor, Number, Syntax};
 use super::json::{JsonDecoder, Prediction, Surroundings};
 use super::parse::Unknown;
-use super::{Decoded, Decoder, RejectClass};
+use super::{Decoded, Decoder, RejectClass, number};
 use crate::plan::OnConflict;
 use crate::record::RawBatch;
 use crate::schema::arrow::{ELEMENT, metadata_fields};
-use crate::schema::{Field, Schema, Type};
+use crate::schema::{DEEPEST, Field, Schema, Type, is_column_name};
 
 /// Fields of all levels that a schema may grow to; a record that would add more is refused.
 pub(super) const MAX_FIELDS: usize = 1000;
@@ -23,7 +26,10 @@ enum Shape {
     /// Only nulls so far.
     Unseen,
     Boolean,
+    /// All seen are doubles as well.
     Long,
+    /// With integers that a double would round.
+    WideLong,
     Double,
     String,
     Struct(Vec<Member>),
@@ -58,7 +64,7 @@ pub(super) struct InferringDecoder {
     on_conflict: OnConflict,
     prediction: Prediction,
     around: Surroundings,
-    /// Names that the metadata columns have taken.
+    /// Names that the metadata columns have taken, in lower case.
     reserved: Vec<String>,
     inner: JsonDecoder,
 }
@@ -73,7 +79,7 @@ impl InferringDecoder {
         let schema = Schema::default();
         let reserved = metadata_fields(&around.metadata)
             .iter()
-            .map(|f| f.name().clone())
+            .map(|f| f.name().to_lowercase())
             .collect();
         Self {
             known: Shape::Struct(Vec::new()),
@@ -119,17 +125,17 @@ impl InferringDecoder {
         let Ok(shape) = shape_of(record, self.on_conflict) else {
             return;
         };
-        let Shape::Struct(members) = &shape else {
+        if !matches!(shape, Shape::Struct(_)) {
             return;
-        };
-        let taken = |m: &Member| m.shape.column(None).is_some() && self.reserved.contains(&m.name);
-        if members.iter().any(taken) || self.known.covers(&shape, self.on_conflict) {
+        }
+        if self.known.covers(&shape, self.on_conflict) {
             return;
         }
         let joined = self.known.clone().join(shape, self.on_conflict);
         if let Ok(joined) = joined.and_then(|joined| joined.within(&self.fixed, self.on_conflict)) {
             let (before, after) = (self.known.size(), joined.size());
-            if after <= MAX_FIELDS || after <= before {
+            let bounded = after <= MAX_FIELDS || after <= before;
+            if bounded && joined.nameable(&self.reserved) {
                 self.known = joined;
             }
         }
@@ -181,7 +187,7 @@ fn decoder(
     JsonDecoder::new(
         schema,
         Unknown::RefuseTyped,
-        text,
+        Origin::Found { text },
         prediction,
         around.clone(),
     )
@@ -201,6 +207,11 @@ fn shape_of(record: &[u8], on_conflict: OnConflict) -> Result<Shape, NoShape> {
 fn read(cursor: &mut Cursor<'_>, on_conflict: OnConflict) -> Result<Shape, NoShape> {
     let mut scratch = Vec::new();
     match cursor.peek() {
+        // A column's own value is at depth 1: its type is the first level.
+        b'{' | b'[' if cursor.depth as usize >= DEEPEST => match cursor.skip(&mut scratch)? {
+            true => text(on_conflict),
+            false => Ok(Shape::Unseen),
+        },
         b'{' => {
             cursor.enter()?;
             let mut members: Vec<Member> = Vec::new();
@@ -226,8 +237,7 @@ fn read(cursor: &mut Cursor<'_>, on_conflict: OnConflict) -> Result<Shape, NoSha
         }
         b'-' | b'0'..=b'9' => {
             let number = cursor.number()?;
-            let long = number.plain && super::number::integer(number.text).is_some();
-            Ok(if long { Shape::Long } else { Shape::Double })
+            shape_of_number(number).map_or_else(|| text(on_conflict), Ok)
         }
         byte => {
             cursor.skip(&mut scratch)?;
@@ -240,8 +250,35 @@ fn read(cursor: &mut Cursor<'_>, on_conflict: OnConflict) -> Result<Shape, NoSha
     }
 }
 
+/// `None` for one that neither a long nor a double holds.
+fn shape_of_number(number: Number<'_>) -> Option<Shape> {
+    if !number.plain {
+        return number::nearest_double(number.text).map(|_| Shape::Double);
+    }
+    let long = number::integer(number.text).is_some();
+    let double = number::kept_by_double(number.text).is_some();
+    match (long, double) {
+        (true, true) => Some(Shape::Long),
+        (true, false) => Some(Shape::WideLong),
+        (false, true) => Some(Shape::Double),
+        (false, false) => None,
+    }
+}
+
+/// What has no other type.
+fn text(on_conflict: OnConflict) -> Result<Shape, NoShape> {
+    match on_conflict {
+        OnConflict::String => Ok(Shape::String),
+        OnConflict::Reject => Err(NoShape),
+    }
+}
+
 /// Joined with the member of its name, or put last.
 fn add(members: &mut Vec<Member>, member: Member, on_conflict: OnConflict) -> Result<(), NoShape> {
+    // More than any schema takes; and each is compared with all before it.
+    if members.len() > MAX_FIELDS {
+        return Err(NoShape);
+    }
     match members.iter_mut().find(|m| m.name == member.name) {
         Some(known) => {
             let shape = std::mem::replace(&mut known.shape, Shape::Unseen);
@@ -266,7 +303,7 @@ impl Shape {
     fn fixed(ty: &Type) -> Self {
         match ty {
             Type::Boolean => Self::Boolean,
-            Type::Long => Self::Long,
+            Type::Long => Self::WideLong,
             Type::Double => Self::Double,
             Type::String => Self::String,
             Type::Struct(fields) => Self::Struct(fields.iter().map(Member::fixed).collect()),
@@ -331,6 +368,7 @@ impl Shape {
             (Self::Long | Self::Double, Self::Double) | (Self::Double, Self::Long) => {
                 Ok(Self::Double)
             }
+            (Self::Long, Self::WideLong) | (Self::WideLong, Self::Long) => Ok(Self::WideLong),
             (Self::Struct(mut members), Self::Struct(others)) => {
                 for member in others {
                     add(&mut members, member, on_conflict)?;
@@ -341,19 +379,20 @@ impl Shape {
                 Ok(Self::List(Box::new(element.join(*other, on_conflict)?)))
             }
             (one, other) if one == other => Ok(one),
-            (one, other) => match on_conflict {
-                OnConflict::String => Ok(Self::String),
-                // What has no column yet gives way.
-                OnConflict::Reject if one.column(None).is_none() => Ok(other),
-                OnConflict::Reject => Err(NoShape),
-            },
+            // What has no column yet gives way.
+            (one, other) if on_conflict == OnConflict::Reject && one.column(None).is_none() => {
+                Ok(other)
+            }
+            _ => text(on_conflict),
         }
     }
 
     /// Whether joining `other` would change nothing.
     fn covers(&self, other: &Self, on_conflict: OnConflict) -> bool {
         match (self, other) {
-            (_, Self::Unseen) | (Self::Double, Self::Long | Self::Double) => true,
+            (_, Self::Unseen)
+            | (Self::WideLong, Self::Long)
+            | (Self::Double, Self::Long | Self::Double) => true,
             (Self::Struct(members), Self::Struct(others)) => {
                 others.iter().enumerate().all(|(at, other)| {
                     let guess = members.get(at).filter(|m| m.name == other.name);
@@ -365,6 +404,26 @@ impl Shape {
             (Self::List(element), Self::List(other)) => element.covers(other, on_conflict),
             (Self::String, _) => on_conflict == OnConflict::String || *other == Self::String,
             (one, other) => one == other,
+        }
+    }
+
+    /// Whether a column may be made of each field that has a type: engines do not tell names apart by case. `taken`:
+    /// names that are no longer free, in lower case.
+    fn nameable(&self, taken: &[String]) -> bool {
+        match self {
+            Self::Struct(members) => {
+                let mut names: BTreeSet<String> = taken.iter().cloned().collect();
+                members
+                    .iter()
+                    .filter(|m| m.shape.column(None).is_some())
+                    .all(|m| {
+                        is_column_name(&m.name)
+                            && names.insert(m.name.to_lowercase())
+                            && m.shape.nameable(&[])
+                    })
+            }
+            Self::List(element) => element.nameable(&[]),
+            _ => true,
         }
     }
 
@@ -382,7 +441,7 @@ impl Shape {
         Some(match self {
             Self::Unseen => return None,
             Self::Boolean => Type::Boolean,
-            Self::Long => Type::Long,
+            Self::Long | Self::WideLong => Type::Long,
             Self::Double => Type::Double,
             Self::String => Type::String,
             Self::Struct(members) => {

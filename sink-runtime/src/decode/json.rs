@@ -6,18 +6,15 @@ use std::sync::Arc;
 use arrow::array::{RecordBatch, RecordBatchOptions};
 use arrow::datatypes::SchemaRef;
 
-use super::column::Fields;
+use super::column::{Fields, Origin};
 use super::misfit::Halt;
-use super::parse::{Parser, Trail, Unknown};
-use super::predict::{Predictor, Surprise};
+use super::parse::{Parser, Unknown};
+use super::predict::Predictor;
 use super::{Decoded, Decoder, Reject, RejectClass, metadata};
 use crate::plan::{MetadataColumns, Tombstones};
 use crate::record::RawBatch;
 use crate::schema::Schema;
 use crate::schema::arrow::arrow_schema;
-
-/// The predictor reads whole words past the value it looks at: up to two behind the record's end.
-const READ_AHEAD: usize = 16;
 
 /// Whether the predicting decoder is tried first.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -41,30 +38,27 @@ pub(super) struct JsonDecoder {
     fields: Fields,
     parser: Parser,
     predictor: Option<Predictor>,
-    trail: Trail,
     around: Surroundings,
 }
 
 impl JsonDecoder {
-    /// `text`: string columns take any JSON value.
     pub(super) fn new(
         schema: &Schema,
         unknown: Unknown,
-        text: bool,
+        origin: Origin,
         prediction: Prediction,
         around: Surroundings,
     ) -> Self {
         Self {
             schema: arrow_schema(schema, &around.metadata),
-            fields: Fields::new(&schema.fields, text),
+            fields: Fields::new(&schema.fields, origin),
             parser: Parser::new(unknown),
             predictor: match prediction {
                 Prediction::Never => None,
-                Prediction::WherePaying => Some(Predictor::new(schema.fields.len())),
+                Prediction::WherePaying => Some(Predictor::new(&schema.fields)),
                 #[cfg(test)]
-                Prediction::Always => Some(Predictor::eager(schema.fields.len())),
+                Prediction::Always => Some(Predictor::eager(&schema.fields)),
             },
-            trail: Trail::default(),
             around,
         }
     }
@@ -81,24 +75,11 @@ impl JsonDecoder {
             fields,
             parser,
             predictor,
-            trail,
             ..
         } = self;
-        let data = &arena[..end];
-        let Some(predictor) = predictor else {
-            return parser.record(data, start, fields, row, None);
-        };
-        if end + READ_AHEAD > arena.len() || !predictor.attentive() {
-            return parser.record(data, start, fields, row, None);
-        }
-        match predictor.record(arena, (start, end), fields, row, parser) {
-            Ok(()) => Ok(()),
-            Err(Surprise) => {
-                fields.truncate(row);
-                parser.record(data, start, fields, row, Some(trail))?;
-                predictor.learn(data, trail);
-                Ok(())
-            }
+        match predictor {
+            Some(predictor) => predictor.record(arena, (start, end), fields, row, parser),
+            None => parser.record(&arena[..end], start, fields, row, None),
         }
     }
 

@@ -10,13 +10,15 @@ use arrow::buffer::{NullBuffer, OffsetBuffer, ScalarBuffer};
 use arrow::datatypes::{DataType, Field};
 
 use super::column::constant;
+use super::temporal::in_calendar;
 use crate::plan::MetadataColumns;
 use crate::record::{Arena, Headers, RawBatch, TimestampType};
 use crate::schema::arrow::{ELEMENT, UTC, header_fields};
 
-/// Whether the record's timestamp fits its column; one in nanoseconds by a producer's mistake does not.
+/// Whether the record's timestamp fits its column; one in microseconds by a producer's mistake does not.
 pub(super) fn timestamp_fits(columns: &MetadataColumns, raw: &RawBatch, row: usize) -> bool {
-    columns.timestamp.is_none() || raw.timestamps[row].checked_mul(1000).is_some()
+    let micros = raw.timestamps[row].checked_mul(1000);
+    columns.timestamp.is_none() || micros.is_some_and(in_calendar)
 }
 
 /// In the order of `schema::arrow::metadata_fields`, for these rows of the raw batch.

@@ -48,6 +48,31 @@ pub(super) fn integral(text: &[u8]) -> Option<i64> {
     i64::try_from(unscaled).ok()
 }
 
+/// The double that is nearest to a number; `None` where that is infinity.
+pub(super) fn nearest_double(text: &[u8]) -> Option<f64> {
+    fast_float2::parse(text)
+        .ok()
+        .filter(|v: &f64| v.is_finite())
+}
+
+/// The double that keeps every digit of an integer: the two are equal, or the integer is the double's shortest form, as
+/// producers that have nothing but doubles write it.
+pub(super) fn kept_by_double(text: &[u8]) -> Option<f64> {
+    let value = nearest_double(text)?;
+    // As many digits always survive.
+    if text.len() <= 15 {
+        return Some(value);
+    }
+    let exact = parse(text)?;
+    let shortest = format!("{value:e}");
+    // Beyond 128 bits it saturates, and differs.
+    let whole = format!("{}", value as i128);
+    [shortest, whole]
+        .iter()
+        .any(|form| parse(form.as_bytes()) == Some(exact))
+        .then_some(value)
+}
+
 /// `text × 10^scale`, if that is an integer of at most `precision` digits. `text` is of JSON's number grammar, or of
 /// [`is_decimal`]'s wider one.
 pub(super) fn decimal(text: &[u8], precision: u8, scale: u8) -> Option<i128> {
@@ -233,6 +258,31 @@ mod tests {
         ] {
             assert_eq!(integral(text.as_bytes()), expected, "{text}");
         }
+    }
+
+    #[test]
+    fn integers_become_doubles_that_keep_their_digits_or_none() {
+        for (text, expected) in [
+            ("0", Some(0.0)),
+            ("-12", Some(-12.0)),
+            ("999999999999999", Some(999_999_999_999_999.0)),
+            ("9007199254740992", Some(9_007_199_254_740_992.0)),
+            ("9007199254740993", None),
+            ("-9007199254740993", None),
+            ("9007199254740994", Some(9_007_199_254_740_994.0)),
+            ("9223372036854775807", None),
+            ("9223372036854775808", Some(9_223_372_036_854_775_808.0)),
+            ("9223372036854776000", Some(9_223_372_036_854_775_808.0)),
+            ("18446744073709551615", None),
+            ("18446744073709551616", Some(18_446_744_073_709_551_616.0)),
+            ("12345678901234567000", Some(1.234_567_890_123_456_7e19)),
+            ("12345678901234567001", None),
+            ("100000000000000000000000000000000000000000", Some(1e41)),
+        ] {
+            assert_eq!(kept_by_double(text.as_bytes()), expected, "{text}");
+        }
+        let huge = format!("1{}", "0".repeat(400));
+        assert_eq!(kept_by_double(huge.as_bytes()), None);
     }
 
     #[test]

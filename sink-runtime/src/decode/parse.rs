@@ -3,15 +3,15 @@
 //! Of duplicate keys the last wins, and every one must fit. A record that is not JSON is `Malformed` even where an
 //! earlier field does not fit.
 
-use base64::Engine;
-use base64::alphabet;
-use base64::engine::{DecodePaddingMode, GeneralPurpose, GeneralPurposeConfig};
-
-use super::column::{BinaryWire, Bytes, Column, Data, Fields, List, Map};
+use self::scalar::{a_number, binary, boolean, double, float, integer, mismatch};
+use super::column::{Column, Data, Fields, List};
 use super::cursor::{Cursor, kind};
 use super::misfit::{Halt, missing, refuse};
-use super::temporal::{self, MICROS_PER_DAY, Wire};
+use super::temporal::{self, Wire};
 use super::{RejectClass, number};
+
+pub(super) mod map;
+pub(super) mod scalar;
 
 /// What becomes of fields that no column has.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -22,7 +22,7 @@ pub(super) enum Unknown {
     Refuse,
 }
 
-/// The keys of a record as they came, for the predictor to learn from.
+/// The keys of an object as they came, for the predictor to learn from.
 #[derive(Debug, Default)]
 pub(super) struct Trail {
     pub(super) steps: Vec<Step>,
@@ -30,6 +30,14 @@ pub(super) struct Trail {
     pub(super) end: usize,
     /// Shapes with duplicate keys are not worth learning.
     pub(super) duplicates: bool,
+}
+
+impl Trail {
+    pub(super) fn begin(&mut self, start: usize) {
+        self.steps.clear();
+        self.end = start;
+        self.duplicates = false;
+    }
 }
 
 /// From the end of one value to the start of the next.
@@ -91,11 +99,8 @@ impl Parser {
         row: usize,
         mut trail: Option<&mut Trail>,
     ) -> Result<(), Halt> {
-        let start = cursor.pos;
         if let Some(trail) = &mut trail {
-            trail.steps.clear();
-            trail.duplicates = false;
-            trail.end = start;
+            trail.begin(cursor.pos);
         }
         cursor.whitespace();
         match cursor.peek() {
@@ -111,7 +116,8 @@ impl Parser {
         cursor.end().map_err(Halt::Syntax)
     }
 
-    fn object(
+    /// The object at the cursor as row `row` of the columns.
+    pub(super) fn object(
         &mut self,
         cursor: &mut Cursor<'_>,
         fields: &mut Fields,
@@ -210,20 +216,8 @@ impl Parser {
                 values.push(i32::try_from(value).map_err(|_| Halt::out_of_range("int"))?);
             }
             Data::Long(values) => values.push(integer(cursor, "long")?),
-            Data::Float(values) => {
-                let value: f32 = float(cursor, "float")?;
-                if value.is_infinite() {
-                    return Err(Halt::out_of_range("float"));
-                }
-                values.push(value);
-            }
-            Data::Double(values) => {
-                let value: f64 = float(cursor, "double")?;
-                if value.is_infinite() {
-                    return Err(Halt::out_of_range("double"));
-                }
-                values.push(value);
-            }
+            Data::Float(values) => values.push(float(cursor)?),
+            Data::Double(values, rounding) => values.push(double(cursor, *rounding)?),
             Data::Decimal(decimals) => {
                 let (precision, scale) = (decimals.precision, decimals.scale);
                 let expected = || format!("decimal({precision}, {scale})");
@@ -251,9 +245,7 @@ impl Parser {
             Data::Time(values, wire) => {
                 let value =
                     self.temporal(cursor, *wire, "time", temporal::time, |ticks, value| {
-                        ticks
-                            .micros(value)
-                            .filter(|micros| (0..MICROS_PER_DAY).contains(micros))
+                        ticks.time(value)
                     })?;
                 values.push(value);
             }
@@ -263,7 +255,7 @@ impl Parser {
                     *wire,
                     "timestamp",
                     temporal::timestamp,
-                    |ticks, value| ticks.micros(value),
+                    |ticks, value| ticks.instant(value),
                 )?;
                 values.push(value);
             }
@@ -273,7 +265,7 @@ impl Parser {
                     *wire,
                     "timestamptz",
                     temporal::timestamp,
-                    |ticks, value| ticks.micros(value),
+                    |ticks, value| ticks.instant(value),
                 )?;
                 values.push(value);
             }
@@ -355,71 +347,6 @@ impl Parser {
         list.offsets.push(list.element.len() as i32);
         Ok(())
     }
-
-    fn map(&mut self, cursor: &mut Cursor<'_>, map: &mut Map) -> Result<(), Halt> {
-        if cursor.peek() != b'{' {
-            return Err(mismatch(cursor, "map"));
-        }
-        let first = map.keys.rows();
-        let before = cursor.clone();
-        self.entries(cursor, map, &[])?;
-        let superseded = superseded(&map.keys, first);
-        if superseded.contains(&true) {
-            map.keys.truncate(first);
-            map.value.truncate(first);
-            *cursor = before;
-            self.entries(cursor, map, &superseded)?;
-        }
-        map.offsets.push(map.value.len() as i32);
-        Ok(())
-    }
-
-    /// The entries of a map, without those for which `skip` says true.
-    fn entries(
-        &mut self,
-        cursor: &mut Cursor<'_>,
-        map: &mut Map,
-        skip: &[bool],
-    ) -> Result<(), Halt> {
-        cursor.enter()?;
-        let mut more = !cursor.empty(b'}');
-        let mut entry = 0;
-        while more {
-            let key = cursor.key(&mut self.scratch)?;
-            if skip.get(entry) == Some(&true) {
-                cursor.skip(&mut self.scratch)?;
-            } else {
-                map.keys.push(key.unwrap_or(&self.scratch));
-                if let Err(halt) = self.value(cursor, &mut map.value) {
-                    return Err(halt.within("value"));
-                }
-            }
-            entry += 1;
-            more = cursor.another(b'}')?;
-        }
-        Ok(())
-    }
-}
-
-/// For each entry from `first` on, whether a later one has its key. Empty when none has.
-fn superseded(keys: &Bytes<i32>, first: usize) -> Vec<bool> {
-    let rows = keys.rows();
-    // Few entries are compared pair by pair; many would take quadratic time.
-    const FEW: usize = 16;
-    if rows - first <= FEW {
-        let duplicate = (first..rows)
-            .any(|row| (row + 1..rows).any(|later| keys.value(row) == keys.value(later)));
-        if !duplicate {
-            return Vec::new();
-        }
-    }
-    let mut last = std::collections::HashMap::with_capacity(rows - first);
-    for row in first..rows {
-        last.insert(keys.value(row), row);
-    }
-    (first..rows)
-        .map(|row| last.get(keys.value(row)) != Some(&row))
-        .collect()
 }
 
 /// Nulls for the columns that the object with this stamp did not name.
@@ -432,87 +359,5 @@ pub(super) fn fill_missing(fields: &mut Fields, stamp: u64) -> Result<(), Halt> 
             column.push_absent();
         }
     }
-    Ok(())
-}
-
-/// A value of another kind than the column's, or none at all.
-#[cold]
-fn mismatch(cursor: &Cursor<'_>, expected: &str) -> Halt {
-    Halt::mismatch(expected, kind(cursor.peek()))
-}
-
-fn boolean(cursor: &mut Cursor<'_>) -> Result<bool, Halt> {
-    match cursor.peek() {
-        b't' => cursor.literal(b"true")?,
-        b'f' => {
-            cursor.literal(b"false")?;
-            return Ok(false);
-        }
-        _ => return Err(mismatch(cursor, "boolean")),
-    }
-    Ok(true)
-}
-
-#[inline]
-fn a_number<'a>(
-    cursor: &mut Cursor<'a>,
-    expected: &'static str,
-) -> Result<super::cursor::Number<'a>, Halt> {
-    match cursor.peek() {
-        b'-' | b'0'..=b'9' => Ok(cursor.number()?),
-        _ => Err(mismatch(cursor, expected)),
-    }
-}
-
-#[inline]
-fn integer(cursor: &mut Cursor<'_>, expected: &'static str) -> Result<i64, Halt> {
-    let found = a_number(cursor, expected)?;
-    let value = if found.plain {
-        number::integer(found.text)
-    } else {
-        number::integral(found.text)
-    };
-    value.ok_or_else(|| Halt::out_of_range(expected))
-}
-
-fn float<T: fast_float2::FastFloat>(
-    cursor: &mut Cursor<'_>,
-    expected: &'static str,
-) -> Result<T, Halt> {
-    let found = a_number(cursor, expected)?;
-    fast_float2::parse(found.text).map_err(|_| Halt::out_of_range(expected))
-}
-
-const BASE64: GeneralPurpose = GeneralPurpose::new(
-    &alphabet::STANDARD,
-    GeneralPurposeConfig::new().with_decode_padding_mode(DecodePaddingMode::Indifferent),
-);
-
-fn binary(text: &[u8], wire: BinaryWire, bytes: &mut Bytes<i64>) -> Result<(), Halt> {
-    let start = bytes.len;
-    let room = match wire {
-        BinaryWire::Base64 => base64::decoded_len_estimate(text.len()),
-        BinaryWire::Hex | BinaryWire::Utf8 => text.len(),
-    };
-    if bytes.values.len() < start + room {
-        bytes.grow(start + room);
-    }
-    let target = &mut bytes.values[start..start + room];
-    let written = match wire {
-        BinaryWire::Base64 => BASE64
-            .decode_slice(text, target)
-            .map_err(|_| Halt::mismatch("binary", "a string that is not Base64"))?,
-        BinaryWire::Hex => {
-            let half = text.len() / 2;
-            hex::decode_to_slice(text, &mut target[..half])
-                .map_err(|_| Halt::mismatch("binary", "a string that is not hexadecimal"))?;
-            half
-        }
-        BinaryWire::Utf8 => {
-            target.copy_from_slice(text);
-            room
-        }
-    };
-    bytes.close(start + written);
     Ok(())
 }

@@ -2,9 +2,10 @@
 //! Each function either takes the value with exactly the general decoder's result, or declines with `None` and leaves
 //! the column as it was. They read words past the value's end; what follows the value is for the caller to check.
 
-use super::column::{Bytes, Column, Data};
+use super::column::{Bytes, Column, Data, Rounding};
 use super::cursor::string_stop;
 use super::number;
+use super::parse::scalar::binary;
 use super::temporal::{self, MICROS_PER_DAY, MICROS_PER_SECOND};
 
 /// The value at `pos` of its usual form, and where it ends. `None`, and an unchanged column, for everything else.
@@ -13,7 +14,7 @@ pub(super) fn quick(
     column: &mut Column,
     arena: &[u8],
     pos: usize,
-    dates: &mut DateCache,
+    dates: &mut Dates,
 ) -> Option<usize> {
     let after = match &mut column.data {
         Data::String(bytes) | Data::Text(bytes) => quick_string(bytes, arena, pos)?,
@@ -37,12 +38,62 @@ pub(super) fn quick(
                 after
             } else {
                 let (value, after) = quick_integer(arena, pos)?;
-                values.push(wire.ticks?.micros(value)?);
+                values.push(wire.ticks?.instant(value)?);
                 after
             }
         }
+        Data::Date(values, wire) => {
+            if *arena.get(pos)? == b'"' {
+                let text = arena.get(pos + 1..)?.first_chunk::<10>()?;
+                if !wire.iso || *arena.get(pos + 11)? != b'"' {
+                    return None;
+                }
+                values.push(dates.days(text)?);
+                pos + 12
+            } else {
+                let (value, after) = quick_integer(arena, pos)?;
+                values.push(wire.ticks?.days(value)?);
+                after
+            }
+        }
+        Data::Time(values, wire) => {
+            if *arena.get(pos)? == b'"' {
+                let (value, after) = quick_clock(arena, pos + 1)?;
+                if !wire.iso || *arena.get(after)? != b'"' {
+                    return None;
+                }
+                values.push(value);
+                after + 1
+            } else {
+                let (value, after) = quick_integer(arena, pos)?;
+                values.push(wire.ticks?.time(value)?);
+                after
+            }
+        }
+        Data::Uuid(values) => {
+            // With its hyphens.
+            let text = arena.get(pos..)?.first_chunk::<38>()?;
+            let [b'"', text @ .., b'"'] = text else {
+                return None;
+            };
+            let uuid = uuid::Uuid::try_parse_ascii(text).ok()?;
+            values.extend_from_slice(uuid.as_bytes());
+            pos + 38
+        }
+        Data::Binary(bytes, wire) => {
+            let (text, after) = plain_string(arena, pos)?;
+            binary(text, *wire, bytes).ok()?;
+            after
+        }
         Data::Decimal(decimals) => {
-            let number = quick_number(arena, pos)?;
+            let quoted = usize::from(*arena.get(pos)? == b'"');
+            let mut number = quick_number(arena, pos + quoted)?;
+            if quoted == 1 {
+                if *arena.get(number.after)? != b'"' {
+                    return None;
+                }
+                number.after += 1;
+            }
             let scale = usize::from(decimals.scale).checked_sub(number.fraction)?;
             // 19 digits and 19 more fit 128 bits.
             let magnitude = i128::from(number.digits) * i128::from(*POW10.get(scale)?);
@@ -56,14 +107,31 @@ pub(super) fn quick(
             });
             number.after
         }
-        Data::Double(values) => {
+        Data::Double(values, rounding) => {
             let number = quick_number(arena, pos)?;
             // Both are exact as doubles: one correctly rounded division gives the nearest double.
-            if number.digits > 1 << 53 {
+            let value = if number.digits <= 1 << 53 {
+                let value = number.digits as f64 / F64_POW10.get(number.fraction)?;
+                if number.negative { -value } else { value }
+            } else if number.fraction > 0 || *rounding == Rounding::Any {
+                fast_float2::parse(arena.get(pos..number.after)?).ok()?
+            } else {
                 return None;
-            }
-            let value = number.digits as f64 / F64_POW10.get(number.fraction)?;
-            values.push(if number.negative { -value } else { value });
+            };
+            values.push(value);
+            number.after
+        }
+        Data::Float(values) => {
+            let number = quick_number(arena, pos)?;
+            let value = match F32_POW10.get(number.fraction) {
+                Some(divisor) if number.digits <= 1 << 24 => {
+                    let value = number.digits as f32 / divisor;
+                    if number.negative { -value } else { value }
+                }
+                // 19 digits are far from infinity.
+                _ => fast_float2::parse(arena.get(pos..number.after)?).ok()?,
+            };
+            values.push(value);
             number.after
         }
         Data::Boolean(values) => {
@@ -78,7 +146,7 @@ pub(super) fn quick(
                 return None;
             }
         }
-        _ => return None,
+        Data::Struct(_) | Data::List(_) | Data::Map(_) => return None,
     };
     column.validity.append_non_null();
     Some(after)
@@ -86,7 +154,7 @@ pub(super) fn quick(
 
 /// Without escapes; copied while it is scanned.
 #[inline(always)]
-fn quick_string(bytes: &mut Bytes<i32>, arena: &[u8], pos: usize) -> Option<usize> {
+pub(super) fn quick_string(bytes: &mut Bytes<i32>, arena: &[u8], pos: usize) -> Option<usize> {
     if *arena.get(pos)? != b'"' {
         return None;
     }
@@ -114,6 +182,24 @@ fn quick_string(bytes: &mut Bytes<i32>, arena: &[u8], pos: usize) -> Option<usiz
     }
 }
 
+/// Without escapes: what is between the quotes, and where it ends.
+fn plain_string(arena: &[u8], pos: usize) -> Option<(&[u8], usize)> {
+    if *arena.get(pos)? != b'"' {
+        return None;
+    }
+    let start = pos + 1;
+    let mut end = start;
+    loop {
+        let stop = string_stop(u64::from_le_bytes(*arena.get(end..)?.first_chunk::<8>()?));
+        if stop == 0 {
+            end += 8;
+            continue;
+        }
+        end += (stop.trailing_zeros() / 8) as usize;
+        return (*arena.get(end)? == b'"').then(|| (&arena[start..end], end + 1));
+    }
+}
+
 const POW10: [u64; 20] = {
     let mut powers = [1_u64; 20];
     let mut i = 1;
@@ -129,6 +215,9 @@ const F64_POW10: [f64; 19] = [
     1e0, 1e1, 1e2, 1e3, 1e4, 1e5, 1e6, 1e7, 1e8, 1e9, 1e10, 1e11, 1e12, 1e13, 1e14, 1e15, 1e16,
     1e17, 1e18,
 ];
+
+/// Powers of ten that are exact in 32 bits.
+const F32_POW10: [f32; 11] = [1e0, 1e1, 1e2, 1e3, 1e4, 1e5, 1e6, 1e7, 1e8, 1e9, 1e10];
 
 /// The digits at `pos`: their value and count. `None` for more than 18.
 #[inline(always)]
@@ -232,30 +321,54 @@ fn quick_integer(arena: &[u8], pos: usize) -> Option<(i64, usize)> {
     Some((if negative { -value } else { value }, after))
 }
 
-/// The last date read: records that come together mostly are of one day.
-#[derive(Debug, Default)]
-pub(super) struct DateCache {
-    text: [u8; 10],
-    micros: i64,
+/// Dates read before: records that come together mostly are of few days.
+#[derive(Debug)]
+pub(super) struct Dates {
+    /// By the last digit of the day.
+    known: [(Date, i32); 16],
+}
+
+/// `2025-10-09`.
+type Date = [u8; 10];
+
+impl Default for Dates {
+    fn default() -> Self {
+        Self {
+            known: [(*b"1970-01-01", 0); 16],
+        }
+    }
+}
+
+impl Dates {
+    /// Days since the epoch.
+    #[inline(always)]
+    fn days(&mut self, text: &Date) -> Option<i32> {
+        let known = &mut self.known[usize::from(text[9] & 0xf)];
+        if known.0 != *text {
+            *known = (*text, temporal::date(text)?);
+        }
+        Some(known.1)
+    }
 }
 
 /// `"2025-10-09T08:53:20"`, with or without a fraction and `Z`.
 #[inline(always)]
-fn quick_timestamp(arena: &[u8], pos: usize, dates: &mut DateCache) -> Option<(i64, usize)> {
-    let text = arena.get(pos + 1..)?.first_chunk::<19>()?;
-    let (date, clock) = text.split_first_chunk::<10>()?;
-    if *date != dates.text {
-        let micros = quick_date(date)?;
-        *dates = DateCache {
-            text: *date,
-            micros,
-        };
-    }
-    // `08:53:20` behind the `T`.
-    let [b'T', clock @ ..] = clock else {
+fn quick_timestamp(arena: &[u8], pos: usize, dates: &mut Dates) -> Option<(i64, usize)> {
+    let [date @ .., b'T'] = arena.get(pos + 1..)?.first_chunk::<11>()? else {
         return None;
     };
-    let word = u64::from_le_bytes(*clock.first_chunk::<8>()?);
+    let day = i64::from(dates.days(date)?) * MICROS_PER_DAY;
+    let (time, mut after) = quick_clock(arena, pos + 12)?;
+    if *arena.get(after)? == b'Z' {
+        after += 1;
+    }
+    (*arena.get(after)? == b'"').then_some((day + time, after + 1))
+}
+
+/// `08:53:20`, with or without a fraction, in microseconds.
+#[inline(always)]
+fn quick_clock(arena: &[u8], pos: usize) -> Option<(i64, usize)> {
+    let word = u64::from_le_bytes(*arena.get(pos..)?.first_chunk::<8>()?);
     // With the colons made digits, eight digits.
     let at_colons = |byte| u64::from_le_bytes([0, 0, byte, 0, 0, byte, 0, 0]);
     let (colons, colon_bytes, zeros) = (at_colons(b':'), at_colons(0xff), at_colons(b'0'));
@@ -267,9 +380,8 @@ fn quick_timestamp(arena: &[u8], pos: usize, dates: &mut DateCache) -> Option<(i
     if hours > 23 || minutes > 59 || seconds > 59 {
         return None;
     }
-    let mut micros =
-        dates.micros + ((hours * 60 + minutes) * 60 + seconds) as i64 * MICROS_PER_SECOND;
-    let mut after = pos + 20;
+    let mut micros = ((hours * 60 + minutes) * 60 + seconds) as i64 * MICROS_PER_SECOND;
+    let mut after = pos + 8;
     if *arena.get(after)? == b'.' {
         let (fraction, digits) = digit_run(arena, after + 1)?;
         if digits == 0 || digits > 9 {
@@ -278,12 +390,71 @@ fn quick_timestamp(arena: &[u8], pos: usize, dates: &mut DateCache) -> Option<(i
         micros += (fraction * POW10[9 - digits] / 1000) as i64;
         after += 1 + digits;
     }
-    if *arena.get(after)? == b'Z' {
-        after += 1;
-    }
-    (*arena.get(after)? == b'"').then_some((micros, after + 1))
+    Some((micros, after))
 }
 
-fn quick_date(text: &[u8; 10]) -> Option<i64> {
-    temporal::date(text).map(|days| i64::from(days) * MICROS_PER_DAY)
+#[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "tests")]
+mod tests {
+    use super::*;
+    use crate::decode::column::Origin;
+    use crate::schema::{Encoding, Field, Type};
+
+    #[test]
+    fn values_of_their_usual_form_are_taken_and_others_are_left() {
+        let decimal = Type::Decimal {
+            precision: 12,
+            scale: 2,
+        };
+        for (ty, encoding, taken, left) in [
+            (Type::String, None, "\"katya\"", "\"ka\\tya\""),
+            (Type::Long, None, "-1760000000000", "1e3"),
+            (Type::Int, None, "2147483647", "2147483648"),
+            (Type::Double, None, "9007199254740993.5", "1e3"),
+            (Type::Float, None, "16777217.25", "1e3"),
+            (decimal.clone(), None, "817.31", "817.315"),
+            (decimal, None, "\"817.31\"", "\"+817.31\""),
+            (Type::Boolean, None, "false", "null"),
+            (
+                Type::Timestamptz,
+                None,
+                "\"2025-10-09T08:53:20.5Z\"",
+                "\"2025-10-09\"",
+            ),
+            (Type::Timestamp, None, "1760000000000", "1760000000000000"),
+            (Type::Date, None, "\"2025-10-09\"", "\"2025-10-39\""),
+            (
+                Type::Date,
+                Some(Encoding::EpochDays),
+                "20370",
+                "\"2025-10-09\"",
+            ),
+            (Type::Time, None, "\"08:53:20.5\"", "\"08:53\""),
+            (Type::Time, None, "32000000", "86400000"),
+            (
+                Type::Uuid,
+                None,
+                "\"67e55044-10b1-426f-9247-bb680e5fe0c8\"",
+                "\"67e5504410b1426f9247bb680e5fe0c8\"",
+            ),
+            (Type::Binary, None, "\"3q2+7w==\"", "\"3q2-7w==\""),
+            (Type::Binary, Some(Encoding::Hex), "\"00ff\"", "\"0ff\""),
+            (Type::Binary, Some(Encoding::Utf8), "\"é\"", "\"\\u00e9\""),
+        ] {
+            let field = Field {
+                encoding,
+                ..Field::optional("v", ty)
+            };
+            let mut column = Column::new(&field, Origin::Declared);
+            let mut dates = Dates::default();
+            let mut try_out = |value: &str| {
+                let record = format!("{value},\"filler\":\"forty bytes that follow every value\"");
+                let after = quick(&mut column, record.as_bytes(), 0, &mut dates);
+                (after, column.len())
+            };
+            assert_eq!(try_out(taken), (Some(taken.len()), 1), "{field:?}");
+            assert_eq!(try_out(left), (None, 1), "{field:?}");
+            assert_eq!(column.finish().len(), 1, "{field:?}");
+        }
+    }
 }

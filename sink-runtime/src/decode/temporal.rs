@@ -1,4 +1,5 @@
 //! ISO 8601 text and epoch integers to Arrow's dates, times and timestamps. Pure.
+//! Days and instants lie in the years 0000 to 9999: what four digits write, and what the calendars of readers hold.
 //! Digits finer than a microsecond are cut off, never rounded. A timestamp without offset is taken as UTC; a value
 //! with offset is converted to UTC, also for columns without zone.
 
@@ -6,6 +7,17 @@ use crate::schema::{Encoding, Type};
 
 pub(super) const MICROS_PER_SECOND: i64 = 1_000_000;
 pub(super) const MICROS_PER_DAY: i64 = 86_400 * MICROS_PER_SECOND;
+
+/// 0000-01-01, and 10000-01-01 as the first day that is too late.
+const CALENDAR: std::ops::Range<i64> = -719_528..2_932_897;
+
+/// Whether an instant is on a day of the calendar.
+#[inline]
+pub(super) fn in_calendar(micros: i64) -> bool {
+    const INSTANTS: std::ops::Range<i64> =
+        CALENDAR.start * MICROS_PER_DAY..CALENDAR.end * MICROS_PER_DAY;
+    INSTANTS.contains(&micros)
+}
 
 /// What a temporal column accepts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -53,9 +65,22 @@ impl Wire {
 }
 
 impl Ticks {
+    /// Microseconds since the epoch.
+    #[inline]
+    pub(super) fn instant(self, value: i64) -> Option<i64> {
+        self.micros(value).filter(|micros| in_calendar(*micros))
+    }
+
+    /// Microseconds since midnight.
+    #[inline]
+    pub(super) fn time(self, value: i64) -> Option<i64> {
+        self.micros(value)
+            .filter(|micros| (0..MICROS_PER_DAY).contains(micros))
+    }
+
     /// `None` when 64 bits do not hold it.
     #[inline]
-    pub(super) fn micros(self, value: i64) -> Option<i64> {
+    fn micros(self, value: i64) -> Option<i64> {
         match self {
             Self::Days => value.checked_mul(MICROS_PER_DAY),
             Self::Seconds => value.checked_mul(MICROS_PER_SECOND),
@@ -73,7 +98,7 @@ impl Ticks {
             Self::Micros => value.div_euclid(MICROS_PER_DAY),
             Self::Nanos => value.div_euclid(MICROS_PER_DAY * 1000),
         };
-        i32::try_from(days).ok()
+        CALENDAR.contains(&days).then_some(days as i32)
     }
 }
 
@@ -104,7 +129,8 @@ pub(super) fn timestamp(text: &[u8]) -> Option<i64> {
         return None;
     };
     let (micros, zone) = clock(rest)?;
-    Some(days * MICROS_PER_DAY + micros - offset(zone)?)
+    let instant = days * MICROS_PER_DAY + micros - offset(zone)?;
+    in_calendar(instant).then_some(instant)
 }
 
 fn clock(text: &[u8]) -> Option<(i64, &[u8])> {
@@ -247,6 +273,7 @@ mod tests {
             ("2025-10-09T08:53Z", base - 20_000_000),
             ("1969-12-31T23:59:59.9999999Z", -1),
             ("0000-01-01T00:00:00Z", -62_167_219_200_000_000),
+            ("9999-12-31T23:59:59.999999Z", 253_402_300_799_999_999),
         ] {
             assert_eq!(timestamp(text.as_bytes()), Some(micros), "{text}");
         }
@@ -267,6 +294,8 @@ mod tests {
             "2025-10-09T08:53:20+02:00x",
             "+2025-10-09T08:53:20Z",
             "2025-10-09T8:53:20Z",
+            "0000-01-01T00:00:00+00:01",
+            "9999-12-31T23:59:59-00:01",
         ] {
             assert_eq!(timestamp(bad.as_bytes()), None, "{bad}");
         }
@@ -286,6 +315,21 @@ mod tests {
         assert_eq!(Ticks::Nanos.micros(1999), Some(1));
         assert_eq!(Ticks::Seconds.micros(i64::MAX), None);
         assert_eq!(Ticks::Millis.days(-1), Some(-1));
+    }
+
+    #[test]
+    fn epoch_integers_keep_to_the_years_that_texts_can_write() {
+        let first = timestamp(b"0000-01-01T00:00:00Z").unwrap();
+        let last = timestamp(b"9999-12-31T23:59:59.999999Z").unwrap();
+        assert_eq!(Ticks::Micros.instant(first), Some(first));
+        assert_eq!(Ticks::Micros.instant(first - 1), None);
+        assert_eq!(Ticks::Micros.instant(last), Some(last));
+        assert_eq!(Ticks::Micros.instant(last + 1), None);
+        for (day, text) in [(-719_528, "0000-01-01"), (2_932_896, "9999-12-31")] {
+            assert_eq!(Ticks::Days.days(day), date(text.as_bytes()));
+        }
+        assert_eq!(Ticks::Days.days(-719_529), None);
+        assert_eq!(Ticks::Days.days(2_932_897), None);
         assert_eq!(Ticks::Days.days(i64::from(i32::MAX) + 1), None);
     }
 }

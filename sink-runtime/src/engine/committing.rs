@@ -6,27 +6,48 @@ use std::time::Instant;
 
 use super::coordinator::Settled;
 use super::deliver::{Deliver, Failure, Job};
+use super::identity::{self, Identity};
 use super::{EngineError, RETRY};
 use crate::deadletter::{DeadLetters, Letter};
 use crate::errors::{Retry, class};
 use crate::failpoint;
 use crate::observe::{CommitOutcome, Progress};
 
-/// Dead letters first, then the commit; what may pass is tried again until it passes or the failures in a row are too
-/// many.
+/// What lies between a cut and its destination.
+pub(super) struct Way<D> {
+    pub(super) deliver: Arc<D>,
+    pub(super) identity: Arc<Identity>,
+    pub(super) letters: DeadLetters,
+    pub(super) progress: Progress,
+    /// In a row.
+    pub(super) max_failures: u32,
+}
+
+/// First the topics' identity, then dead letters, then the commit; what may pass is tried again until it passes or the
+/// failures in a row are too many.
 pub(super) async fn commit<D: Deliver>(
-    deliver: Arc<D>,
-    letters: DeadLetters,
-    progress: Progress,
-    max_failures: u32,
+    way: Way<D>,
     mut job: Job<D::File>,
     dead: Vec<Letter>,
     began: Instant,
 ) -> Result<Settled, EngineError> {
-    let mut pause = RETRY.0;
+    let Way {
+        deliver,
+        identity,
+        letters,
+        progress,
+        max_failures,
+    } = way;
+    let mut tries = 0;
     let mut undelivered = !dead.is_empty();
     loop {
         let attempt = async {
+            if !job.lanes.is_empty() {
+                let topics = job.lanes.iter().map(|lane| lane.tp.topic.clone());
+                let ids = identity.ids(topics.collect()).await;
+                identity::check(&mut job.lanes, &ids)
+                    .map_err(|why| Failure::Reread { why, fenced: false })?;
+            }
             if undelivered {
                 letters
                     .deliver(&dead)
@@ -77,8 +98,8 @@ pub(super) async fn commit<D: Deliver>(
                 if class.retry == Retry::Never || failures >= max_failures {
                     return Err(EngineError::Stopped { class, message });
                 }
-                tokio::time::sleep(pause.mul_f64(rand::random_range(0.5..1.0))).await;
-                pause = (pause * 2).min(RETRY.1);
+                tries += 1;
+                RETRY.pause(tries).await;
             }
         }
     }

@@ -8,9 +8,12 @@ use std::time::{Duration, Instant};
 
 use tokio::task::JoinSet;
 
-use super::coordinator::{Coordinator, CutId, Input, Output, Recovered, Settled};
+use super::committing::Way;
+use super::coordinator::{Coordinator, CutId, Input, Output, Settled};
 use super::deliver::{Deliver, Job, JobLane};
 use super::goal::Goals;
+use super::identity::Identity;
+use super::recovery::Resumed;
 use super::router::Router;
 use super::worker::{FromWorker, Share, ToWorker};
 use super::{EngineError, Until, committing, recovery};
@@ -46,11 +49,11 @@ pub(super) struct Wires<D> {
 
 /// A commit that ended: what to tell the coordinator, or why to stop.
 type Ended = (CutId, Result<Settled, EngineError>);
-/// Where one partition goes on, and its log's bounds.
+/// What one partition goes on with.
 pub(super) type Found = (
     AssignmentEpoch,
     TopicPartition,
-    Result<(Recovered, (Offset, Offset)), EngineError>,
+    Result<Resumed, EngineError>,
 );
 
 pub(super) struct Conductor<D: Deliver> {
@@ -59,6 +62,7 @@ pub(super) struct Conductor<D: Deliver> {
     deliver: Arc<D>,
     letters: DeadLetters,
     facts: Arc<KafkaFacts>,
+    identity: Arc<Identity>,
     coordinator: Coordinator,
     router: Arc<Router>,
     source: SourceHandle,
@@ -67,6 +71,8 @@ pub(super) struct Conductor<D: Deliver> {
     recoveries: JoinSet<Vec<Found>>,
     goals: Goals,
     epochs: BTreeMap<TopicPartition, AssignmentEpoch>,
+    /// As recovered, where known.
+    topic_ids: BTreeMap<TopicPartition, Option<String>>,
     last_activity: Instant,
 }
 
@@ -87,6 +93,7 @@ impl<D: Deliver> Conductor<D> {
             progress,
             deliver,
             letters,
+            identity: Arc::new(Identity::new(Arc::clone(&facts))),
             facts,
             router,
             source,
@@ -95,6 +102,7 @@ impl<D: Deliver> Conductor<D> {
             recoveries: JoinSet::new(),
             goals: Goals::new(until),
             epochs: BTreeMap::new(),
+            topic_ids: BTreeMap::new(),
             last_activity: Instant::now(),
         }
     }
@@ -197,6 +205,7 @@ impl<D: Deliver> Conductor<D> {
         for tp in tps {
             self.goals.forget(tp);
             self.epochs.remove(tp);
+            self.topic_ids.remove(tp);
         }
     }
 
@@ -250,11 +259,13 @@ impl<D: Deliver> Conductor<D> {
             held.extend(lane.held);
             if !lane.range.is_empty() {
                 let expected = expected.get(&lane.tp).copied().flatten();
+                let topic_id = self.topic_ids.get(&lane.tp).cloned().flatten();
                 lanes.push(JobLane {
                     tp: lane.tp,
                     expected,
                     range: lane.range,
                     rows: lane.rows,
+                    topic_id,
                 });
             }
         }
@@ -264,15 +275,14 @@ impl<D: Deliver> Conductor<D> {
             files: pending.share.files,
         };
         self.last_activity = Instant::now();
-        let task = committing::commit(
-            Arc::clone(&self.deliver),
-            self.letters.clone(),
-            self.progress.clone(),
-            self.plan.commit.max_consecutive_failures,
-            job,
-            letters,
-            pending.began,
-        );
+        let way = Way {
+            deliver: Arc::clone(&self.deliver),
+            identity: Arc::clone(&self.identity),
+            letters: self.letters.clone(),
+            progress: self.progress.clone(),
+            max_failures: self.plan.commit.max_consecutive_failures,
+        };
+        let task = committing::commit(way, job, letters, pending.began);
         self.commits.spawn(async move {
             let ended = task.await;
             drop(held);
@@ -315,9 +325,7 @@ impl<D: Deliver> Conductor<D> {
                 position,
                 log_start,
                 log_end,
-            } => {
-                return self.out_of_range(&tp, position, log_start, log_end);
-            }
+            } => self.out_of_range(&tp, position, log_start, log_end),
             SourceEvent::Fatal(error) => return Err(EngineError::of(&error)),
             SourceEvent::Trouble(error) => {
                 tracing::warn!(error = %OneLine(&error), "the kafka client is in trouble");
@@ -339,7 +347,7 @@ impl<D: Deliver> Conductor<D> {
         position: Offset,
         log_start: Offset,
         log_end: Offset,
-    ) -> Result<(), EngineError> {
+    ) {
         let expired = position < log_start;
         if expired && self.plan.source.on_records_expired == OnRecordsExpired::Skip {
             let gap = log_start.0 - position.0;
@@ -357,21 +365,12 @@ impl<D: Deliver> Conductor<D> {
                 self.source
                     .send(SourceCommand::Seek(tp.clone(), log_start, epoch));
             }
-            return Ok(());
+            return;
         }
-        if expired {
-            let message = format!(
-                "{tp}: records from offset {position} to {log_start} expired before they were read"
-            );
-            return Err(EngineError::Stopped {
-                class: class::OFFSET_OUT_OF_RANGE,
-                message,
-            });
-        }
-        // The recovery looks at the log and the ledger together, and applies the policy.
-        tracing::warn!(%tp, %position, %log_end, "the log ends below the position");
+        // The recovery looks at the log and the ledger together, and applies the policies: a new owner may have gone
+        // on before the records expired, and this one not know yet.
+        tracing::warn!(%tp, %position, %log_start, %log_end, "the position is not in the log");
         self.apply(Input::Reread(vec![tp.clone()]));
-        Ok(())
     }
 
     pub(super) fn on_worker(&mut self, event: FromWorker<D::File>) -> Result<(), EngineError> {
@@ -412,15 +411,25 @@ impl<D: Deliver> Conductor<D> {
 
     fn on_recovered(&mut self, found: Vec<Found>) -> Result<(), EngineError> {
         let mut next = Vec::new();
+        let mut ends = Vec::new();
         for (epoch, tp, found) in found {
-            let (found, watermarks) = found?;
+            let Resumed {
+                found,
+                watermarks,
+                topic_id,
+            } = found?;
             if !self.coordinator.owns(&tp, epoch) {
                 continue;
             }
+            self.topic_ids.insert(tp.clone(), topic_id);
             next.extend(found.expected.map(|next| (tp.clone(), next)));
             self.progress.owned(&tp, found.expected, Some(watermarks));
             self.goals.taken(&tp, found.start, watermarks.1);
+            ends.push((tp.clone(), watermarks.1));
             self.apply(Input::Recovered { tp, epoch, found });
+        }
+        if self.goals.ends() {
+            self.source.send(SourceCommand::Announce(ends));
         }
         // The last owner may have died between its commit and the group's offsets.
         self.source.send(SourceCommand::CommitOffsets(next));

@@ -1,6 +1,7 @@
 //! The engine's parts for a dataset: each worker's shelf of open files, and commits through the dataset's ledgers.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use async_trait::async_trait;
 
@@ -10,7 +11,8 @@ use super::deliver::{Deliver, Facts, Failure, Job, Landed};
 use crate::commit::dataset::{CommitFailure, CommitRequest, DatasetCommitter, ResetRequest};
 use crate::errors::{OneLine, class};
 use crate::ledger::{
-    CommitId, Origin, Progress as Known, Resume, SourceCheck, after_expiry, check_source,
+    CommitId, LedgerDocument, Progress as Known, Recorded, Resume, SourceCheck, after_expiry,
+    check_source,
 };
 use crate::observe::{CommitOutcome, Progress};
 use crate::plan::{OnRecordsExpired, OnSourceReset, Plan};
@@ -29,7 +31,7 @@ const LEDGERS_AT_ONCE: usize = 16;
 /// Commits to a dataset, one ledger for each topic-partition.
 #[derive(Debug)]
 pub struct DatasetDeliver {
-    committer: DatasetCommitter,
+    committer: Arc<DatasetCommitter>,
     uploader: Uploader,
     progress: Progress,
     on_source_reset: OnSourceReset,
@@ -40,7 +42,7 @@ pub struct DatasetDeliver {
 impl DatasetDeliver {
     pub fn new(
         plan: &Plan,
-        committer: DatasetCommitter,
+        committer: Arc<DatasetCommitter>,
         uploader: Uploader,
         progress: Progress,
     ) -> Self {
@@ -62,14 +64,14 @@ impl DatasetDeliver {
         let Some(document) = &recovered.document else {
             return Ok(Known::default());
         };
-        let origin = Origin {
-            cluster_id: facts.cluster_id.as_deref(),
-            topic_id: None,
-            log_start: facts.log_start,
-            log_end: facts.log_end,
-        };
-        let (resume, class, message) = match check_source(document, &origin) {
+        let mut topic_id = facts.topic_id.clone();
+        let check = check_source(Recorded::from(document), &facts.origin());
+        let recreated = matches!(check, SourceCheck::Recreated { .. });
+        let (resume, class, message) = match check {
             SourceCheck::Fine => {
+                if document.topic_id.is_none() && topic_id.is_some() {
+                    self.adopt(tp, document, facts).await?;
+                }
                 return Ok(Known {
                     next: recovered.next,
                     floor: Some(document.floor),
@@ -87,6 +89,7 @@ impl DatasetDeliver {
             }
             SourceCheck::Recreated { why } => {
                 let message = format!("{tp}: the topic is not the one the ledger speaks of: {why}");
+                topic_id = topic_id.filter(|_| why.knows_topic());
                 (
                     why.resume(self.on_source_reset, facts.log_start),
                     class::SOURCE_RESET,
@@ -101,9 +104,10 @@ impl DatasetDeliver {
         let request = ResetRequest {
             tp: tp.clone(),
             next,
+            recreated,
             commit_id: CommitId::fresh(),
             cluster_id: facts.cluster_id.clone(),
-            topic_id: None,
+            topic_id,
         };
         self.committer.reset(request).await.map_err(failure)?;
         Ok(Known {
@@ -111,6 +115,38 @@ impl DatasetDeliver {
             floor: Some(next),
             reread: false,
         })
+    }
+
+    /// A ledger from before the topic's id was known takes it now, not when records come: what is recreated meanwhile
+    /// would pass for the old.
+    async fn adopt(
+        &self,
+        tp: &TopicPartition,
+        document: &LedgerDocument,
+        facts: &Facts,
+    ) -> Result<(), Failure> {
+        let at = document.next;
+        let request = CommitRequest {
+            expected: Some(at),
+            floor: document.floor,
+            ..mark(tp, at, facts)
+        };
+        self.committer.commit(request).await.map_err(failure)?;
+        Ok(())
+    }
+}
+
+/// Says how far was read, and of which topic.
+fn mark(tp: &TopicPartition, at: Offset, facts: &Facts) -> CommitRequest {
+    CommitRequest {
+        tp: tp.clone(),
+        expected: None,
+        range: OffsetRange { start: at, end: at },
+        floor: at,
+        files: Vec::new(),
+        commit_id: CommitId::fresh(),
+        cluster_id: facts.cluster_id.clone(),
+        topic_id: facts.topic_id.clone(),
     }
 }
 
@@ -154,23 +190,9 @@ impl Deliver for DatasetDeliver {
             .await
     }
 
-    async fn anchor(&self, tp: &TopicPartition, at: Offset) -> Result<(), Failure> {
-        let cluster_id = self.cluster.lock().clone();
-        let request = CommitRequest {
-            tp: tp.clone(),
-            expected: None,
-            range: OffsetRange { start: at, end: at },
-            floor: at,
-            files: Vec::new(),
-            commit_id: CommitId::fresh(),
-            cluster_id,
-            topic_id: None,
-        };
-        self.committer
-            .commit(request)
-            .await
-            .map(|_| ())
-            .map_err(failure)
+    async fn anchor(&self, tp: &TopicPartition, at: Offset, facts: &Facts) -> Result<(), Failure> {
+        let marked = self.committer.commit(mark(tp, at, facts)).await;
+        marked.map(|_| ()).map_err(failure)
     }
 
     async fn commit(&self, job: &mut Job<DatasetFile>) -> Result<Landed, Failure> {
@@ -194,7 +216,7 @@ impl Deliver for DatasetDeliver {
                 files: std::mem::take(&mut pending),
                 commit_id: job.commit_id,
                 cluster_id: self.cluster.lock().clone(),
-                topic_id: None,
+                topic_id: lane.topic_id.clone(),
             };
             landed.files += request.files.len() as u64;
             let committed = self.committer.commit(request).await.map_err(failure)?;

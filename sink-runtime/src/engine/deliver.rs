@@ -6,7 +6,7 @@ use async_trait::async_trait;
 
 use super::coordinator::CutScope;
 use crate::errors::{Class, Classified, OneLine};
-use crate::ledger::{CommitId, Progress as Known};
+use crate::ledger::{CommitId, Origin, Progress as Known};
 use crate::observe::CommitOutcome;
 use crate::record::{Offset, OffsetRange, TopicPartition};
 
@@ -14,8 +14,21 @@ use crate::record::{Offset, OffsetRange, TopicPartition};
 #[derive(Clone, Debug)]
 pub struct Facts {
     pub cluster_id: Option<String>,
+    /// `None` where the brokers do not tell.
+    pub topic_id: Option<String>,
     pub log_start: Offset,
     pub log_end: Offset,
+}
+
+impl Facts {
+    pub fn origin(&self) -> Origin<'_> {
+        Origin {
+            cluster_id: self.cluster_id.as_deref(),
+            topic_id: self.topic_id.as_deref(),
+            log_start: self.log_start,
+            log_end: self.log_end,
+        }
+    }
 }
 
 /// One lane of a cut.
@@ -25,6 +38,8 @@ pub struct JobLane {
     pub expected: Option<Offset>,
     pub range: OffsetRange,
     pub rows: u64,
+    /// Of the topic that the records came from, if known.
+    pub topic_id: Option<String>,
 }
 
 /// A cut to be committed.
@@ -77,7 +92,7 @@ pub trait Deliver: Send + Sync + 'static {
     ) -> Result<BTreeMap<TopicPartition, Known>, Failure>;
 
     /// Writes a first ledger entry that holds nothing, so that a start "at the end" stays where it was chosen.
-    async fn anchor(&self, tp: &TopicPartition, at: Offset) -> Result<(), Failure>;
+    async fn anchor(&self, tp: &TopicPartition, at: Offset, facts: &Facts) -> Result<(), Failure>;
 
     /// Commits, with bounded tries of its own. The job stays usable after `Trouble` that may pass.
     async fn commit(&self, job: &mut Job<Self::File>) -> Result<Landed, Failure>;

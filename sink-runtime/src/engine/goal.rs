@@ -37,6 +37,11 @@ impl Goals {
         }
     }
 
+    /// Whether the run has an end.
+    pub(super) fn ends(&self) -> bool {
+        self.until == Until::CaughtUp
+    }
+
     pub(super) fn assigned(&mut self) {
         self.assigned = true;
     }
@@ -70,7 +75,7 @@ impl Goals {
         lanes: impl Iterator<Item = (&'a TopicPartition, Option<Offset>, bool)>,
         scope: CutScope,
     ) -> Vec<TopicPartition> {
-        if self.until == Until::Shutdown {
+        if !self.ends() {
             return Vec::new();
         }
         let goal = |tp| self.by_partition.get(tp);
@@ -91,10 +96,68 @@ impl Goals {
         mut lanes: impl Iterator<Item = (&'a TopicPartition, Option<Offset>, bool)>,
     ) -> bool {
         let goal = |tp| self.by_partition.get(tp);
-        self.until == Until::CaughtUp
+        self.ends()
             && self.assigned
             && lanes.all(|(tp, next, running)| {
                 running && goal(tp).is_some_and(|goal| goal.reached(next))
             })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn tp(partition: i32) -> TopicPartition {
+        TopicPartition::new("orders", partition)
+    }
+
+    /// Two partitions, taken at 0, that end at 10.
+    fn taken() -> Goals {
+        let mut goals = Goals::new(Until::CaughtUp);
+        goals.assigned();
+        for partition in 0..2 {
+            goals.taken(&tp(partition), Offset(0), Offset(10));
+        }
+        goals
+    }
+
+    fn reached(goals: &Goals, next: [i64; 2]) -> bool {
+        let tps = [tp(0), tp(1)];
+        let lanes = tps.iter().zip(next);
+        goals.reached(lanes.map(|(tp, next)| (tp, Some(Offset(next)), true)))
+    }
+
+    #[test]
+    fn the_end_is_reached_when_every_partition_is_committed_up_to_its_goal() {
+        let mut goals = taken();
+        assert!(!reached(&goals, [10, 9]));
+        assert!(reached(&goals, [10, 12]));
+        // Started over, it keeps its goal, whatever was produced since.
+        goals.taken(&tp(1), Offset(10), Offset(99));
+        assert!(reached(&goals, [10, 10]));
+        // Nothing is at or above 7: a log may end in offsets without a record.
+        goals.read(&tp(1), Offset(7));
+        assert!(reached(&goals, [10, 7]));
+    }
+
+    #[test]
+    fn nothing_owned_is_the_end_only_after_an_assignment() {
+        let mut goals = Goals::new(Until::CaughtUp);
+        assert!(!goals.reached(std::iter::empty()));
+        goals.assigned();
+        assert!(goals.reached(std::iter::empty()));
+    }
+
+    #[test]
+    fn lanes_that_read_to_their_goal_are_due_and_a_tables_only_together() {
+        let mut goals = taken();
+        let tps = [tp(0), tp(1)];
+        let lanes = || tps.iter().map(|tp| (tp, None, true));
+        goals.read(&tp(0), Offset(10));
+        assert_eq!(goals.due(lanes(), CutScope::Lane), [tp(0)]);
+        assert_eq!(goals.due(lanes(), CutScope::Together), []);
+        goals.read(&tp(1), Offset(10));
+        assert_eq!(goals.due(lanes(), CutScope::Together), [tp(0), tp(1)]);
     }
 }

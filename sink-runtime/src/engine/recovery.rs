@@ -6,13 +6,14 @@ use std::sync::Arc;
 use super::conductor::Found;
 use super::coordinator::Recovered;
 use super::deliver::{Deliver, Facts, Failure};
+use super::identity::changed;
 use super::{EngineError, RETRY};
 use crate::errors::{Class, Classified, OneLine, Retry, class};
 use crate::ledger::positions;
 use crate::observe::Progress;
 use crate::plan::Plan;
 use crate::record::{AssignmentEpoch, Offset, TopicPartition};
-use crate::source::{Facts as KafkaFacts, StartAt};
+use crate::source::{Facts as KafkaFacts, SourceError, StartAt};
 
 /// Tries until it knows, or until it cannot be known.
 pub(super) async fn recover<D: Deliver>(
@@ -22,7 +23,6 @@ pub(super) async fn recover<D: Deliver>(
     progress: Progress,
     asked: Vec<(TopicPartition, AssignmentEpoch)>,
 ) -> Vec<Found> {
-    let mut pause = RETRY.0;
     let mut failures = 0;
     loop {
         let tps: Vec<_> = asked.iter().map(|(tp, _)| tp.clone()).collect();
@@ -57,12 +57,19 @@ pub(super) async fn recover<D: Deliver>(
             return asked.into_iter().map(stop).collect();
         }
         tracing::warn!(error = %message, advice = class.advice, "partitions cannot be recovered yet");
-        tokio::time::sleep(pause.mul_f64(rand::random_range(0.5..1.0))).await;
-        pause = (pause * 2).min(RETRY.1);
+        RETRY.pause(failures).await;
     }
 }
 
-type Positions = BTreeMap<TopicPartition, (Recovered, (Offset, Offset))>;
+/// What an assigned partition goes on with.
+pub(super) struct Resumed {
+    pub(super) found: Recovered,
+    /// Start and end of the log.
+    pub(super) watermarks: (Offset, Offset),
+    pub(super) topic_id: Option<String>,
+}
+
+type Positions = BTreeMap<TopicPartition, Resumed>;
 
 async fn attempt<D: Deliver>(
     plan: &Arc<Plan>,
@@ -91,27 +98,17 @@ async fn attempt<D: Deliver>(
                 at_time(facts, &tp, millis).await?.unwrap_or(fact.log_end)
             }
         };
-        if expected.is_none() && matches!(at, StartAt::Latest | StartAt::Timestamp(_)) {
-            deliver.anchor(&tp, start).await?;
-            found.insert(
-                tp,
-                (
-                    Recovered {
-                        start,
-                        expected: Some(start),
-                    },
-                    (fact.log_start, fact.log_end),
-                ),
-            );
-        } else {
-            found.insert(
-                tp,
-                (
-                    Recovered { start, expected },
-                    (fact.log_start, fact.log_end),
-                ),
-            );
+        let anchored = expected.is_none() && matches!(at, StartAt::Latest | StartAt::Timestamp(_));
+        if anchored {
+            deliver.anchor(&tp, start, fact).await?;
         }
+        let expected = if anchored { Some(start) } else { expected };
+        let resumed = Resumed {
+            found: Recovered { start, expected },
+            watermarks: (fact.log_start, fact.log_end),
+            topic_id: fact.topic_id.clone(),
+        };
+        found.insert(tp, resumed);
     }
     Ok(found)
 }
@@ -124,15 +121,33 @@ type Asked = (
 async fn ask_kafka(facts: &Arc<KafkaFacts>, tps: &[TopicPartition]) -> Result<Asked, Failure> {
     let (facts, tps) = (Arc::clone(facts), tps.to_vec());
     let asked = tokio::task::spawn_blocking(move || {
-        let cluster_id = facts.cluster_id();
+        let topics = tps.iter().map(|tp| tp.topic.clone()).collect();
+        let before = facts.topic_ids(&topics);
         let watermarks = facts.watermarks(&tps)?;
         let committed = facts.committed(&tps)?;
+        // Behind the others: the client only waits for an answer that names the cluster, it does not ask for one, and would
+        // spend a second where nothing else was asked.
+        let cluster_id = facts.cluster_id();
+        // The same id on both sides: the watermarks are of this very topic.
+        let topic_ids = match before.is_empty() {
+            true => before,
+            false => {
+                let after = facts.topic_ids(&topics);
+                if let Some(topic) = changed(&before, &after) {
+                    return Err(SourceError::Lookup {
+                        what: "describe topic",
+                        message: format!("\"{topic}\" is being recreated"),
+                    });
+                }
+                after
+            }
+        };
         let mut asked = BTreeMap::new();
         let mut group = BTreeMap::new();
         for ((tp, watermarks), committed) in tps.into_iter().zip(watermarks).zip(committed) {
             let Some((log_start, log_end)) = watermarks else {
                 let what = "look offsets up";
-                return Err(crate::source::SourceError::Lookup {
+                return Err(SourceError::Lookup {
                     what,
                     message: format!("{tp} has no leader"),
                 });
@@ -140,14 +155,13 @@ async fn ask_kafka(facts: &Arc<KafkaFacts>, tps: &[TopicPartition]) -> Result<As
             if let Some(offset) = committed {
                 group.insert(tp.clone(), offset);
             }
-            asked.insert(
-                tp,
-                Facts {
-                    cluster_id: cluster_id.clone(),
-                    log_start,
-                    log_end,
-                },
-            );
+            let fact = Facts {
+                cluster_id: cluster_id.clone(),
+                topic_id: topic_ids.get(&tp.topic).cloned(),
+                log_start,
+                log_end,
+            };
+            asked.insert(tp, fact);
         }
         Ok((asked, group))
     });

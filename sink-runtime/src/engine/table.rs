@@ -6,11 +6,12 @@ use std::sync::Arc;
 use async_trait::async_trait;
 
 use self::target::Targets;
+use self::topics::{TopicIds, mark, new_ids, recreated, told, unrecorded};
 use super::coordinator::CutScope;
 use super::deliver::{Deliver, Facts, Failure, Job, Landed};
-use crate::commit::iceberg::{IcebergCommit, IcebergFailure, NotCommitted};
+use crate::commit::iceberg::{IcebergCommit, IcebergFailure, NotCommitted, TableLedger};
 use crate::errors::{OneLine, class};
-use crate::ledger::{Claim, CommitId, Progress as Known};
+use crate::ledger::{Claim, CommitId, Progress as Known, Recorded, SourceCheck, check_source};
 use crate::observe::{CommitOutcome, Progress};
 use crate::plan::{OnRecordsExpired, OnSourceReset, Plan};
 use crate::record::{Offset, OffsetRange, TopicPartition};
@@ -18,6 +19,7 @@ use crate::record::{Offset, OffsetRange, TopicPartition};
 mod file;
 mod shelf;
 pub mod target;
+mod topics;
 
 pub use self::file::TableFile;
 pub use self::shelf::TableShelf;
@@ -50,19 +52,17 @@ impl TableDeliver {
         next: Option<Offset>,
         facts: &Facts,
     ) -> Result<Known, Failure> {
-        let Some(next) = next else {
-            return Ok(Known::default());
-        };
         let mut known = Known {
-            next: Some(next),
-            floor: Some(next),
+            next,
+            floor: next,
             reread: false,
         };
-        if facts.log_start > next {
-            let gap = OffsetRange {
-                start: next,
-                end: facts.log_start,
-            };
+        let recorded = Recorded {
+            cluster_id: None,
+            topic_id: None,
+            next,
+        };
+        if let SourceCheck::RecordsExpired { gap } = check_source(recorded, &facts.origin()) {
             let message = format!("{tp}: records {gap} expired before they were read");
             if self.on_records_expired == OnRecordsExpired::Stop {
                 return Err(Failure::Trouble {
@@ -81,6 +81,7 @@ impl TableDeliver {
         &self,
         commit_id: CommitId,
         claims: Vec<Claim>,
+        topic_ids: TopicIds,
         files: Vec<iceberg::spec::DataFile>,
     ) -> Result<Landed, Failure> {
         let target = self.targets.current().ok_or_else(|| Failure::Reread {
@@ -101,7 +102,7 @@ impl TableDeliver {
                 .collect(),
             claims,
             cluster_id: self.cluster.lock().clone(),
-            topic_ids: BTreeMap::new(),
+            topic_ids,
             files,
             spec_id: target.spec.spec_id(),
             schema: Arc::clone(&target.schema),
@@ -125,6 +126,21 @@ impl TableDeliver {
             snapshot_id: committed.snapshot_id,
             files: count,
         })
+    }
+
+    /// A ledger from before a topic's id was known takes it now, not when records come: what is recreated meanwhile
+    /// would pass for the old.
+    async fn adopt(
+        &self,
+        ledger: &TableLedger,
+        asked: &BTreeMap<TopicPartition, Facts>,
+    ) -> Result<(), Failure> {
+        let (marks, ids) = unrecorded(ledger, asked);
+        if marks.is_empty() {
+            return Ok(());
+        }
+        let adopted = self.submit(CommitId::fresh(), marks, ids, Vec::new()).await;
+        adopted.map(|_| ())
     }
 
     fn failure(&self, error: NotCommitted) -> Failure {
@@ -180,20 +196,9 @@ impl Deliver for TableDeliver {
         else {
             return Ok(BTreeMap::new());
         };
-        let recreated = match (&ledger.cluster_id, &first.cluster_id) {
-            (Some(was), Some(is)) if was != is => {
-                Some(format!("cluster id was \"{was}\" and is \"{is}\""))
-            }
-            _ => asked.iter().find_map(|(tp, facts)| {
-                let next = ledger.next.get(tp).filter(|next| facts.log_end < **next)?;
-                Some(format!(
-                    "{tp} ends at {}, below the committed offset {next}",
-                    facts.log_end
-                ))
-            }),
-        };
-        if let Some(why) = recreated {
-            let message = format!("the topic is not the one the table speaks of: {why}");
+        let recreated = recreated(&ledger, asked);
+        if let Some((tp, why)) = recreated.first() {
+            let message = format!("{tp}: the topic is not the one the table speaks of: {why}");
             if self.on_source_reset == OnSourceReset::Stop {
                 return Err(Failure::Trouble {
                     class: class::SOURCE_RESET,
@@ -206,11 +211,14 @@ impl Deliver for TableDeliver {
                 end: facts.log_end,
             };
             let logs = asked.iter().map(|(tp, facts)| (tp.clone(), log(facts)));
+            let topic_ids = new_ids(&recreated, asked);
             let restarted = self
                 .targets
-                .restart_source(first.cluster_id.as_deref(), &logs.collect())
+                .restart_source(first.cluster_id.as_deref(), &topic_ids, &logs.collect())
                 .await;
             ledger = restarted.map_err(|error| Failure::of(&error))?;
+        } else {
+            self.adopt(&ledger, asked).await?;
         }
         let known = |(tp, facts): (&TopicPartition, &Facts)| {
             Ok((
@@ -221,15 +229,11 @@ impl Deliver for TableDeliver {
         asked.iter().map(known).collect()
     }
 
-    async fn anchor(&self, tp: &TopicPartition, at: Offset) -> Result<(), Failure> {
-        let claim = Claim {
-            tp: tp.clone(),
-            expected: None,
-            range: OffsetRange { start: at, end: at },
-        };
-        self.submit(CommitId::fresh(), vec![claim], Vec::new())
-            .await
-            .map(|_| ())
+    async fn anchor(&self, tp: &TopicPartition, at: Offset, facts: &Facts) -> Result<(), Failure> {
+        let ids = told([(tp, &facts.topic_id)]);
+        let marks = vec![mark(tp, None, at)];
+        let marked = self.submit(CommitId::fresh(), marks, ids, Vec::new()).await;
+        marked.map(|_| ())
     }
 
     async fn commit(&self, job: &mut Job<TableFile>) -> Result<Landed, Failure> {
@@ -246,7 +250,8 @@ impl Deliver for TableDeliver {
                 range: lane.range,
             })
             .collect();
-        self.submit(job.commit_id, claims, files).await
+        let topic_ids = told(job.lanes.iter().map(|lane| (&lane.tp, &lane.topic_id)));
+        self.submit(job.commit_id, claims, topic_ids, files).await
     }
 
     fn abandon(&self, files: Vec<TableFile>) {

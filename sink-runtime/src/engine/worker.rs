@@ -19,6 +19,7 @@ use crate::layout::Rows;
 use crate::plan::{OnError, Plan};
 use crate::record::{AssignmentEpoch, Offset, OffsetRange, RawBatch, TopicName, TopicPartition};
 use crate::schema::Schema;
+use crate::source::Spares;
 
 /// Rejected records of one lane wait for the next cut; at this many bytes the cut is asked for.
 const LETTERS_DUE: usize = 8 << 20;
@@ -170,6 +171,7 @@ pub(super) struct Worker<S: Shelf> {
     decode: Arc<crate::plan::DecodePlan>,
     budget: Budget,
     counters: Arc<Counters>,
+    spares: Arc<Spares>,
     shelf: S,
     inbox: Receiver<ToWorker>,
     outbox: UnboundedSender<FromWorker<S::File>>,
@@ -193,6 +195,7 @@ impl<S: Shelf> Worker<S> {
         plan: Arc<Plan>,
         budget: Budget,
         counters: Arc<Counters>,
+        spares: Arc<Spares>,
         shelf: S,
         inbox: Receiver<ToWorker>,
         outbox: UnboundedSender<FromWorker<S::File>>,
@@ -203,6 +206,7 @@ impl<S: Shelf> Worker<S> {
             decode,
             budget,
             counters,
+            spares,
             shelf,
             inbox,
             outbox,
@@ -270,6 +274,7 @@ impl<S: Shelf> Worker<S> {
                 let (raw, held) = *fetched;
                 let result = self.batch(&raw);
                 drop(held);
+                self.spares.give(raw);
                 result
             }
             ToWorker::Advance { tp, epoch, at } => {

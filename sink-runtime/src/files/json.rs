@@ -81,7 +81,7 @@ impl JsonFile {
             .with_explicit_nulls(self.explicit_nulls)
             .with_encoder_factory(Arc::new(OwnForms))
             .build::<_, LineDelimited>(&mut *encoder);
-        for batch in self.buffer.take() {
+        for batch in self.buffer.take().map_err(FileError::Gather)? {
             lines.write(&batch).map_err(encode_error)?;
         }
         lines.finish().map_err(encode_error)?;

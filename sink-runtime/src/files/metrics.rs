@@ -35,6 +35,8 @@ pub struct Metrics {
     pub upper_bounds: HashMap<i32, Datum>,
     /// Where each row group starts.
     pub split_offsets: Vec<i64>,
+    /// The table's order that the rows are in, from the first to the last.
+    pub sort_order_id: Option<i32>,
 }
 
 impl Metrics {
@@ -128,7 +130,11 @@ impl Metrics {
         spec_id: i32,
         partition: Struct,
     ) -> Result<DataFile, FileError> {
-        DataFileBuilder::default()
+        let mut builder = DataFileBuilder::default();
+        if let Some(id) = self.sort_order_id {
+            builder.sort_order_id(id);
+        }
+        builder
             .content(DataContentType::Data)
             .file_path(location)
             .file_format(DataFileFormat::Parquet)

@@ -23,6 +23,7 @@ use super::metrics::Metrics;
 use super::writer::{Format, KeyValues};
 use crate::budget::{Budget, Reservation};
 use crate::layout::Slice;
+use crate::layout::iceberg::RowOrder;
 use crate::record::TopicPartition;
 
 mod file;
@@ -107,8 +108,9 @@ struct Group<K: Ord, U> {
     open_bytes: u64,
 }
 
-/// A file that holds less has no encoder worth ending a row group for.
-const WORTH_RELIEVING: usize = 3 << 20;
+/// What is worth ending a row group for: some hundred rows. Below it, what the footer says of the row group is as large
+/// as the row group.
+const WORTH_RELIEVING: usize = 16 << 10;
 
 /// The table.
 pub struct OpenFiles<G: Ord + Clone, K: Ord, U> {
@@ -143,6 +145,11 @@ impl<G: Ord + Clone, K: Ord, U> OpenFiles<G, K, U> {
             budget: budget.clone(),
             reservation: budget.reserve(0),
         }
+    }
+
+    /// The order of files opened from now on; see [`Format::sort_by`].
+    pub fn sort_by(&mut self, order: Option<Arc<RowOrder>>) {
+        self.format.sort_by(order);
     }
 
     /// Adds the rows of `slice`, which came from `tp`, and ships what became ready.
@@ -198,6 +205,13 @@ impl<G: Ord + Clone, K: Ord, U> OpenFiles<G, K, U> {
                 group.due.then(|| name.clone())
             })
             .collect()
+    }
+
+    /// Asks for the cut of a group, if it has anything.
+    pub fn make_due(&mut self, group: &G) {
+        if let Some(group) = self.groups.get_mut(group) {
+            group.due = true;
+        }
     }
 
     /// When [`Self::due`] is to be asked again, if nothing is written until then. Zero when something is due already.
@@ -261,10 +275,10 @@ impl<G: Ord + Clone, K: Ord, U> OpenFiles<G, K, U> {
             .collect()
     }
 
-    /// When the process is above its shedding mark, takes the largest files until this table holds as much less as the
-    /// process is above its resuming mark: first they end their row groups, which gives back most of what an encoder
-    /// holds; where that is not enough they are sealed. Their encoded bytes still count until they are uploaded, so what shows in
-    /// the budget comes later. Returns how many were sealed.
+    /// When the process is above its shedding mark, takes files until this table holds as much less as the process is
+    /// above its resting mark: first they end their row groups, those that give back most before others; where that is
+    /// not enough the largest are sealed. Bytes that are on their way to the store ask for nothing: they go by
+    /// themselves. Returns how many files were sealed.
     ///
     /// # Errors
     /// When a file cannot be encoded.
@@ -272,32 +286,21 @@ impl<G: Ord + Clone, K: Ord, U> OpenFiles<G, K, U> {
         &mut self,
         outlet: &mut O,
     ) -> Result<usize, FileError> {
-        if !self.budget.must_shed() {
+        let target = self.memory.saturating_sub(self.budget.excess());
+        if target == self.memory {
             return Ok(0);
         }
-        let excess = self
-            .budget
-            .used()
-            .saturating_sub(self.budget.limit() / 100 * 70);
-        let target = self.memory.saturating_sub(excess);
-        let mut by_size: Vec<(usize, G, Arc<K>)> = self
-            .groups
-            .iter()
-            .flat_map(|(name, group)| {
-                let open = group.open.iter();
-                open.map(|(key, file)| (file.memory, name.clone(), key.clone()))
-            })
-            .collect();
-        by_size.sort_unstable_by_key(|(memory, _, _)| std::cmp::Reverse(*memory));
-        for (memory, group, key) in &by_size {
-            if self.memory <= target || *memory < WORTH_RELIEVING {
+        for (relievable, group, key) in self.ranked(|file| file.relievable) {
+            if self.memory <= target || relievable < WORTH_RELIEVING {
                 break;
             }
-            self.relieve(group, key, outlet)?;
+            self.relieve(&group, &key, outlet)?;
         }
-        by_size.sort_by_cached_key(|(_, group, key)| std::cmp::Reverse(self.memory_of(group, key)));
+        if self.memory <= target {
+            return Ok(0);
+        }
         let mut sealed = 0;
-        for (_, group, key) in by_size {
+        for (_, group, key) in self.ranked(|file| file.memory) {
             if self.memory <= target {
                 break;
             }
@@ -306,6 +309,18 @@ impl<G: Ord + Clone, K: Ord, U> OpenFiles<G, K, U> {
             sealed += 1;
         }
         Ok(sealed)
+    }
+
+    /// Open files, the largest by `size` first.
+    fn ranked(&self, size: impl Fn(&OpenFile<U>) -> usize) -> Vec<(usize, G, Arc<K>)> {
+        let mut files: Vec<_> = self
+            .groups
+            .iter()
+            .flat_map(|(name, group)| group.open.iter().map(move |file| (name, file)))
+            .map(|(name, (key, file))| (size(file), name.clone(), key.clone()))
+            .collect();
+        files.sort_by_key(|(size, _, _)| std::cmp::Reverse(*size));
+        files
     }
 
     /// Bytes that the open files hold.
@@ -436,11 +451,6 @@ impl<G: Ord + Clone, K: Ord, U> OpenFiles<G, K, U> {
             Some((group, key)) => self.seal(&group, &key, outlet),
             None => Ok(()),
         }
-    }
-
-    fn memory_of(&self, group: &G, key: &Arc<K>) -> usize {
-        let file = self.groups.get(group).and_then(|group| group.open.get(key));
-        file.map_or(0, |file| file.memory)
     }
 
     fn relieve<O: Outlet<G, K, Upload = U>>(

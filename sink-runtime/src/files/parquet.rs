@@ -11,22 +11,21 @@ use std::sync::Arc;
 use arrow::array::RecordBatch;
 use arrow::datatypes::{DataType, FieldRef, Fields, SchemaRef};
 use bytes::Bytes;
-use parquet::arrow::arrow_writer::ArrowWriterOptions;
-use parquet::arrow::{ArrowSchemaConverter, ArrowWriter, PARQUET_FIELD_ID_META_KEY};
+use parquet::arrow::{ArrowSchemaConverter, PARQUET_FIELD_ID_META_KEY};
 use parquet::basic::{Compression, GzipLevel, LogicalType, Type as PhysicalType, ZstdLevel};
 use parquet::errors::ParquetError;
-use parquet::file::metadata::KeyValue;
 use parquet::file::properties::{EnabledStatistics, WriterProperties, WriterVersion};
 use parquet::schema::types::{ColumnPath, SchemaDescriptor, Type, TypePtr};
 
+use self::encoder::Encoder;
 use super::buffer::RowBuffer;
 use super::cardinality::outgrows_dictionary;
 use super::metrics::Metrics;
-use super::nan::NanCounts;
-use super::sink::PartSink;
 use super::writer::{FileWriter, Finished, KeyValues};
 use super::{FileError, conform};
 use crate::plan::{ParquetCompression, ParquetOptions};
+
+mod encoder;
 
 const FORMAT: &str = "Parquet";
 
@@ -36,6 +35,9 @@ const BEGIN_BYTES: usize = 4 << 20;
 /// The same for going on with one: small writes cost more per row.
 const CONTINUE_ROWS: usize = 4096;
 const CONTINUE_BYTES: usize = 1 << 20;
+
+/// What the footer says of one column chunk.
+const FOOTER_BYTES: usize = 128;
 
 /// Encoded size of rows not encoded yet, as a share of their size in memory, before the file itself tells.
 const USUAL_RATIO: f64 = 0.25;
@@ -52,17 +54,6 @@ pub(super) struct ParquetFile {
     rows: u64,
 }
 
-struct Encoder {
-    writer: ArrowWriter<PartSink>,
-    /// `None` where nobody asks: no field ids, no metrics.
-    nans: Option<NanCounts>,
-    leaves: usize,
-    /// In-memory bytes of the rows encoded so far.
-    consumed: usize,
-    /// Bytes of one column's compression context.
-    context: usize,
-}
-
 impl ParquetFile {
     pub(super) fn new(options: ParquetOptions, schema: SchemaRef, part_size: usize) -> Self {
         Self {
@@ -76,10 +67,7 @@ impl ParquetFile {
     }
 
     fn is_due(&self) -> bool {
-        let begun = self
-            .encoder
-            .as_ref()
-            .is_some_and(|e| e.writer.in_progress_rows() > 0);
+        let begun = self.encoder.as_ref().is_some_and(|e| e.has_begun());
         if begun {
             self.buffer.rows() >= CONTINUE_ROWS || self.buffer.bytes() >= CONTINUE_BYTES
         } else {
@@ -87,28 +75,20 @@ impl ParquetFile {
         }
     }
 
-    /// Moves the buffered rows into the encoder.
-    fn encode(&mut self) -> Result<&mut Encoder, FileError> {
-        let consumed = self.buffer.bytes();
-        let batches = self.buffer.take();
-        let encoder = match self.encoder.take() {
+    /// The encoder with the buffered rows in it.
+    fn encode(&mut self) -> Result<Box<Encoder>, FileError> {
+        let bytes = self.buffer.bytes();
+        let batches = self.buffer.take().map_err(FileError::Gather)?;
+        let mut encoder = match self.encoder.take() {
             Some(encoder) => encoder,
-            None => Box::new(Encoder::begin(
-                &self.options,
-                &self.schema,
-                self.part_size,
-                &batches,
-            )?),
+            None => {
+                let context = context_bytes(self.options.compression);
+                let (options, schema) = (&self.options, &self.schema);
+                let begun = Encoder::begin(options, schema, self.part_size, &batches, context);
+                Box::new(begun.map_err(open_error)?)
+            }
         };
-        let encoder = self.encoder.insert(encoder);
-        encoder.consumed += consumed;
-        for batch in &batches {
-            encoder.write(batch).map_err(encode_error)?;
-        }
-        // Encoders that hold more than a row group may (dictionaries beside their pages) end it early.
-        if encoder.writer.memory_size() > self.options.row_group_bytes {
-            encoder.writer.flush().map_err(encode_error)?;
-        }
+        encoder.write(&batches, bytes).map_err(encode_error)?;
         Ok(encoder)
     }
 }
@@ -118,7 +98,7 @@ impl FileWriter for ParquetFile {
         self.rows += batch.num_rows() as u64;
         self.buffer.push(batch.clone()).map_err(FileError::Gather)?;
         if self.is_due() {
-            self.encode()?;
+            self.encoder = Some(self.encode()?);
         }
         Ok(())
     }
@@ -127,23 +107,32 @@ impl FileWriter for ParquetFile {
         self.buffer.bytes() + self.encoder.as_ref().map_or(0, |e| e.memory())
     }
 
-    /// Ends the row group: its compression contexts and dictionaries go.
+    fn relievable(&self) -> usize {
+        let (row_group, encoded) = self
+            .encoder
+            .as_ref()
+            .map_or((0, 0), |e| (e.row_group_memory(), e.in_progress()));
+        let waiting = self.buffer.bytes();
+        // What comes of them stays: encoded, and told by the footer.
+        let left = encoded + (waiting as f64 * USUAL_RATIO) as usize;
+        (row_group + waiting).saturating_sub(left + self.schema.fields().len() * FOOTER_BYTES)
+    }
+
+    /// Ends the row group with the rows that wait: they, its compression contexts and its dictionaries go.
     fn relieve(&mut self) -> Result<(), FileError> {
+        if self.buffer.rows() > 0 {
+            self.encoder = Some(self.encode()?);
+        }
         match &mut self.encoder {
-            Some(encoder) => encoder.writer.flush().map_err(encode_error),
+            Some(encoder) => encoder.end_row_group().map_err(encode_error),
             None => Ok(()),
         }
     }
 
     fn size(&self) -> u64 {
-        let (encoded, ratio) = match &self.encoder {
-            None => (0, USUAL_RATIO),
-            Some(e) => {
-                let encoded = e.writer.bytes_written() + e.writer.in_progress_size();
-                (encoded, encoded as f64 / e.consumed.max(1) as f64)
-            }
-        };
-        encoded as u64 + (self.buffer.bytes() as f64 * ratio) as u64
+        let encoder = self.encoder.as_ref();
+        let (encoded, ratio) = encoder.map_or((0, USUAL_RATIO), |e| (e.size(), e.ratio()));
+        encoded + (self.buffer.bytes() as f64 * ratio) as u64
     }
 
     fn rows(&self) -> u64 {
@@ -152,95 +141,28 @@ impl FileWriter for ParquetFile {
 
     fn drain(&mut self) -> Vec<Bytes> {
         match &mut self.encoder {
-            Some(encoder) => encoder.writer.inner_mut().drain(),
+            Some(encoder) => encoder.drain(),
             None => Vec::new(),
         }
     }
 
     fn finish(mut self: Box<Self>, metadata: KeyValues) -> Result<Finished, FileError> {
         let rows = self.rows;
-        let part_size = self.part_size;
-        let encoder = self.encode()?;
-        for (key, value) in metadata {
-            encoder
-                .writer
-                .append_key_value_metadata(KeyValue::new(key, value));
-        }
-        let footer = encoder.writer.finish().map_err(|e| FileError::Finish {
+        let encoded = self.encode()?.finish(metadata);
+        let encoded = encoded.map_err(|e| FileError::Finish {
             format: FORMAT,
             source: Box::new(e),
         })?;
-        // `into_inner` would write a second footer; after `finish` nothing is left between the writer and the sink.
-        let sink = std::mem::replace(encoder.writer.inner_mut(), PartSink::new(part_size));
-        let metrics = match &encoder.nans {
-            Some(nans) => Metrics::of(&footer, nans)?,
+        let metrics = match &encoded.nans {
+            Some(nans) => Metrics::of(&encoded.footer, nans)?,
             None => None,
         };
         Ok(Finished {
             rows,
-            size: sink.written(),
-            rest: sink.into_rest(),
+            size: encoded.sink.written(),
+            rest: encoded.sink.into_rest(),
             metrics,
         })
-    }
-}
-
-impl Encoder {
-    fn begin(
-        options: &ParquetOptions,
-        schema: &SchemaRef,
-        part_size: usize,
-        waiting: &[RecordBatch],
-    ) -> Result<Self, FileError> {
-        let properties = properties(options, schema, waiting).map_err(open_error)?;
-        let descriptor = ArrowSchemaConverter::new()
-            .convert(schema)
-            .and_then(|d| annotate_uuids(d, schema))
-            .map_err(open_error)?;
-        let leaves = descriptor.num_columns();
-        let has_ids = descriptor
-            .columns()
-            .iter()
-            .any(|c| c.self_type().get_basic_info().has_id());
-        let writer = ArrowWriter::try_new_with_options(
-            PartSink::new(part_size),
-            schema.clone(),
-            ArrowWriterOptions::new()
-                .with_properties(properties)
-                .with_skip_arrow_metadata(true)
-                .with_parquet_schema(descriptor),
-        )
-        .map_err(open_error)?;
-        Ok(Self {
-            writer,
-            nans: has_ids.then(|| NanCounts::new(schema)),
-            leaves,
-            consumed: 0,
-            context: context_bytes(options.compression),
-        })
-    }
-
-    fn write(&mut self, batch: &RecordBatch) -> Result<(), ParquetError> {
-        if let Some(nans) = &mut self.nans {
-            nans.add(batch.columns());
-        }
-        self.writer.write(batch)
-    }
-
-    fn memory(&self) -> usize {
-        let row_group = if self.writer.in_progress_rows() > 0 {
-            // Neither figure of the encoder's holds all of it: one leaves out pages that wait for their dictionary,
-            // the other the dictionary's hash table.
-            self.writer
-                .memory_size()
-                .max(self.writer.in_progress_size())
-                + self.leaves * self.context
-        } else {
-            0
-        };
-        // 8 KiB: the writer's own buffer in front of the sink. 512 bytes: metadata of a column chunk.
-        let footer = self.writer.flushed_row_groups().len() * self.leaves * 512;
-        row_group + footer + self.writer.inner().memory() + 8 * 1024
     }
 }
 
@@ -263,10 +185,7 @@ fn properties(
 ) -> Result<WriterProperties, ParquetError> {
     let mut builder = WriterProperties::builder()
         .set_writer_version(WriterVersion::PARQUET_1_0)
-        .set_created_by(format!("tidewater {}", env!("CARGO_PKG_VERSION")))
         .set_compression(compression(options.compression)?)
-        .set_max_row_group_row_count(Some(options.row_group_rows.max(1)))
-        .set_max_row_group_bytes(Some(options.row_group_bytes.max(1)))
         .set_data_page_size_limit(options.page_bytes)
         .set_dictionary_enabled(options.dictionary)
         .set_offset_index_disabled(true)
@@ -306,6 +225,12 @@ fn compression(compression: ParquetCompression) -> Result<Compression, ParquetEr
         ParquetCompression::Lz4 => Compression::LZ4_RAW,
         ParquetCompression::Zstd { level } => Compression::ZSTD(ZstdLevel::try_new(level)?),
     })
+}
+
+/// The file's schema in Parquet's terms.
+fn describe(schema: &SchemaRef) -> Result<SchemaDescriptor, ParquetError> {
+    let descriptor = ArrowSchemaConverter::new().convert(schema)?;
+    annotate_uuids(descriptor, schema)
 }
 
 /// Gives the columns that [`conform::table_schema`] marked their annotation, which Iceberg asks for and Arrow's own

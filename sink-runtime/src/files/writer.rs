@@ -3,6 +3,8 @@
 //! Writers are cheap while small: rows are kept as compact Arrow arrays, and the encoder (dictionaries, page buffers,
 //! compression contexts: megabytes) comes to be only when enough rows wait for it, or at the end.
 
+use std::sync::Arc;
+
 use arrow::array::RecordBatch;
 use arrow::datatypes::SchemaRef;
 use bytes::Bytes;
@@ -11,6 +13,8 @@ use super::FileError;
 use super::json::JsonFile;
 use super::metrics::Metrics;
 use super::parquet::ParquetFile;
+use super::sorted::SortedFile;
+use crate::layout::iceberg::RowOrder;
 use crate::plan::OutputFormat;
 
 /// Key-value metadata of a file, in order.
@@ -31,7 +35,12 @@ pub trait FileWriter: Send {
     /// Encoded bytes ready to leave, each part exactly the format's part size.
     fn drain(&mut self) -> Vec<Bytes>;
 
-    /// Gives back what the encoder holds beside encoded bytes, without ending the file.
+    /// About how much of [`Self::memory`] a call of [`Self::relieve`] would give back.
+    fn relievable(&self) -> usize {
+        0
+    }
+
+    /// Encodes what waits and gives back what the encoder holds beside encoded bytes, without ending the file.
     fn relieve(&mut self) -> Result<(), FileError> {
         Ok(())
     }
@@ -57,21 +66,36 @@ pub struct Finished {
 pub struct Format {
     output: OutputFormat,
     part_size: usize,
+    order: Option<Arc<RowOrder>>,
 }
 
 impl Format {
     pub fn new(output: OutputFormat, part_size: usize) -> Self {
-        Self { output, part_size }
+        Self {
+            output,
+            part_size,
+            order: None,
+        }
+    }
+
+    /// Parquet files opened from now on are sorted so, or not at all.
+    pub fn sort_by(&mut self, order: Option<Arc<RowOrder>>) {
+        self.order = order;
     }
 
     /// A writer without rows: allocates next to nothing.
     pub fn open(&self, schema: &SchemaRef) -> Box<dyn FileWriter> {
         match &self.output {
-            OutputFormat::Parquet(options) => Box::new(ParquetFile::new(
-                options.clone(),
-                schema.clone(),
-                self.part_size,
-            )),
+            OutputFormat::Parquet(options) => {
+                let file = ParquetFile::new(options.clone(), schema.clone(), self.part_size);
+                match &self.order {
+                    None => Box::new(file),
+                    Some(order) => {
+                        let order = Arc::clone(order);
+                        Box::new(SortedFile::new(file, order, options.row_group_rows))
+                    }
+                }
+            }
             OutputFormat::JsonLines { compression } => {
                 Box::new(JsonFile::new(*compression, schema.clone(), self.part_size))
             }

@@ -19,12 +19,14 @@ use super::grouping::{Grouping, whole};
 use super::{HivePartition, LayoutError, Rows, Slice};
 use crate::plan::PartitionExpr;
 
+mod closing;
 mod codes;
 mod level;
 mod names;
 mod time;
 mod values;
 
+pub use closing::Closing;
 pub use names::{DEFAULT_PARTITION, escape};
 
 /// Distinct values remembered per level; above it everything is learnt anew.

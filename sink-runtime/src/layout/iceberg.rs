@@ -20,8 +20,11 @@ use super::{Rows, Slice};
 use crate::errors::{Class, Classified, class};
 
 mod human;
+mod order;
 mod transform;
 mod value;
+
+pub use order::{OrderError, RowOrder};
 
 use transform::Apply;
 

@@ -35,6 +35,9 @@ pub struct LedgerDocument {
     /// Counts how often `next` was set other than by a commit: a source reset, or files that vanished. A claim made
     /// under an earlier generation is void.
     pub generation: u64,
+    /// The generation in which the topic was last found recreated: files of earlier ones hold rows of an earlier topic.
+    #[serde(default, skip_serializing_if = "is_first")]
+    pub topic_since: u64,
     pub cluster_id: Option<String>,
     pub topic_id: Option<String>,
     /// The destination holds every record below it and none at or above it, once `pending` is complete and
@@ -200,6 +203,7 @@ impl LedgerDocument {
             partition: tp.partition,
             revision: base.map_or(0, |b| b.revision) + 1,
             generation: base.map_or(0, |b| b.generation),
+            topic_since: base.map_or(0, |b| b.topic_since),
             cluster_id: known(entry.cluster_id, base.and_then(|b| b.cluster_id.as_ref())),
             topic_id: known(entry.topic_id, base.and_then(|b| b.topic_id.as_ref())),
             next: entry.range.end,
@@ -252,16 +256,21 @@ impl LedgerDocument {
         }
     }
 
-    /// The version that gives the topic-partition a new start, in a generation of its own.
+    /// The version that gives the topic-partition a new start, in a generation of its own. `recreated`: the rows held so
+    /// far are of an earlier topic.
     pub fn reset(
         base: Option<&Self>,
         sink: &str,
         tp: &TopicPartition,
         entry: Entry<'_>,
+        recreated: bool,
         stamp: &Stamp,
     ) -> Self {
+        let generation = base.map_or(0, |b| b.generation) + 1;
+        let topic_since = base.map_or(0, |b| b.topic_since);
         Self {
-            generation: base.map_or(0, |b| b.generation) + 1,
+            generation,
+            topic_since: if recreated { generation } else { topic_since },
             cluster_id: entry.cluster_id.map(str::to_owned),
             topic_id: entry.topic_id.map(str::to_owned),
             floor: entry.range.start,
@@ -278,6 +287,14 @@ impl LedgerDocument {
             ..self.clone()
         }
     }
+}
+
+#[allow(
+    clippy::trivially_copy_pass_by_ref,
+    reason = "the form that serde calls"
+)]
+fn is_first(generation: &u64) -> bool {
+    *generation == 0
 }
 
 fn rows_of(files: &[PendingFile]) -> u64 {
@@ -388,6 +405,26 @@ mod tests {
         let document = LedgerDocument::parse(bytes, "default.orders", &tp()).unwrap();
         let ending = format!(".{}.parquet", document.commit_id.short());
         assert!(document.pending[0].key.ends_with(&ending));
+    }
+
+    #[test]
+    fn a_commit_adds_an_id_that_became_known_and_keeps_one_that_is_not_told() {
+        let entry = Entry {
+            range: OffsetRange {
+                start: Offset(20),
+                end: Offset(20),
+            },
+            floor: Offset(10),
+            commit_id: CommitId(uuid::Uuid::from_u128(8)),
+            files: &[],
+            cluster_id: None,
+            topic_id: Some("t"),
+        };
+        let next =
+            LedgerDocument::committed(Some(&document()), "default.orders", &tp(), entry, &stamp());
+        assert_eq!(next.cluster_id.as_deref(), Some("c"));
+        assert_eq!(next.topic_id.as_deref(), Some("t"));
+        assert_eq!((next.next, next.rows), (Offset(20), 10));
     }
 
     #[test]

@@ -306,7 +306,9 @@ impl Machine {
                     self.stands()
                 } else if generation == self.generation {
                     let (sink, tp, entry) = (&self.sink, &self.tp, restart.entry());
-                    let next = LedgerDocument::reset(document, sink, tp, entry, &self.stamp);
+                    let recreated = restart.recreated;
+                    let next =
+                        LedgerDocument::reset(document, sink, tp, entry, recreated, &self.stamp);
                     self.put(next, Purpose::Reset)
                 } else {
                     self.fenced()

@@ -6,6 +6,24 @@ use super::LedgerDocument;
 use crate::plan::{OnRecordsExpired, OnSourceReset};
 use crate::record::{Offset, OffsetRange};
 
+/// What a ledger says of the topic-partition. An id is `None` where none was told when it was written.
+#[derive(Clone, Copy, Debug)]
+pub struct Recorded<'a> {
+    pub cluster_id: Option<&'a str>,
+    pub topic_id: Option<&'a str>,
+    pub next: Option<Offset>,
+}
+
+impl<'a> From<&'a LedgerDocument> for Recorded<'a> {
+    fn from(document: &'a LedgerDocument) -> Self {
+        Self {
+            cluster_id: document.cluster_id.as_deref(),
+            topic_id: document.topic_id.as_deref(),
+            next: Some(document.next),
+        }
+    }
+}
+
 /// What Kafka says of the topic-partition now. An id is `None` where the broker does not tell.
 #[derive(Clone, Copy, Debug)]
 pub struct Origin<'a> {
@@ -51,19 +69,21 @@ impl fmt::Display for Recreation {
 }
 
 /// An id that either side does not know proves nothing.
-pub fn check_source(document: &LedgerDocument, origin: &Origin<'_>) -> SourceCheck {
-    let changed = |was: &Option<String>, is: Option<&str>| match (was, is) {
-        (Some(was), Some(is)) if was != is => Some((was.clone(), is.to_owned())),
+pub fn check_source(recorded: Recorded<'_>, origin: &Origin<'_>) -> SourceCheck {
+    let changed = |was: Option<&str>, is: Option<&str>| match (was, is) {
+        (Some(was), Some(is)) if was != is => Some((was.to_owned(), is.to_owned())),
         _ => None,
     };
     let recreated = |why| SourceCheck::Recreated { why };
-    if let Some((was, is)) = changed(&document.cluster_id, origin.cluster_id) {
+    if let Some((was, is)) = changed(recorded.cluster_id, origin.cluster_id) {
         return recreated(Recreation::Cluster { was, is });
     }
-    if let Some((was, is)) = changed(&document.topic_id, origin.topic_id) {
+    if let Some((was, is)) = changed(recorded.topic_id, origin.topic_id) {
         return recreated(Recreation::Topic { was, is });
     }
-    let next = document.next;
+    let Some(next) = recorded.next else {
+        return SourceCheck::Fine;
+    };
     if origin.log_end < next {
         let end = origin.log_end;
         return recreated(Recreation::EndBelowNext { end, next });
@@ -88,6 +108,12 @@ pub enum Resume {
 }
 
 impl Recreation {
+    /// Whether the topic id that the brokers tell now is that of the new topic. Where only the log told, the brokers may
+    /// not have agreed on the new one yet: the next commit learns it.
+    pub fn knows_topic(&self) -> bool {
+        !matches!(self, Self::EndBelowNext { .. })
+    }
+
     /// A new topic is read from its start.
     pub fn resume(&self, policy: OnSourceReset, log_start: Offset) -> Resume {
         match policy {
@@ -140,7 +166,7 @@ mod tests {
             log_start: Offset(start),
             log_end: Offset(end),
         };
-        check_source(&document(), &origin)
+        check_source(Recorded::from(&document()), &origin)
     }
 
     #[test]
@@ -161,6 +187,31 @@ mod tests {
         assert!(why(check(Some("c2"), Some("t1"), 0, 99)).contains("cluster id was \"c1\""));
         assert!(why(check(Some("c1"), Some("t2"), 0, 99)).contains("is \"t2\""));
         assert!(why(check(None, None, 0, 9)).contains("ends at 9, below"));
+    }
+
+    // T15
+    #[test]
+    fn a_recreated_topic_is_told_by_its_id_also_for_a_partition_that_was_never_read() {
+        let recorded = Recorded {
+            cluster_id: Some("c1"),
+            topic_id: Some("t1"),
+            next: None,
+        };
+        let check = |topic_id| {
+            let origin = Origin {
+                cluster_id: Some("c1"),
+                topic_id,
+                log_start: Offset(3),
+                log_end: Offset(9),
+            };
+            check_source(recorded, &origin)
+        };
+        assert_eq!(check(Some("t1")), SourceCheck::Fine);
+        assert_eq!(check(None), SourceCheck::Fine);
+        let SourceCheck::Recreated { why } = check(Some("t2")) else {
+            unreachable!("{:?}", check(Some("t2")));
+        };
+        assert!(why.knows_topic());
     }
 
     // T25

@@ -57,7 +57,10 @@ async fn healthz(State(sinks): State<Sinks>) -> impl IntoResponse {
         .filter_map(|sink| Some(format!("{}: {}", sink.sink, sink.unhealthy()?)))
         .collect();
     if why.is_empty() {
-        (StatusCode::OK, "ok".to_owned())
+        (
+            StatusCode::OK,
+            stopped(&sinks).unwrap_or_else(|| "ok".to_owned()),
+        )
     } else {
         (StatusCode::SERVICE_UNAVAILABLE, why.join("\n"))
     }
@@ -69,7 +72,14 @@ async fn readyz(State(sinks): State<Sinks>) -> impl IntoResponse {
         None => (StatusCode::OK, "ready".to_owned()),
         Some(sink) => (
             StatusCode::SERVICE_UNAVAILABLE,
-            format!("{}: destination not open yet", sink.sink),
+            stopped(&sinks).unwrap_or_else(|| format!("{}: destination not open yet", sink.sink)),
         ),
     }
+}
+
+/// A line for each sink that stopped; `None` where all run.
+fn stopped(sinks: &[Progress]) -> Option<String> {
+    let line = |sink: &Progress| Some(format!("{} stopped: {}", sink.sink, sink.why_stopped()?));
+    let lines: Vec<_> = sinks.iter().filter_map(line).collect();
+    (!lines.is_empty()).then(|| lines.join("\n"))
 }

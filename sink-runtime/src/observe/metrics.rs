@@ -32,7 +32,10 @@ pub const TABLE: &[(&str, &str)] = &[
     ),
     (OPEN_FILES, "Files open for writing, gauge."),
     (MEMORY_USED, "Bytes drawn from the memory budget, gauge."),
-    (MEMORY_BUDGET, "The memory budget in bytes, gauge."),
+    (
+        MEMORY_BUDGET,
+        "The memory budget in bytes; four fifths of it may be drawn, gauge.",
+    ),
     (COMMITS, "Commit attempts by outcome, counter."),
     (COMMITTED_ROWS, "Rows committed by this process, counter."),
     (COMMITTED_FILES, "Files committed by this process, counter."),
@@ -41,6 +44,7 @@ pub const TABLE: &[(&str, &str)] = &[
         "Time from cut to durable and visible, histogram.",
     ),
     (FAILURES, "Commit failures in a row, gauge."),
+    (STOPPED, "1 while the sink is stopped by a failure, gauge."),
     (
         LAG,
         "Records of an owned partition that are not in the destination, gauge.",
@@ -70,6 +74,7 @@ const COMMITTED_ROWS: &str = "tidewater_committed_rows_total";
 const COMMITTED_FILES: &str = "tidewater_committed_files_total";
 const COMMIT_SECONDS: &str = "tidewater_commit_seconds";
 const FAILURES: &str = "tidewater_commit_consecutive_failures";
+const STOPPED: &str = "tidewater_sink_stopped";
 const LAG: &str = "tidewater_partition_lag_records";
 const CLIENT_QUEUE: &str = "tidewater_kafka_queued_messages";
 const CLIENT_RX: &str = "tidewater_kafka_received_bytes_total";
@@ -267,8 +272,9 @@ pub fn page(sinks: &[Progress]) -> String {
         s.counters.open_files.load(Relaxed) as i64
     });
     gauge(MEMORY_USED, &|_, s| s.budget.used() as i64);
-    gauge(MEMORY_BUDGET, &|_, s| s.budget.limit() as i64);
+    gauge(MEMORY_BUDGET, &|_, s| s.budget.total() as i64);
     gauge(FAILURES, &|i, _| i64::from(i.commit.consecutive_failures));
+    gauge(STOPPED, &|i, _| i64::from(i.stopped.is_some()));
     gauge(CLIENT_QUEUE, &|i, _| i.statistics.queued as i64);
     gauge(BROKERS_UP, &|i, _| i.statistics.brokers_up as i64);
 

@@ -12,6 +12,9 @@ pub struct S3Plan {
     /// Without leading or trailing slash; may be empty.
     pub prefix: String,
     pub access: S3Access,
+    /// Whether the store is trusted to judge preconditions. Else an object is looked at before it is replaced, and two
+    /// writers may both believe to have won.
+    pub conditional_writes: bool,
     pub encryption: Encryption,
     pub storage_class: Option<String>,
     pub tags: BTreeMap<String, String>,

@@ -1,13 +1,12 @@
 //! `KafkaS3Sink` → [`Plan`]: destination, partition folders, file format, rotation. Pure.
 
 use std::collections::BTreeSet;
-use std::num::NonZero;
 use std::path::PathBuf;
 
 use chrono_tz::Tz;
 use tidewater_crds::{
-    Delivery as DeliverySpec, DestinationSpec, FileFormat, KafkaS3SinkSpec, OutputSpec,
-    PartitioningSpec, PodSpec, RotationSpec,
+    Delivery as DeliverySpec, FileFormat, KafkaS3SinkSpec, OutputSpec, PartitioningSpec,
+    RotationSpec,
 };
 
 use super::columns::{Columns, is_scalar, type_name};
@@ -17,8 +16,8 @@ use super::problem::Checks;
 use super::secrets::Secrets;
 use super::store::{self, Asking};
 use super::{
-    CommitPlan, DatasetPlan, Delivery, Destination, JsonCompression, OutputFormat, PartitionExpr,
-    Plan, PodPlan, Rotation, SinkId, StorePlan, source,
+    CommitPlan, Container, DatasetPlan, Delivery, Destination, JsonCompression, OutputFormat,
+    PartitionExpr, Plan, Rotation, S3Plan, SinkId, StorePlan, TimeSource, pod, source,
 };
 use crate::schema::Type;
 
@@ -27,11 +26,12 @@ mod folders;
 pub(super) fn plan(
     checks: &mut Checks,
     secrets: &dyn Secrets,
+    container: Container,
     sink: SinkId,
     spec: &KafkaS3SinkSpec,
 ) -> Plan {
-    let pod = pod(checks, &spec.pod);
-    let source = source::plan(checks, secrets, &sink, &spec.source, &spec.pod);
+    let pod = pod::plan(checks, &spec.pod, container);
+    let source = source::plan(checks, secrets, &sink, &spec.source, pod.memory_budget);
     checks.exactly_one(
         "spec.value",
         &[
@@ -57,16 +57,16 @@ pub(super) fn plan(
         sink: &sink,
         memory_budget: pod.memory_budget,
     };
-    let destination = Destination::Dataset(DatasetPlan {
-        store: destination(checks, &asking, &spec.destination),
+    let dataset = DatasetPlan {
+        store: destination(checks, &asking, spec),
         partitioning: partitioning(checks, &columns, &spec.partitioning),
         output: output(checks, &columns, &spec.output),
         delivery: match spec.delivery {
             DeliverySpec::ExactlyOnce => Delivery::ExactlyOnce,
             DeliverySpec::AtLeastOnce => Delivery::AtLeastOnce,
         },
-    });
-    let rotation = rotation(checks, &spec.rotation);
+    };
+    let rotation = rotation(checks, &spec.rotation, &dataset.partitioning);
     Plan {
         dead_letter: decode::dead_letter(checks, spec.dead_letter.as_ref(), &source.topics),
         commit: CommitPlan {
@@ -79,34 +79,15 @@ pub(super) fn plan(
         paused: spec.paused,
         source,
         decode,
-        destination,
+        destination: Destination::Dataset(dataset),
         rotation,
         pod,
     }
 }
 
-/// Below this, one fetch and one open file leave no room for anything else.
-const LEAST_BUDGET: u64 = 16 << 20;
-
-pub(super) fn pod(checks: &mut Checks, spec: &PodSpec) -> PodPlan {
-    if spec.memory_budget.as_u64() < LEAST_BUDGET {
-        checks.add(
-            "spec.pod.memoryBudget",
-            spec.memory_budget,
-            "give at least 16Mi",
-        );
-    }
-    let workers = spec.workers.map_or_else(
-        || std::thread::available_parallelism().map_or(1, NonZero::get),
-        |workers| workers as usize,
-    );
-    PodPlan {
-        memory_budget: spec.memory_budget.as_usize(),
-        workers,
-    }
-}
-
-fn destination(checks: &mut Checks, asking: &Asking<'_>, spec: &DestinationSpec) -> StorePlan {
+fn destination(checks: &mut Checks, asking: &Asking<'_>, spec: &KafkaS3SinkSpec) -> StorePlan {
+    let conditional_writes = spec.delivery == DeliverySpec::ExactlyOnce;
+    let spec = &spec.destination;
     let given = [("s3", spec.s3.is_some()), ("local", spec.local.is_some())];
     checks.exactly_one("spec.destination", &given);
     if let Some(s3) = &spec.s3 {
@@ -115,14 +96,11 @@ fn destination(checks: &mut Checks, asking: &Asking<'_>, spec: &DestinationSpec)
         store::check_bucket(checks, &format!("{path}.bucket"), &s3.bucket);
         store::check_prefix(checks, &format!("{path}.prefix"), &s3.prefix);
         let (bucket, prefix) = (s3.bucket.clone(), s3.prefix.clone());
-        return StorePlan::S3(store::s3(
-            checks,
-            asking,
-            path,
-            &s3.options(),
-            bucket,
-            prefix,
-        ));
+        let s3 = store::s3(checks, asking, path, &s3.options(), bucket, prefix);
+        return StorePlan::S3(S3Plan {
+            conditional_writes,
+            ..s3
+        });
     }
     let path = spec.local.as_ref().map(|local| local.path.as_str());
     StorePlan::Local {
@@ -235,7 +213,7 @@ fn output(checks: &mut Checks, columns: &Columns, spec: &OutputSpec) -> OutputFo
     OutputFormat::JsonLines { compression }
 }
 
-fn rotation(checks: &mut Checks, spec: &RotationSpec) -> Rotation {
+fn rotation(checks: &mut Checks, spec: &RotationSpec, partitioning: &[PartitionExpr]) -> Rotation {
     let path = "spec.rotation";
     if spec.max_bytes.as_u64() == 0 {
         checks.add(
@@ -258,12 +236,20 @@ fn rotation(checks: &mut Checks, spec: &RotationSpec) -> Rotation {
         let zone = timezone(checks, &format!("{path}.timezone"), &schedule.timezone);
         (schedule.cron.clone(), zone)
     });
+    let by_event = |expr: &&PartitionExpr| matches!(expr, PartitionExpr::Time { source, .. } if *source != TimeSource::WallClock);
+    let event_times = partitioning.iter().filter(by_event).count();
+    if spec.partition_close.is_some() && event_times != 1 {
+        let remedy = "needs exactly one time in spec.partitioning that is not by wall clock: add one, or remove this";
+        checks.add(format!("{path}.partitionClose"), "", remedy);
+    }
+    let partition_close = spec.partition_close.as_ref();
     Rotation {
         max_bytes: spec.max_bytes.as_usize(),
         max_records: spec.max_records,
         max_open: spec.max_open.duration(),
         max_idle: spec.max_idle.map(|span| span.duration()),
         schedule,
+        partition_close: partition_close.map(|close| close.allowed_lateness.duration()),
         max_open_files: spec.max_open_files as usize,
     }
 }

@@ -16,10 +16,7 @@ use super::{
     UnknownFields, ValueSchema,
 };
 use crate::record::TopicName;
-use crate::schema::{Encoding, Field, Schema, Type};
-
-/// Levels of nesting that a schema may have.
-const DEEPEST: usize = 32;
+use crate::schema::{DEEPEST, Encoding, Field, Schema, Type, is_column_name};
 
 /// The parts of a spec that say how records are decoded, from whichever kind holds them.
 pub(super) struct DecodeSpec<'a> {
@@ -168,7 +165,7 @@ fn metadata(
 }
 
 fn check_name(checks: &mut Checks, field: &str, name: &str) {
-    if name.is_empty() || name.trim() != name || name.chars().any(char::is_control) {
+    if !is_column_name(name) {
         let remedy = "give a name without control characters, and without spaces at its ends";
         checks.add(field, name, remedy);
     }

@@ -11,7 +11,7 @@ use tidewater_crds::{API_VERSION, IcebergTable, IcebergTableSpec, KafkaS3Sink, K
 
 use super::problem::{Checks, Problem};
 use super::secrets::{Secrets, WrittenSecrets};
-use super::{Plan, PlanErrors, SinkId, dataset, iceberg};
+use super::{Container, Plan, PlanErrors, SinkId, dataset, iceberg};
 
 /// The kinds that make plans.
 mod kinds {
@@ -72,6 +72,18 @@ impl Plan {
     /// # Errors
     /// Every problem of every document.
     pub fn from_yaml(text: &str, secrets: &dyn Secrets) -> Result<Vec<Self>, PlanErrors> {
+        Self::from_yaml_in(text, secrets, Container::default())
+    }
+
+    /// [`Self::from_yaml`] for a process in `container`, which the sinks that are not paused share.
+    ///
+    /// # Errors
+    /// Every problem of every document.
+    pub fn from_yaml_in(
+        text: &str,
+        secrets: &dyn Secrets,
+        container: Container,
+    ) -> Result<Vec<Self>, PlanErrors> {
         let mut problems = Vec::new();
         let mut written = WrittenSecrets::default();
         let mut resources = Vec::new();
@@ -113,11 +125,17 @@ impl Plan {
             problems.extend(checks.finish::<()>(None).err().unwrap_or_default());
         }
 
+        let at_work = |(_, document): &&(Kind, Value)| document["spec"]["paused"] != true;
+        let container = Container {
+            sinks: resources.iter().filter(at_work).count() as u64,
+            ..container
+        };
         let mut plans: Vec<Self> = Vec::new();
         let mut seen = BTreeMap::new();
         for (kind, document) in resources {
             let namespace = namespace(&document).to_owned();
-            match planned(kind, document, &written.of(&namespace, secrets), &mut seen) {
+            let secrets = written.of(&namespace, secrets);
+            match planned(kind, document, &secrets, container, &mut seen) {
                 Ok(plan) => plans.push(plan),
                 Err(found) => problems.extend(found),
             }
@@ -151,7 +169,8 @@ fn from_resource(
     secrets: &dyn Secrets,
 ) -> Result<Plan, PlanErrors> {
     let document = document.unwrap_or_default();
-    planned(kind, document, secrets, &mut BTreeMap::new())
+    let container = Container::default();
+    planned(kind, document, secrets, container, &mut BTreeMap::new())
         .map_err(|problems| PlanErrors { problems })
 }
 
@@ -234,6 +253,7 @@ fn planned(
     kind: Kind,
     document: Value,
     secrets: &dyn Secrets,
+    container: Container,
     seen: &mut BTreeMap<String, &'static str>,
 ) -> Result<Plan, Vec<Problem>> {
     let name = document["metadata"]["name"].as_str().unwrap_or_default();
@@ -247,9 +267,9 @@ fn planned(
     kind.shape().check(&mut checks, &mut spec);
     let plan = match kind {
         Kind::S3Sink => typed::<KafkaS3SinkSpec>(&mut checks, spec)
-            .map(|spec| dataset::plan(&mut checks, secrets, identity.sink(), &spec)),
+            .map(|spec| dataset::plan(&mut checks, secrets, container, identity.sink(), &spec)),
         Kind::IcebergTable => typed::<IcebergTableSpec>(&mut checks, spec)
-            .map(|spec| iceberg::plan(&mut checks, secrets, identity.sink(), &spec)),
+            .map(|spec| iceberg::plan(&mut checks, secrets, container, identity.sink(), &spec)),
     };
     if let Some(plan) = &plan {
         // One ledger and one group per sink: two resources that share either would take each other's records.

@@ -148,21 +148,6 @@ pub(super) fn misfit(transform: PartitionTransform, ty: &Type) -> Option<String>
     })
 }
 
-/// The name Iceberg gives a partition field.
-pub(super) fn usual_name(field: &PartitionField) -> String {
-    let column = &field.column;
-    match field.transform {
-        PartitionTransform::Identity => column.clone(),
-        PartitionTransform::Year => format!("{column}_year"),
-        PartitionTransform::Month => format!("{column}_month"),
-        PartitionTransform::Day => format!("{column}_day"),
-        PartitionTransform::Hour => format!("{column}_hour"),
-        PartitionTransform::Bucket(n) => format!("{column}_bucket_{n}"),
-        PartitionTransform::Truncate(n) => format!("{column}_trunc_{n}"),
-        PartitionTransform::Void => format!("{column}_null"),
-    }
-}
-
 #[cfg(test)]
 #[allow(clippy::unwrap_used, reason = "tests")]
 mod tests {

@@ -12,21 +12,22 @@ use super::problem::Checks;
 use super::secrets::Secrets;
 use super::store::{self, Asking};
 use super::{
-    CatalogPlan, CommitPlan, Destination, Evolution, IcebergPlan, OnDestinationReset,
-    PartitionField, Plan, Rotation, S3Plan, SinkId, SortField, dataset, expression, parquet,
-    source,
+    CatalogPlan, CommitPlan, Container, Destination, Evolution, IcebergPlan, OnDestinationReset,
+    PartitionField, Plan, Rotation, S3Plan, SinkId, SortField, expression, parquet, pod, source,
 };
+use crate::schema::iceberg::partition_name;
 
 mod catalog;
 
 pub(super) fn plan(
     checks: &mut Checks,
     secrets: &dyn Secrets,
+    container: Container,
     sink: SinkId,
     spec: &IcebergTableSpec,
 ) -> Plan {
-    let pod = dataset::pod(checks, &spec.pod);
-    let source = source::plan(checks, secrets, &sink, &spec.source, &spec.pod);
+    let pod = pod::plan(checks, &spec.pod, container);
+    let source = source::plan(checks, secrets, &sink, &spec.source, pod.memory_budget);
     checks.exactly_one(
         "spec",
         &[
@@ -66,6 +67,7 @@ pub(super) fn plan(
             max_open: commit.interval,
             max_idle: None,
             schedule: None,
+            partition_close: None,
             max_open_files: spec.max_open_files as usize,
         },
         destination: Destination::Iceberg(destination),
@@ -157,7 +159,8 @@ fn table(
     }
 }
 
-/// The bucket is the table's location's, else the warehouse's; a REST catalog may name it only when the table is loaded.
+/// Bucket and folder are those that the table's location is in, else the warehouse's: dead letters go there. A REST
+/// catalog may name them only when the table is loaded.
 fn storage(
     checks: &mut Checks,
     asking: &Asking<'_>,
@@ -194,7 +197,11 @@ fn storage(
             store::s3_location(checks, "spec.catalog.glue.warehouse", &glue.warehouse)
         }
     };
-    let (bucket, prefix) = located.or(warehouse).unwrap_or_default();
+    let above = |(bucket, prefix): (String, String)| {
+        let folder = prefix.rsplit_once('/').map_or("", |(above, _)| above);
+        (bucket, folder.to_owned())
+    };
+    let (bucket, prefix) = located.map(above).or(warehouse).unwrap_or_default();
     let defaults = WarehouseS3Spec::default();
     let s3 = spec
         .storage
@@ -245,7 +252,7 @@ fn partition_by(checks: &mut Checks, columns: &Columns, texts: &[String]) -> Vec
         let name = field
             .name
             .clone()
-            .unwrap_or_else(|| expression::usual_name(&field));
+            .unwrap_or_else(|| partition_name(&field.column, field.transform));
         if !names.insert(name.to_lowercase()) {
             let remedy = format!(
                 "two partition fields are named \"{name}\": remove one, or name it: … as other"

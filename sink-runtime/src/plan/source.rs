@@ -1,11 +1,12 @@
 //! `spec.source` → [`SourcePlan`]. Pure.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
 
 use chrono::DateTime;
 use regex::Regex;
 use tidewater_crds::{
-    IsolationLevel, Moment, OnRecordsExpired as ExpiredSpec, OnSourceReset as ResetSpec, PodSpec,
+    IsolationLevel, Moment, OnRecordsExpired as ExpiredSpec, OnSourceReset as ResetSpec,
     SourceSpec, StartupMode,
 };
 
@@ -25,7 +26,7 @@ pub(super) fn plan(
     secrets: &dyn Secrets,
     sink: &SinkId,
     spec: &SourceSpec,
-    pod: &PodSpec,
+    memory_budget: usize,
 ) -> SourcePlan {
     bootstrap_servers(checks, &spec.bootstrap_servers);
     let topics = topics(checks, spec);
@@ -48,20 +49,23 @@ pub(super) fn plan(
         IsolationLevel::ReadUncommitted => Isolation::ReadUncommitted,
     };
 
-    let mut properties = properties::complete(checks, spec, pod, isolation, &group_id);
+    let mut properties = properties::complete(checks, spec, memory_budget, isolation, &group_id);
     security::fold(checks, secrets, spec, &mut properties);
 
-    let drain_timeout = spec.drain_timeout.duration();
+    // The broker decides it for members of its own protocol, and has the same default.
     let session = spec
         .properties
         .get("session.timeout.ms")
         .and_then(|text| text.trim().parse().ok())
         .unwrap_or(SESSION_TIMEOUT_MS);
-    if drain_timeout.as_millis() > u128::from(session) {
+    let session = Duration::from_millis(session);
+    let drain_timeout = spec.drain_timeout.map(|span| span.duration());
+    if let (Some(given), true) = (spec.drain_timeout, drain_timeout > Some(session)) {
         let remedy = format!(
-            "give at most the session timeout, {session}ms: beyond it the partitions are somebody else's"
+            "give at most the session timeout, {}ms: beyond it the partitions are somebody else's",
+            session.as_millis()
         );
-        checks.add("spec.source.drainTimeout", spec.drain_timeout, remedy);
+        checks.add("spec.source.drainTimeout", given, remedy);
     }
     SourcePlan {
         bootstrap_servers: spec.bootstrap_servers.clone(),
@@ -78,7 +82,7 @@ pub(super) fn plan(
             ExpiredSpec::Stop => OnRecordsExpired::Stop,
             ExpiredSpec::Skip => OnRecordsExpired::Skip,
         },
-        drain_timeout,
+        drain_timeout: drain_timeout.unwrap_or(session / 2),
         batch_records: spec.batch_records as usize,
     }
 }

@@ -68,6 +68,7 @@ pub(super) fn s3(
                 assume_role: options.assume_role,
             },
         ),
+        conditional_writes: true,
         encryption: encryption(checks, path, options.encryption),
         storage_class: options.storage_class.map(str::to_owned),
         tags: options.tags.clone(),

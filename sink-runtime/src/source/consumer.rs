@@ -79,6 +79,8 @@ pub(super) struct Consumer {
     subscribed: BTreeSet<TopicName>,
     troubles: Troubles,
     paused: bool,
+    /// Some partition has an offset to announce.
+    announcing: bool,
     fatal: bool,
     course: Course,
 }
@@ -151,6 +153,7 @@ pub(super) fn start(
                 subscribed: BTreeSet::new(),
                 troubles: Troubles::default(),
                 paused: false,
+                announcing: false,
                 fatal: false,
                 course: Course::Running,
             }
@@ -176,6 +179,9 @@ impl Consumer {
             // Right behind the client's events, before anything is assigned: see `hold_positions`.
             let more = self.fetch(now);
             self.deliver_overdue(now);
+            if !more {
+                self.deliver_to_idle();
+            }
             self.serve_engine(now);
             self.serve_answers(now);
             self.publish_and_release(now);
@@ -240,6 +246,14 @@ impl Consumer {
                     self.release_by.get_or_insert(now + PUBLISHED);
                 }
                 Ok(SourceCommand::Seek(tp, at, epoch)) => self.seek(tp, at, epoch),
+                Ok(SourceCommand::Announce(offsets)) => {
+                    for (tp, at) in offsets {
+                        if let Some(partition) = self.partitions.get_mut(&tp) {
+                            partition.announce = Some(at.0);
+                        }
+                    }
+                    self.announce();
+                }
                 Ok(SourceCommand::CommitOffsets(offsets)) => self.publication.asked(offsets),
                 Ok(SourceCommand::Close) => self.close(now + self.plan.drain_timeout),
                 Err(TryRecvError::Empty) => break,
@@ -294,8 +308,15 @@ impl Consumer {
 
     fn rest(&self) {
         let mut rest = REST;
-        if self.paused || self.unsettled {
-            rest = SHORT_REST;
+        match self.course {
+            Course::Leaving(_) => rest = SHORT_REST,
+            Course::Parting { until, .. } => {
+                rest = rest.min(until.saturating_duration_since(Instant::now()));
+            }
+            Course::Running | Course::Draining(_) if self.paused || self.unsettled => {
+                rest = SHORT_REST;
+            }
+            Course::Running | Course::Draining(_) => {}
         }
         if let Some(due) = self.partitions.next_due() {
             rest = rest.min(due.saturating_duration_since(Instant::now()));

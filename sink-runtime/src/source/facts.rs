@@ -2,7 +2,8 @@
 //! own that never joins the group. Calls block, each for at most its timeout: not for the consumer thread, and from
 //! async code only inside `spawn_blocking`.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::atomic::{AtomicI32, Ordering};
 use std::time::{Duration, Instant};
 
 use rdkafka::Offset as Position;
@@ -10,13 +11,13 @@ use rdkafka::TopicPartitionList;
 use rdkafka::config::{ClientConfig, RDKafkaLogLevel};
 use rdkafka::consumer::{BaseConsumer, Consumer};
 use rdkafka::error::RDKafkaErrorCode as Code;
+use rdkafka::message::{Message, Timestamp};
 use rdkafka::metadata::MetadataTopic;
 use rdkafka::types::RDKafkaRespErr;
 use regex::Regex;
 
-use rdkafka::message::{Message, Timestamp};
-
 use super::context::Quiet;
+use super::topic_ids;
 use super::trouble::{call_failed, denied_topic};
 use super::{SourceError, client_error};
 use crate::plan::{Property, SourcePlan};
@@ -24,6 +25,9 @@ use crate::record::{Offset, TopicName, TopicPartition};
 
 /// Logs wait in the client's queue until polled; more than these a call are left to the next.
 const POLLS_PER_CALL: usize = 100;
+/// An id that does not come in this time is unknown: it is a safeguard, not worth a wait.
+const IDS: Duration = Duration::from_secs(1);
+const NO_BROKER: i32 = -1;
 
 /// A position to be looked up.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -40,6 +44,8 @@ pub enum Lookup {
 pub struct Facts {
     client: BaseConsumer<Quiet>,
     timeout: Duration,
+    /// Who told the ids of topics last.
+    teller: AtomicI32,
 }
 
 impl std::fmt::Debug for Facts {
@@ -63,7 +69,12 @@ impl Facts {
         let client = config
             .create_with_context(Quiet)
             .map_err(|error| client_error(plan, &error))?;
-        Ok(Self { client, timeout })
+        let teller = AtomicI32::new(NO_BROKER);
+        Ok(Self {
+            client,
+            timeout,
+            teller,
+        })
     }
 
     /// `None` when the brokers did not answer, or have none.
@@ -71,6 +82,42 @@ impl Facts {
         let id = self.client.client().fetch_cluster_id(self.timeout);
         self.serve();
         id
+    }
+
+    /// Ids of topics, as far as they are told, within two seconds: absent are topics that the client may not describe
+    /// or that are not there, and all where the brokers have no ids or do not answer.
+    pub fn topic_ids(&self, topics: &BTreeSet<TopicName>) -> BTreeMap<TopicName, String> {
+        let Some(first) = topics.first() else {
+            return BTreeMap::new();
+        };
+        let topics: Vec<_> = topics.iter().collect();
+        let ask = |broker: &i32| {
+            let told = topic_ids::describe(&self.client, *broker, &topics, IDS);
+            self.serve();
+            told
+        };
+        let known = Some(self.teller.load(Ordering::Relaxed)).filter(|known| *known != NO_BROKER);
+        if let Some(told) = known.as_ref().and_then(ask) {
+            return told;
+        }
+        let found = self.leader(first);
+        let told = found.as_ref().and_then(ask);
+        let teller = found.filter(|_| told.is_some()).unwrap_or(NO_BROKER);
+        self.teller.store(teller, Ordering::Relaxed);
+        told.unwrap_or_default()
+    }
+
+    /// Who leads the topic's first partition: a broker that serves records of a topic knows it by its id. Another, where
+    /// nobody leads.
+    fn leader(&self, topic: &TopicName) -> Option<i32> {
+        let metadata = self.client.fetch_metadata(Some(topic.as_str()), IDS);
+        self.serve();
+        let metadata = metadata.ok()?;
+        let topics = metadata.topics().iter();
+        let partitions = topics.flat_map(|topic| topic.partitions());
+        let leader = partitions.min_by_key(|p| p.id()).map(|p| p.leader());
+        let others = metadata.brokers().iter().map(|broker| broker.id());
+        leader.into_iter().chain(others).find(|broker| *broker >= 0)
     }
 
     /// Partition numbers of a topic, ascending.

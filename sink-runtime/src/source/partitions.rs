@@ -36,9 +36,14 @@ pub(super) struct Partition {
     pub(super) settled: bool,
     /// Started at the log's start, whatever offset that was, and nothing arrived yet.
     pub(super) from_log_start: bool,
+    /// To be announced when everything below it was delivered.
+    pub(super) announce: Option<i64>,
     draft: Option<(u64, Draft)>,
     habit: Habit,
 }
+
+/// Records that are worth a worker's while: below, what a batch costs by itself shows.
+const WORTH_HASTE: usize = 1000;
 
 /// A partition's place in the table, valid until the partition is removed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -133,6 +138,7 @@ impl Partitions {
             held: false,
             settled: false,
             from_log_start: false,
+            announce: None,
             draft: None,
             habit: Habit::default(),
         });
@@ -150,15 +156,15 @@ impl Partitions {
         self.table.get_mut(place.0)?.take()
     }
 
-    /// Takes a record into its partition's draft, or drops it when it is not wanted. A draft that is full for it is
-    /// handed to `done` first.
+    /// Takes a record into its partition's draft, or drops it when it is not wanted. When a draft is begun for it, `next`
+    /// is handed the one that was full, if any, and may give buffers for the new one.
     #[inline]
     pub(super) fn accept(
         &mut self,
         place: Place,
         fields: Fields<'_>,
         now: Instant,
-        done: impl FnOnce(RawBatch),
+        next: impl FnOnce(Option<RawBatch>) -> Option<RawBatch>,
     ) {
         let Some(partition) = self.table.get_mut(place.0).and_then(Option::as_mut) else {
             return;
@@ -175,15 +181,14 @@ impl Partitions {
             draft.add(fields);
             return;
         }
-        if let Some(batch) = partition.take_batch() {
-            done(batch);
-        }
+        let spare = next(partition.take_batch());
         let mut draft = Draft::new(
             partition.tp.clone(),
             partition.epoch,
             fields.timestamp_type,
             self.needs,
             partition.habit,
+            spare,
         );
         draft.add(fields);
         self.begun += 1;
@@ -207,6 +212,35 @@ impl Partitions {
                 && let Some(batch) = partition.take_batch()
             {
                 done(batch);
+            }
+        }
+    }
+
+    /// The batches that are large enough for a worker that has nothing to do.
+    pub(super) fn hasty(
+        &mut self,
+        awaits: impl Fn(&TopicPartition) -> bool,
+        mut done: impl FnMut(RawBatch),
+    ) {
+        for partition in self.iter_mut() {
+            if let Some((_, draft)) = &partition.draft
+                && draft.batch.len() >= WORTH_HASTE
+                && awaits(&partition.tp)
+                && let Some(batch) = partition.take_batch()
+            {
+                done(batch);
+            }
+        }
+    }
+
+    /// The partitions that reached what is to be announced, each with the batch it gathered.
+    pub(super) fn reached(&mut self, mut done: impl FnMut(&Partition, Option<RawBatch>)) {
+        for partition in self.iter_mut() {
+            let reached = partition.announce.is_some_and(|at| partition.next >= at);
+            if reached && partition.phase == Phase::Fetching {
+                partition.announce = None;
+                let batch = partition.take_batch();
+                done(partition, batch);
             }
         }
     }
@@ -261,6 +295,12 @@ mod tests {
         }
     }
 
+    /// No draft is full before this record, and no buffers lie unused.
+    fn alone(full: Option<RawBatch>) -> Option<RawBatch> {
+        assert!(full.is_none());
+        None
+    }
+
     fn fetching(tp: &TopicPartition, at: i64) -> (Partitions, Place) {
         let mut partitions = Partitions::new(NEEDS, 3);
         assert!(partitions.insert(tp.clone()));
@@ -284,10 +324,10 @@ mod tests {
         let (mut partitions, place) = fetching(&tp, 10);
         let now = Instant::now();
         for offset in [8, 10, 9, 12] {
-            partitions.accept(place, record(offset), now, |_| unreachable!());
+            partitions.accept(place, record(offset), now, alone);
         }
         partitions.get_mut(&tp).unwrap().phase = Phase::Revoked;
-        partitions.accept(place, record(13), now, |_| unreachable!());
+        partitions.accept(place, record(13), now, alone);
         assert_eq!(take(&mut partitions, now), [10, 12]);
     }
 
@@ -296,12 +336,12 @@ mod tests {
         let tp = TopicPartition::new("t", 0);
         let (mut partitions, place) = fetching(&tp, 0);
         let now = Instant::now();
-        partitions.accept(place, record(0), now, |_| unreachable!());
+        partitions.accept(place, record(0), now, alone);
         partitions
             .get_mut(&tp)
             .unwrap()
             .begin(AssignmentEpoch(2), 0);
-        partitions.accept(place, record(0), now, |_| unreachable!());
+        partitions.accept(place, record(0), now, alone);
         let mut epochs = Vec::new();
         partitions.overdue(now + LINGER, |batch| {
             epochs.push((batch.epoch, batch.len()))
@@ -310,11 +350,31 @@ mod tests {
     }
 
     #[test]
+    fn an_end_is_told_once_with_the_records_before_it_and_not_before() {
+        let tp = TopicPartition::new("t", 0);
+        let (mut partitions, place) = fetching(&tp, 10);
+        partitions.get_mut(&tp).unwrap().announce = Some(12);
+        let mut told = Vec::new();
+        for offset in 10..13 {
+            partitions.accept(place, record(offset), Instant::now(), alone);
+            partitions.reached(|partition, batch| {
+                told.push((partition.next, batch.unwrap().offsets));
+            });
+        }
+        assert_eq!(told, [(12, vec![10, 11])]);
+
+        partitions.get_mut(&tp).unwrap().announce = Some(5);
+        partitions.get_mut(&tp).unwrap().phase = Phase::Halted;
+        partitions.reached(|partition, _| told.push((partition.next, Vec::new())));
+        assert_eq!(told.len(), 1, "it is not being read");
+    }
+
+    #[test]
     fn a_batch_waits_for_company_no_longer_than_the_linger() {
         let tp = TopicPartition::new("t", 0);
         let (mut partitions, place) = fetching(&tp, 0);
         let now = Instant::now();
-        partitions.accept(place, record(0), now, |_| unreachable!());
+        partitions.accept(place, record(0), now, alone);
         partitions.overdue(now + LINGER - Duration::from_millis(1), |_| unreachable!());
         assert_eq!(partitions.next_due(), Some(now + LINGER));
         assert_eq!(take(&mut partitions, now), [0]);
@@ -322,11 +382,40 @@ mod tests {
     }
 
     #[test]
+    fn a_worker_with_nothing_to_do_is_given_what_is_gathered_unless_it_is_little() {
+        let (busy, idle) = (TopicPartition::new("t", 0), TopicPartition::new("t", 1));
+        let mut partitions = Partitions::new(NEEDS, WORTH_HASTE * 2);
+        let now = Instant::now();
+        for tp in [&busy, &idle] {
+            partitions.insert(tp.clone());
+            let partition = partitions.get_mut(tp).unwrap();
+            partition.begin(AssignmentEpoch(1), 0);
+        }
+        let hasty = |partitions: &mut Partitions| {
+            let mut given = Vec::new();
+            partitions.hasty(
+                |tp| *tp == idle,
+                |batch| given.push((batch.tp.partition, batch.len())),
+            );
+            given
+        };
+        for offset in 0..WORTH_HASTE as i64 {
+            assert!(hasty(&mut partitions).is_empty());
+            for tp in [&busy, &idle] {
+                let place = partitions.find("t", tp.partition).unwrap();
+                partitions.accept(place, record(offset), now, alone);
+            }
+        }
+        assert_eq!(hasty(&mut partitions), [(1, WORTH_HASTE)]);
+        assert_eq!(take(&mut partitions, now).len(), WORTH_HASTE);
+    }
+
+    #[test]
     fn a_place_freed_by_one_partition_serves_another_without_mixing_drafts() {
         let old = TopicPartition::new("old", 0);
         let (mut partitions, place) = fetching(&old, 0);
         let now = Instant::now();
-        partitions.accept(place, record(0), now, |_| unreachable!());
+        partitions.accept(place, record(0), now, alone);
         partitions.remove(&old);
         let new = TopicPartition::new("new", 1);
         partitions.insert(new.clone());
@@ -335,7 +424,7 @@ mod tests {
             .unwrap()
             .begin(AssignmentEpoch(5), 7);
         let place = partitions.find("new", 1).unwrap();
-        partitions.accept(place, record(7), now, |_| unreachable!());
+        partitions.accept(place, record(7), now, alone);
         assert_eq!(partitions.find("old", 0), None);
         assert_eq!(take(&mut partitions, now), [7]);
     }
@@ -353,8 +442,10 @@ mod tests {
             for (back, count) in fetches {
                 let start = (position - back).max(0);
                 for offset in start..start + count {
-                    partitions.accept(place, record(offset), now, |batch| {
-                        delivered.extend(batch.offsets);
+                    // What was delivered is filled again: nothing of it may come back.
+                    partitions.accept(place, record(offset), now, |full| {
+                        delivered.extend(full.iter().flat_map(|batch| &batch.offsets));
+                        full
                     });
                 }
                 position = position.max(start + count);

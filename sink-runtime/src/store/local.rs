@@ -16,6 +16,7 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use md5::{Digest, Md5};
 use parking_lot::Mutex;
+use tokio::sync::Semaphore;
 
 use self::staging::Assemblies;
 use super::{
@@ -34,10 +35,15 @@ const PART_SIZE: usize = 4 << 20;
 /// cost too much, and they are data, which nothing compares-and-swaps.
 const HASHED: u64 = 1 << 20;
 
+/// Calls at work. Each holds a thread, with a stack and an allocator's heap of its own: hundreds of small files that are
+/// committed together would else be hundreds of threads, for one disk.
+const AT_ONCE: usize = 16;
+
 #[derive(Debug)]
 pub struct LocalStore {
     tree: Tree,
     open: Arc<Mutex<Assemblies>>,
+    at_work: Semaphore,
 }
 
 impl LocalStore {
@@ -63,6 +69,7 @@ impl LocalStore {
         Ok(Self {
             tree: Tree { root },
             open: Arc::default(),
+            at_work: Semaphore::new(AT_ONCE),
         })
     }
 
@@ -73,6 +80,8 @@ impl LocalStore {
         work: impl FnOnce(&Tree) -> Result<T, Failure> + Send + 'static,
     ) -> Result<T, StoreError> {
         check_key(operation, key)?;
+        // Never closed.
+        let _permit = self.at_work.acquire().await;
         let tree = self.tree.clone();
         blocking(operation, key.to_owned(), move || work(&tree)).await
     }

@@ -1,18 +1,23 @@
 //! S3, and servers that speak its protocol. Conditional puts are sent once each and looked after here (`conditional`);
-//! everything else is idempotent and left to the SDK's own jittered retries.
+//! everything else is idempotent and left to the SDK's own jittered retries. A store that is not trusted with conditions
+//! is not asked any: the object is looked at before each try, which finds every writer but one that comes in between.
 //!
 //! Over https the payload is not hashed for the signature: TLS protects it, and a checksum, where one is asked for,
 //! is signed with the headers. Over plain http it is hashed. The storage class applies to staged uploads only: a
 //! ledger in an archive class could not be read back.
 
 use std::collections::BTreeMap;
+use std::error::Error;
 use std::fmt;
 use std::time::{Duration, SystemTime};
 
 use async_trait::async_trait;
+use aws_config::SdkConfig;
 use aws_sdk_s3::Client;
+use aws_sdk_s3::config::http::HttpResponse;
 use aws_sdk_s3::config::retry::RetryConfig;
 use aws_sdk_s3::config::{Builder, RequestChecksumCalculation};
+use aws_sdk_s3::error::{ProvideErrorMetadata, SdkError};
 use aws_sdk_s3::primitives::{ByteStream, DateTime};
 use aws_sdk_s3::types::{ChecksumAlgorithm, ServerSideEncryption, StorageClass};
 use bytes::Bytes;
@@ -20,21 +25,18 @@ use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 
 use self::conditional::{Attempt, Target};
 use self::failure::{Failure, Kind};
-use super::backoff::Backoff;
 use super::{
     BoxError, Completed, Expect, ObjectInfo, OpenUpload, PartTag, Store, StoreError, UploadId,
     Version,
 };
+use crate::backoff::Backoff;
 use crate::plan::{Checksum, Encryption, S3Plan};
 
 mod conditional;
 mod failure;
 mod staging;
 
-const BACKOFF: Backoff = Backoff {
-    first: Duration::from_millis(100),
-    cap: Duration::from_secs(5),
-};
+const BACKOFF: Backoff = Backoff::new(Duration::from_millis(100), Duration::from_secs(5));
 
 pub struct S3Store {
     client: Client,
@@ -51,6 +53,7 @@ pub struct S3Store {
     hash_payload: bool,
     part_size: usize,
     attempts: u32,
+    conditional_writes: bool,
 }
 
 /// The client's own form is pages long and none of it tells which store this is.
@@ -67,11 +70,19 @@ impl S3Store {
     /// [`StoreError::Refused`] when no region is known.
     pub async fn open(plan: &S3Plan) -> Result<Self, StoreError> {
         let shared = Box::pin(crate::aws::aws_config(&plan.access, &plan.timeouts)).await;
+        Self::with_config(plan, &shared)
+    }
+
+    /// With region, endpoint and credentials of `shared` instead of the plan's.
+    ///
+    /// # Errors
+    /// [`StoreError::Refused`] when no region is known.
+    pub fn with_config(plan: &S3Plan, shared: &SdkConfig) -> Result<Self, StoreError> {
         let Some(region) = shared.region() else {
             return Err(StoreError::Refused {
                 operation: "open",
                 key: format!("s3://{}", plan.bucket),
-                source: "no region: set it in the destination, or AWS_REGION in the environment"
+                source: "no region: set it in the resource, or AWS_REGION in the environment"
                     .into(),
             });
         };
@@ -80,7 +91,7 @@ impl S3Store {
             Checksum::None => RequestChecksumCalculation::WhenRequired,
             _ => RequestChecksumCalculation::WhenSupported,
         };
-        let config = Builder::from(&shared)
+        let config = Builder::from(shared)
             .force_path_style(plan.access.path_style)
             .request_checksum_calculation(calculation)
             .build();
@@ -114,6 +125,7 @@ impl S3Store {
             hash_payload: plain,
             part_size: plan.part_size,
             attempts: plan.timeouts.max_attempts.max(1),
+            conditional_writes: plan.conditional_writes,
         })
     }
 
@@ -130,16 +142,31 @@ impl S3Store {
         failure.into_error(operation, key, &self.bucket)
     }
 
+    /// `None` where the server says that what was asked for is not there, and that is an answer.
+    fn unless<T, E>(
+        &self,
+        absent: Kind,
+        operation: &'static str,
+        key: &str,
+        answer: Result<T, SdkError<E, HttpResponse>>,
+    ) -> Result<Option<T>, StoreError>
+    where
+        E: ProvideErrorMetadata + Error + Send + Sync + 'static,
+    {
+        match answer {
+            Ok(output) => Ok(Some(output)),
+            Err(error) => match Failure::of(&error) {
+                failure if failure.kind == absent => Ok(None),
+                failure => Err(self.error(operation, key, failure)),
+            },
+        }
+    }
+
     async fn read(&self, key: &str) -> Result<Option<(Bytes, Version)>, StoreError> {
         let request = self.client.get_object().bucket(&self.bucket);
-        let output = match Box::pin(request.key(self.full(key)).send()).await {
-            Ok(output) => output,
-            Err(error) => {
-                return match Failure::of(&error) {
-                    failure if failure.kind == Kind::NoSuchKey => Ok(None),
-                    failure => Err(self.error("get", key, failure)),
-                };
-            }
+        let answer = Box::pin(request.key(self.full(key)).send()).await;
+        let Some(output) = self.unless(Kind::NoSuchKey, "get", key, answer)? else {
+            return Ok(None);
         };
         let version = version("get", key, output.e_tag)?;
         match output.body.collect().await {
@@ -165,6 +192,7 @@ impl S3Store {
             .set_checksum_algorithm(self.checksum.clone())
             .body(ByteStream::from(body));
         request = match expect {
+            _ if !self.conditional_writes => request,
             Expect::Anything => request,
             Expect::Absent => request.if_none_match("*"),
             Expect::Unchanged(Version(etag)) => request.if_match(etag),
@@ -238,6 +266,14 @@ struct ConditionalPut<'a> {
 impl Target for ConditionalPut<'_> {
     async fn attempt(&self) -> Attempt {
         let (key, expect) = (self.key, self.expect);
+        if !self.store.conditional_writes {
+            match self.store.read(key).await {
+                Ok(found) if expect.holds(found.as_ref().map(|(_, version)| version)) => {}
+                Ok(_) => return Attempt::Lost,
+                Err(error @ StoreError::Unavailable { .. }) => return Attempt::NotApplied(error),
+                Err(error) => return Attempt::Refused(error),
+            }
+        }
         let outcome = self.store.write(key, self.body.clone(), expect).await;
         let failure = match outcome {
             Ok(version) => return Attempt::Written(version),
@@ -265,7 +301,7 @@ impl Target for ConditionalPut<'_> {
     }
 
     async fn pause(&self, failures: u32) {
-        tokio::time::sleep(BACKOFF.delay(failures, rand::random())).await;
+        BACKOFF.pause(failures).await;
     }
 }
 
@@ -281,14 +317,9 @@ impl Store for S3Store {
 
     async fn head(&self, key: &str) -> Result<Option<ObjectInfo>, StoreError> {
         let request = self.client.head_object().bucket(&self.bucket);
-        let output = match Box::pin(request.key(self.full(key)).send()).await {
-            Ok(output) => output,
-            Err(error) => {
-                return match Failure::of(&error) {
-                    failure if failure.kind == Kind::NoSuchKey => Ok(None),
-                    failure => Err(self.error("head", key, failure)),
-                };
-            }
+        let answer = Box::pin(request.key(self.full(key)).send()).await;
+        let Some(output) = self.unless(Kind::NoSuchKey, "head", key, answer)? else {
+            return Ok(None);
         };
         Ok(Some(ObjectInfo {
             key: key.to_owned(),
@@ -315,13 +346,9 @@ impl Store for S3Store {
 
     async fn delete(&self, key: &str) -> Result<(), StoreError> {
         let request = self.client.delete_object().bucket(&self.bucket);
-        match Box::pin(request.key(self.full(key)).send()).await {
-            Ok(_) => Ok(()),
-            Err(error) => match Failure::of(&error) {
-                failure if failure.kind == Kind::NoSuchKey => Ok(()),
-                failure => Err(self.error("delete", key, failure)),
-            },
-        }
+        let answer = Box::pin(request.key(self.full(key)).send()).await;
+        self.unless(Kind::NoSuchKey, "delete", key, answer)
+            .map(|_| ())
     }
 
     async fn list(&self, prefix: &str) -> Result<Vec<ObjectInfo>, StoreError> {

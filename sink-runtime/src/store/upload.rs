@@ -16,8 +16,8 @@ use tokio::runtime::Handle;
 use tokio::sync::{Semaphore, mpsc, oneshot};
 use tokio::time::Instant;
 
-use super::backoff::Backoff;
 use super::{ObjectKey, PartTag, Store, StoreError, UploadId};
+use crate::backoff::Backoff;
 use crate::budget::{Budget, Reservation};
 use crate::errors::{Classified, Retry};
 
@@ -126,10 +126,7 @@ impl Uploader {
     where
         F: Future<Output = Result<T, StoreError>>,
     {
-        let backoff = Backoff {
-            first: self.patience.first_wait,
-            cap: self.patience.longest_wait,
-        };
+        let backoff = Backoff::new(self.patience.first_wait, self.patience.longest_wait);
         let mut deadline = None;
         let mut failures = 0;
         loop {
@@ -211,7 +208,7 @@ impl Upload {
         }
         if bytes.len() >= self.part_size {
             // The parts cut from one push keep its whole buffer alive.
-            let held = Arc::new(self.uploader.budget.reserve(bytes.len()));
+            let held = Arc::new(self.uploader.budget.reserve(bytes.len()).leaving());
             while bytes.len() >= self.part_size {
                 let body = bytes.split_to(self.part_size);
                 self.send(body, Arc::clone(&held));
@@ -245,7 +242,7 @@ impl Upload {
         self.gathered = BytesMut::new();
         let empty = self.uploader.budget.reserve(0);
         let held = std::mem::replace(&mut self.held, empty);
-        self.send(body, Arc::new(held));
+        self.send(body, Arc::new(held.leaving()));
     }
 
     fn send(&mut self, body: Bytes, held: Arc<Reservation>) {

@@ -9,8 +9,9 @@ use serde_json::Value;
 
 use super::answer::Answer;
 use super::auth::Auth;
+use super::files::own_keys;
 use crate::catalog::{CatalogError, CommitError};
-use crate::plan::{AwsCredentials, Property, RestPlan, S3Plan, Timeouts};
+use crate::plan::{Property, RestPlan, S3Plan, Timeouts};
 use crate::store::BoxError;
 
 const DELEGATION: &str = "x-iceberg-access-delegation";
@@ -72,9 +73,7 @@ impl RestClient {
         let operation = "set up HTTP client";
         let refused = |source: BoxError| CatalogError::Refused { operation, source };
         let mut headers = HeaderMap::new();
-        let own_keys =
-            storage.is_some_and(|s| matches!(s.access.credentials, AwsCredentials::Static { .. }));
-        if !own_keys {
+        if !own_keys(storage) {
             headers.insert(DELEGATION, HeaderValue::from_static("vended-credentials"));
         }
         for (name, value) in &plan.headers {

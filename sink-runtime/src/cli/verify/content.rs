@@ -12,27 +12,28 @@ use parquet::arrow::ProjectionMask;
 use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
 
 use super::super::CliError;
-use crate::plan::{MetadataColumns, Plan, Topics};
-use crate::record::TopicPartition;
+use crate::plan::{MetadataColumns, Plan, SinkId, Topics};
+use crate::record::{TopicName, TopicPartition};
 
 #[derive(Debug, Default)]
 pub(super) struct Content {
     pub(super) rows: u64,
+    /// The sink that wrote it, where the file says so.
+    pub(super) sink: Option<String>,
     pub(super) offsets: BTreeMap<TopicPartition, Vec<i64>>,
 }
 
 /// Whether rows carry their topic-partition and offset.
 pub(super) fn has_offsets(plan: &Plan) -> bool {
     let columns = &plan.decode.metadata;
-    let topic_known = columns.topic.is_some()
-        || matches!(&plan.source.topics, Topics::List(topics) if topics.len() == 1);
+    let topic_known = columns.topic.is_some() || only_topic(plan).is_some();
     columns.partition.is_some() && columns.offset.is_some() && topic_known
 }
 
 /// The topic of every row, where there is but one.
-fn only_topic(plan: &Plan) -> Option<String> {
+pub(super) fn only_topic(plan: &Plan) -> Option<&TopicName> {
     match &plan.source.topics {
-        Topics::List(topics) if topics.len() == 1 => Some(topics[0].to_string()),
+        Topics::List(topics) if topics.len() == 1 => topics.first(),
         _ => None,
     }
 }
@@ -40,8 +41,14 @@ fn only_topic(plan: &Plan) -> Option<String> {
 pub(super) fn of_parquet(plan: &Plan, bytes: Bytes, name: &str) -> Result<Content, CliError> {
     let failed = |error: &dyn std::fmt::Display| CliError(format!("read {name}: {error}"));
     let builder = ParquetRecordBatchReaderBuilder::try_new(bytes).map_err(|e| failed(&e))?;
+    let metadata = builder.metadata().file_metadata();
+    let named = metadata.key_value_metadata();
+    let named = named.into_iter().flatten();
     let mut content = Content {
-        rows: builder.metadata().file_metadata().num_rows().unsigned_abs(),
+        rows: metadata.num_rows().unsigned_abs(),
+        sink: named
+            .filter(|pair| pair.key == SinkId::FILE_KEY)
+            .find_map(|pair| pair.value.clone()),
         ..Content::default()
     };
     if !has_offsets(plan) {
@@ -64,10 +71,10 @@ pub(super) fn of_parquet(plan: &Plan, bytes: Bytes, name: &str) -> Result<Conten
         .with_batch_size(65_536)
         .build()
         .map_err(|e| failed(&e))?;
-    let only = only_topic(plan);
+    let only = only_topic(plan).map(TopicName::as_str);
     for batch in reader {
         let batch = batch.map_err(|e| failed(&e))?;
-        add(&mut content, &batch, &plan.decode.metadata, only.as_deref())
+        add(&mut content, &batch, &plan.decode.metadata, only)
             .ok_or_else(|| failed(&"the metadata columns are not as the plan says"))?;
     }
     Ok(content)
@@ -129,7 +136,7 @@ pub(super) fn of_json_lines(plan: &Plan, bytes: &[u8], name: &str) -> Result<Con
         offset,
         ..
     } = &plan.decode.metadata;
-    let only = only_topic(plan);
+    let only = only_topic(plan).map(TopicName::as_str);
     let mut content = Content::default();
     for line in lines(bytes, name)? {
         let line = line.map_err(|e| failed(&e))?;
@@ -139,7 +146,7 @@ pub(super) fn of_json_lines(plan: &Plan, bytes: &[u8], name: &str) -> Result<Con
         }
         let row: serde_json::Value = serde_json::from_str(&line).map_err(|e| failed(&e))?;
         let field = |name: &Option<String>| name.as_ref().and_then(|name| row.get(name));
-        let topic = field(topic).and_then(|t| t.as_str()).or(only.as_deref());
+        let topic = field(topic).and_then(|t| t.as_str()).or(only);
         let partition = field(partition).and_then(serde_json::Value::as_i64);
         let offset = field(offset).and_then(serde_json::Value::as_i64);
         let (Some(topic), Some(partition), Some(offset)) = (topic, partition, offset) else {

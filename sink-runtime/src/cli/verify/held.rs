@@ -14,7 +14,7 @@ use crate::commit::dataset::DatasetFileName;
 use crate::commit::iceberg::{Keys, Standing, standing};
 use crate::ledger::{LedgerDocument, ledger_key};
 use crate::plan::{Destination, Plan};
-use crate::record::{Offset, TopicPartition};
+use crate::record::{Offset, TopicName, TopicPartition};
 use crate::schema::Schema;
 use crate::schema::iceberg::from_iceberg;
 use crate::store::{self, Store};
@@ -30,8 +30,68 @@ pub(super) enum Held {
     },
 }
 
+/// Where each topic-partition stands, and since when its topic is the one that is read now.
+#[derive(Default)]
+pub(super) struct Ledger {
+    pub(super) next: BTreeMap<TopicPartition, Offset>,
+    since: Since,
+}
+
+/// Files of a lower [version](HeldFile::version) are of an earlier topic. Nothing is here of topics that were never
+/// found recreated.
+#[derive(Default)]
+struct Since {
+    partitions: BTreeMap<TopicPartition, i64>,
+    topics: BTreeMap<TopicName, i64>,
+}
+
+/// Which topic of its name a row is of.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Age {
+    /// The one that is read now.
+    Current,
+    /// One before it was recreated.
+    Earlier,
+    /// Another writer put rows together anew, or the table has no sequence numbers.
+    Unknown,
+}
+
+impl Ledger {
+    /// Of rows of a topic-partition in a file. `ours`: this sink wrote the file as it is.
+    pub(super) fn age(&self, tp: &TopicPartition, file: &HeldFile, ours: bool) -> Age {
+        let Since { partitions, topics } = &self.since;
+        match partitions.get(tp).or_else(|| topics.get(&tp.topic)) {
+            None => Age::Current,
+            Some(since) => age(*since, file.version, ours),
+        }
+    }
+
+    /// Of rows whose topic-partition is not known.
+    pub(super) fn age_of_any(&self, only: Option<&TopicName>, file: &HeldFile, ours: bool) -> Age {
+        let topics = &self.since.topics;
+        match only {
+            _ if topics.is_empty() => Age::Current,
+            None => Age::Unknown,
+            Some(topic) => match topics.get(topic) {
+                None => Age::Current,
+                Some(since) => age(*since, file.version, ours),
+            },
+        }
+    }
+}
+
+fn age(since: i64, version: Option<i64>, ours: bool) -> Age {
+    match version {
+        Some(version) if version < since => Age::Earlier,
+        Some(_) if ours && since > 0 => Age::Current,
+        _ => Age::Unknown,
+    }
+}
+
 pub(super) struct HeldFile {
     name: String,
+    /// Of a dataset's file the generation it was written under, of a table's the sequence number.
+    version: Option<i64>,
     pub(super) partition: String,
     /// Where all of its rows are of one topic-partition.
     pub(super) tp: Option<TopicPartition>,
@@ -62,21 +122,27 @@ impl Held {
         matches!(self, Self::Dataset { .. })
     }
 
-    /// Where each topic-partition stands.
-    pub(super) async fn ledger(&self) -> Result<BTreeMap<TopicPartition, Offset>, CliError> {
+    pub(super) async fn ledger(&self) -> Result<Ledger, CliError> {
         match self {
             Self::Dataset { store, sink } => dataset_ledger(store.as_ref(), sink).await,
             Self::Table { ops, sink } => {
                 let Some(metadata) = load(ops.as_ref()).await? else {
-                    return Ok(BTreeMap::new());
+                    return Ok(Ledger::default());
                 };
                 let standing = standing(&metadata, &Keys::of(sink));
-                match standing
-                    .map_err(|error| CliError(format!("read the table's ledger: {error}")))?
-                {
-                    Standing::Settled(ledger) => Ok(ledger.next),
-                    Standing::RolledBack { recorded, .. } => Ok(recorded.next),
-                }
+                let standing = standing
+                    .map_err(|error| CliError(format!("read the table's ledger: {error}")))?;
+                let (Standing::Settled(ledger)
+                | Standing::RolledBack {
+                    recorded: ledger, ..
+                }) = standing;
+                Ok(Ledger {
+                    next: ledger.next,
+                    since: Since {
+                        topics: ledger.topic_since,
+                        partitions: BTreeMap::new(),
+                    },
+                })
             }
         }
     }
@@ -102,6 +168,10 @@ impl Held {
     }
 }
 
+fn version(generation: u64) -> i64 {
+    i64::try_from(generation).unwrap_or(i64::MAX)
+}
+
 async fn load(ops: &dyn TableOps) -> Result<Option<TableMetadataRef>, CliError> {
     match ops.load().await {
         Ok(base) => Ok(Some(base.metadata)),
@@ -110,11 +180,8 @@ async fn load(ops: &dyn TableOps) -> Result<Option<TableMetadataRef>, CliError> 
     }
 }
 
-async fn dataset_ledger(
-    store: &dyn Store,
-    sink: &str,
-) -> Result<BTreeMap<TopicPartition, Offset>, CliError> {
-    let mut ledger = BTreeMap::new();
+async fn dataset_ledger(store: &dyn Store, sink: &str) -> Result<Ledger, CliError> {
+    let mut ledger = Ledger::default();
     for object in store.list(&format!("_tidewater/{sink}/")).await? {
         let mut parts = object.key.rsplitn(3, '/');
         let (Some(file), Some(topic)) = (parts.next(), parts.next()) else {
@@ -131,7 +198,12 @@ async fn dataset_ledger(
             continue;
         }
         if let Some((body, _)) = store.get(&object.key).await? {
-            ledger.insert(tp.clone(), LedgerDocument::parse(&body, sink, &tp)?.next);
+            let document = LedgerDocument::parse(&body, sink, &tp)?;
+            if document.topic_since > 0 {
+                let since = version(document.topic_since);
+                ledger.since.partitions.insert(tp.clone(), since);
+            }
+            ledger.next.insert(tp, document.next);
         }
     }
     Ok(ledger)
@@ -156,6 +228,7 @@ async fn dataset_files(store: &Arc<dyn Store>) -> Result<Vec<HeldFile>, CliError
                 .to_owned();
             files.push(HeldFile {
                 name: object.key,
+                version: Some(version(name.generation)),
                 partition,
                 tp: Some(name.tp),
                 place: Place::Store(Arc::clone(store)),
@@ -195,6 +268,7 @@ async fn table_files(metadata: &TableMetadataRef, io: &FileIO) -> Result<Vec<Hel
             let partition = partition.trim_start_matches('/').to_owned();
             files.push(HeldFile {
                 name,
+                version: entry.sequence_number(),
                 partition,
                 tp: None,
                 place: Place::Io(io.clone()),
@@ -234,5 +308,29 @@ impl HeldFile {
 
     pub(super) async fn sample(&self, rows: usize) -> Result<String, CliError> {
         content::sample(self.bytes().await?, &self.name, rows)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_files_of_our_own_from_after_the_recreation_are_surely_of_the_topic_as_it_is() {
+        for (since, version, ours, wanted) in [
+            (7, Some(6), true, Age::Earlier),
+            (7, Some(6), false, Age::Earlier),
+            (7, Some(7), true, Age::Current),
+            (7, Some(8), false, Age::Unknown),
+            (7, None, true, Age::Unknown),
+            // No sequence numbers.
+            (0, Some(0), true, Age::Unknown),
+        ] {
+            assert_eq!(
+                age(since, version, ours),
+                wanted,
+                "{since} {version:?} {ours}"
+            );
+        }
     }
 }

@@ -9,11 +9,12 @@ use rdkafka::error::KafkaError;
 use rdkafka::{ClientConfig, Message, Offset as Position, TopicPartitionList};
 
 use super::super::CliError;
+use super::report::Witness;
 use crate::decode::{Decoder, decoder};
 use crate::plan::{Isolation, Plan};
 use crate::record::{Arena, AssignmentEpoch, Offset, RawBatch, TimestampType, TopicPartition};
 use crate::schema::Schema;
-use crate::source::{Facts, SourceError};
+use crate::source::Facts;
 
 /// Records decoded at once.
 const BATCH: usize = 10_000;
@@ -21,6 +22,7 @@ const BATCH: usize = 10_000;
 const SILENCE: Duration = Duration::from_secs(30);
 
 pub(super) struct Wanted {
+    pub(super) witness: Witness,
     pub(super) log_start: i64,
     pub(super) next: i64,
     /// Offsets of the rows, ascending.
@@ -47,7 +49,14 @@ pub(super) fn expected(
     let decode = Arc::new(plan.decode.clone());
     let mut expected = Expected::default();
     for ((tp, next), marks) in ledger.iter().zip(watermarks) {
-        let (log_start, _) = marks.ok_or_else(|| SourceError::NoSuchTopic(tp.topic.to_string()))?;
+        let (witness, log_start) = match marks {
+            Some((start, end)) if end < *next => (Witness::Shorter(end.0), start),
+            Some((start, _)) => (Witness::Log, start),
+            None => match facts.partitions(&tp.topic)?.contains(&tp.partition) {
+                true => return Err(CliError(format!("{tp} has no leader: try again later"))),
+                false => (Witness::Gone, Offset(0)),
+            },
+        };
         let decoder = decoders.entry(tp.topic.clone()).or_insert_with(|| {
             let mut decoder = decoder(&decode);
             if let Some(columns) = columns {
@@ -56,17 +65,20 @@ pub(super) fn expected(
             decoder
         });
         let mut wanted = Wanted {
+            witness,
             log_start: log_start.0,
             next: next.0,
             offsets: Vec::new(),
         };
-        read(&consumer, tp, log_start, *next, |raw| {
-            let decoded = decoder.decode(&raw);
-            expected.rejected += decoded.rejects.len() as u64;
-            wanted
-                .offsets
-                .extend(decoded.rows.iter().map(|row| raw.offsets[*row as usize]));
-        })?;
+        if witness == Witness::Log {
+            read(&consumer, tp, log_start, *next, |raw| {
+                let decoded = decoder.decode(&raw);
+                expected.rejected += decoded.rejects.len() as u64;
+                wanted
+                    .offsets
+                    .extend(decoded.rows.iter().map(|row| raw.offsets[*row as usize]));
+            })?;
+        }
         expected.lanes.insert(tp.clone(), wanted);
     }
     Ok(expected)

@@ -1,5 +1,5 @@
-//! Names of a dataset's files: `<topic>-<partition>-<first offset>[.<n>].<commit>.<extension>`. The commit id makes a
-//! name unique to one attempt, so that no attempt can overwrite another's file. Only characters that no store and no
+//! Names of a dataset's files: `<topic>-<partition>-<first offset>[.<generation>].<id>.<extension>`. The id makes a name
+//! unique to one attempt, so that no attempt can overwrite another's file. Only characters that no store and no
 //! reader encodes: a "+" comes back as a space from stores that list keys unencoded. Pure.
 
 use std::fmt::{self, Write};
@@ -14,10 +14,11 @@ const SHOWN: char = '=';
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct DatasetFileName {
     pub tp: TopicPartition,
-    /// First offset of the commit's range.
+    /// Of the first record.
     pub start: Offset,
-    /// Tells files of one commit in one directory apart; 0 is not written.
-    pub number: u32,
+    /// Of the ledger that the file was written under; 0 is not written. It tells rows of a topic from those of an
+    /// earlier topic of its name.
+    pub generation: u64,
     /// [`crate::ledger::CommitId::short`].
     pub commit: String,
     /// With inner dots where there are any: `json.gz`.
@@ -32,8 +33,8 @@ impl fmt::Display for DatasetFileName {
         }
         // Twenty digits: names sort as offsets do, up to the largest.
         write!(f, "{topic}-{partition}-{:020}", self.start.0)?;
-        if self.number > 0 {
-            write!(f, ".{}", self.number)?;
+        if self.generation > 0 {
+            write!(f, ".{}", self.generation)?;
         }
         write!(f, ".{}.{}", self.commit, self.extension)
     }
@@ -58,7 +59,7 @@ impl DatasetFileName {
         let (first, after) = rest.split_once('.')?;
         let is_commit =
             |part: &str| part.len() == 12 && part.bytes().all(|b| b.is_ascii_hexdigit());
-        let (number, commit, extension) = if is_commit(first) {
+        let (generation, commit, extension) = if is_commit(first) {
             (0, first, after)
         } else {
             let (commit, extension) = after.split_once('.')?;
@@ -67,7 +68,7 @@ impl DatasetFileName {
         (is_commit(commit) && !extension.is_empty()).then(|| Self {
             tp: TopicPartition::new(topic, partition),
             start: Offset(start.parse().unwrap_or(i64::MAX)),
-            number,
+            generation,
             commit: commit.to_owned(),
             extension: extension.to_owned(),
         })
@@ -84,11 +85,11 @@ mod tests {
         #[test]
         fn a_name_says_what_it_was_made_of(
             topic in "[a-zA-Z0-9._-]{1,40}", partition in 0i32..=i32::MAX, start in 0i64..=i64::MAX,
-            number in 0u32..1_000_000, commit in "[0-9a-f]{12}",
+            generation in 0u64..1_000_000, commit in "[0-9a-f]{12}",
             extension in "parquet|json|json\\.gz|csv\\.zst|avro",
         ) {
             let tp = TopicPartition::new(topic, partition);
-            let name = DatasetFileName { tp, start: Offset(start), number, commit, extension };
+            let name = DatasetFileName { tp, start: Offset(start), generation, commit, extension };
             prop_assert_eq!(DatasetFileName::parse(&format!("dt=1/{name}")), Some(name));
         }
 
@@ -122,7 +123,7 @@ mod tests {
             let name = DatasetFileName {
                 tp,
                 start,
-                number: 0,
+                generation: 0,
                 commit,
                 extension,
             };

@@ -14,7 +14,8 @@ pub struct CommitRequest {
     pub tp: TopicPartition,
     /// `next` as last seen: from [`Recovered`] or [`Committed`].
     pub expected: Option<Offset>,
-    /// Empty, and without files, to mark how far was read: the first position of a partition that has no ledger yet.
+    /// Empty, and without files, to mark how far was read: the first position of a partition that has no ledger yet, or
+    /// a topic id that became known.
     pub range: OffsetRange,
     /// Every destination of the sink holds every record below it.
     pub floor: Offset,
@@ -31,6 +32,8 @@ pub struct CommitRequest {
 pub struct ResetRequest {
     pub tp: TopicPartition,
     pub next: Offset,
+    /// The topic is another one: what the dataset holds of it so far is of an earlier topic.
+    pub recreated: bool,
     pub commit_id: CommitId,
     pub cluster_id: Option<String>,
     pub topic_id: Option<String>,

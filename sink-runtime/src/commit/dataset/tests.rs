@@ -32,11 +32,11 @@ fn committer(shelf: &Arc<Shelf>) -> DatasetCommitter {
     DatasetCommitter::new(shelf.clone(), SINK, "pod-0/1", policy)
 }
 
-fn name(start: i64, number: u32, commit: CommitId) -> String {
+fn name(start: i64, commit: CommitId) -> String {
     let name = DatasetFileName {
         tp: tp(0),
         start: Offset(start),
-        number,
+        generation: 0,
         commit: commit.short(),
         extension: "parquet".into(),
     };
@@ -47,11 +47,11 @@ fn name(start: i64, number: u32, commit: CommitId) -> String {
 fn staged(shelf: &Shelf, expected: Option<i64>, start: i64, end: i64) -> CommitRequest {
     let commit_id = CommitId::fresh();
     let middle = start.midpoint(end);
-    let files = [(0, start, middle), (1, middle, end)]
+    let files = [(start, middle), (middle, end)]
         .into_iter()
-        .filter(|(_, first, end)| first < end)
-        .map(|(number, first, end)| {
-            let key = name(start, number, commit_id);
+        .filter(|(first, end)| first < end)
+        .map(|(first, end)| {
+            let key = name(first, commit_id);
             let body: String = (first..end).map(|offset| format!("{offset} ")).collect();
             let upload = shelf.upload(&key, &body, SystemTime::UNIX_EPOCH);
             PendingFile {
@@ -386,6 +386,7 @@ async fn a_reset_starts_a_generation_that_fences_what_was_claimed_before() {
     let reset = ResetRequest {
         tp: tp(0),
         next: Offset(10),
+        recreated: true,
         commit_id: CommitId::fresh(),
         cluster_id: Some("cluster".into()),
         topic_id: Some("recreated".into()),
@@ -397,6 +398,8 @@ async fn a_reset_starts_a_generation_that_fences_what_was_claimed_before() {
         (Offset(10), 1, true)
     );
     assert_eq!(there.topic_id.as_deref(), Some("recreated"));
+    // Files are named for it, and so told from those of the old topic.
+    assert_eq!((there.topic_since, owner.generation(&tp(0))), (1, 1));
     // The same offsets, of the old topic.
     assert!(matches!(
         zombie.commit(old).await,
@@ -428,12 +431,14 @@ async fn a_reset_whose_reply_is_lost_happens_once() {
     let reset = ResetRequest {
         tp: tp(0),
         next: Offset(3),
+        recreated: false,
         commit_id: CommitId::fresh(),
         cluster_id: None,
         topic_id: None,
     };
     committer.reset(reset).await.unwrap();
-    assert_eq!(document(&shelf).generation, 1);
+    let there = document(&shelf);
+    assert_eq!((there.generation, there.topic_since), (1, 0));
     let done = committer
         .commit(staged(&shelf, Some(3), 3, 4))
         .await
@@ -514,11 +519,11 @@ async fn a_sweep_takes_only_old_uploads_of_this_sink_that_no_ledger_names() {
     shelf.plan([(1, Fate::HangBefore)]);
     assert!(dying.commit(pending.clone()).now_or_never().is_none());
     shelf.plan([]);
-    let orphan = name(20, 0, CommitId::fresh());
+    let orphan = name(20, CommitId::fresh());
     shelf.upload(&orphan, "x", SystemTime::UNIX_EPOCH);
-    shelf.upload(&name(20, 1, CommitId::fresh()), "young", now - day / 2);
+    shelf.upload(&name(20, CommitId::fresh()), "young", now - day / 2);
     shelf.upload("dt=1/somebody-elses.parquet", "x", SystemTime::UNIX_EPOCH);
-    let other_partition = name(20, 2, CommitId::fresh()).replace("orders-0-", "orders-5-");
+    let other_partition = name(20, CommitId::fresh()).replace("orders-0-", "orders-5-");
     shelf.upload(&other_partition, "x", SystemTime::UNIX_EPOCH);
 
     let swept = committer(&shelf).sweep(now, day).await.unwrap();

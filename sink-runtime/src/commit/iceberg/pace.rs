@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use rand::Rng;
+use crate::backoff::Backoff;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Pace {
@@ -25,28 +25,7 @@ impl Default for Pace {
 }
 
 impl Pace {
-    fn ceiling(&self, round: u32) -> Duration {
-        self.first
-            .saturating_mul(1 << round.saturating_sub(1).min(16))
-            .min(self.longest)
-    }
-
-    /// Half to whole of the round's ceiling, at random: writers that met part.
     pub(super) async fn pause(&self, round: u32) {
-        let ceiling = self.ceiling(round);
-        let share = rand::rng().random_range(0.5..=1.0);
-        tokio::time::sleep(ceiling.mul_f64(share)).await;
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn pauses_double_up_to_the_longest() {
-        let pace = Pace::default();
-        let millis = [1, 2, 3, 6, 7, 99].map(|r| pace.ceiling(r).as_millis());
-        assert_eq!(millis, [100, 200, 400, 3200, 5000, 5000]);
+        Backoff::new(self.first, self.longest).pause(round).await;
     }
 }

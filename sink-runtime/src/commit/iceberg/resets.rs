@@ -117,7 +117,8 @@ impl IcebergCommitter {
             };
             self.check_identity(&base)?;
             let ledger = self.settled(&base)?;
-            let Some(ledger) = restarted(&ledger, cluster_id, topic_ids, logs) else {
+            let sequence = base.metadata.next_sequence_number();
+            let Some(ledger) = restarted(&ledger, cluster_id, topic_ids, logs, sequence) else {
                 if let Some((_, known)) = &mut self.known {
                     known.clone_from(&ledger);
                 }
@@ -177,12 +178,13 @@ fn reread(mut recorded: TableLedger, held: Offsets) -> TableLedger {
     recorded
 }
 
-/// `None`: the ledger speaks of the topics as they are.
+/// `None`: the ledger speaks of the topics as they are. `sequence`: of the snapshot that will say so.
 fn restarted(
     ledger: &TableLedger,
     cluster_id: Option<&str>,
     topic_ids: &BTreeMap<TopicName, String>,
     logs: &BTreeMap<TopicPartition, OffsetRange>,
+    sequence: i64,
 ) -> Option<TableLedger> {
     let another = |recorded: Option<&str>, found: Option<&str>| {
         recorded
@@ -204,6 +206,10 @@ fn restarted(
     }
     let stale = |topic: &TopicName| cluster || recreated.contains(topic);
     let mut ledger = ledger.clone();
+    let held = ledger.next.keys().map(|tp| tp.topic.clone());
+    let begun: Vec<_> = held.filter(|topic| stale(topic)).collect();
+    let begun = begun.into_iter().map(|topic| (topic, sequence));
+    ledger.topic_since.extend(begun);
     ledger.next.retain(|tp, _| !stale(&tp.topic));
     ledger.floor.retain(|tp, _| !stale(&tp.topic));
     ledger.commits.retain(|tp, _| !stale(&tp.topic));

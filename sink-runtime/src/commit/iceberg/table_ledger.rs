@@ -32,6 +32,9 @@ pub struct TableLedger {
     pub commits: BTreeMap<TopicPartition, CommitId>,
     /// The snapshot of the last commit.
     pub snapshot_id: Option<i64>,
+    /// Topics that were recreated: files with a lower sequence number hold rows of an earlier topic. 0 where the table
+    /// has no sequence numbers (format version 1).
+    pub topic_since: BTreeMap<TopicName, i64>,
 }
 
 #[derive(Debug, thiserror::Error)]
@@ -54,6 +57,7 @@ pub struct Keys {
     pub cluster_id: String,
     pub topic_ids: String,
     pub snapshot_id: String,
+    pub topic_since: String,
 }
 
 impl Keys {
@@ -67,6 +71,7 @@ impl Keys {
             cluster_id: key("cluster-id"),
             topic_ids: key("topic-ids"),
             snapshot_id: key("snapshot-id"),
+            topic_since: key("topic-since"),
         }
     }
 
@@ -106,6 +111,7 @@ impl Keys {
             },
             commits,
             snapshot_id: parse(properties, &self.snapshot_id)?,
+            topic_since: parse(properties, &self.topic_since)?.unwrap_or_default(),
         })
     }
 
@@ -132,6 +138,9 @@ impl Keys {
         properties.remove(COMMIT_ID);
         properties.insert(self.commits.clone(), json(&by_commit));
         properties.insert(self.topic_ids.clone(), json(&ledger.topic_ids));
+        if !ledger.topic_since.is_empty() {
+            properties.insert(self.topic_since.clone(), json(&ledger.topic_since));
+        }
         if let Some(id) = ledger.snapshot_id {
             properties.insert(self.snapshot_id.clone(), id.to_string());
         }
@@ -224,6 +233,7 @@ mod tests {
             commit_id: Some(b),
             commits: [(tp(0), a), (tp(2), b), (tp(10), b)].into(),
             snapshot_id: Some(42),
+            topic_since: [(TopicName::new("orders"), 7)].into(),
         };
         let properties = keys.properties(&ledger);
         assert_eq!(

@@ -2,7 +2,10 @@
 
 use super::*;
 use crate::schema::{Encoding, Type};
-use RejectClass::{Malformed, MissingField, OutOfRange, TypeMismatch};
+use RejectClass::{Malformed, OutOfRange, TypeMismatch};
+
+mod nested;
+mod temporal;
 
 /// The value in a column of its own, after records that taught the predictor the shape, and before one that keeps it
 /// from the end of the arena.
@@ -138,6 +141,15 @@ fn floating_point_numbers_are_the_nearest() {
         &[
             ("0.1", Ok("0.1")),
             ("16777217", Ok("16777216.0")),
+            ("16777217.5", Ok("16777218.0")),
+            ("-0.0", Ok("-0.0")),
+            ("0.12345678901", Ok("0.12345679")),
+            ("1.17549429e-38", Ok("1.1754944e-38")),
+            (
+                "340282346638528859811704183484516925440",
+                Ok("3.4028235e38"),
+            ),
+            ("1e-60", Ok("0.0")),
             ("3.5e38", Err(OutOfRange)),
         ],
     );
@@ -197,121 +209,6 @@ fn decimals_from_numbers_and_strings_keep_every_digit() {
 }
 
 #[test]
-fn timestamps_by_encoding() {
-    let instant = "2025-10-09T08:53:20Z";
-    for ty in [Type::Timestamptz, Type::Timestamp] {
-        let shown = if ty == Type::Timestamp {
-            "2025-10-09T08:53:20"
-        } else {
-            instant
-        };
-        check(
-            &ty,
-            None,
-            &[
-                ("\"2025-10-09T08:53:20.000Z\"", Ok(shown)),
-                ("\"2025-10-09T08:53:20Z\"", Ok(shown)),
-                ("\"2025-10-09T08:53:20\"", Ok(shown)),
-                ("\"2025-10-09 10:53:20.000000000+02:00\"", Ok(shown)),
-                ("\"2025-10-09T08:53:20\\u002e0Z\"", Ok(shown)),
-                ("1760000000000", Ok(shown)),
-                ("1.76e12", Ok(shown)),
-                ("1760000000000.5", Err(OutOfRange)),
-                ("9223372036854775807", Err(OutOfRange)),
-                ("\"yesterday\"", Err(TypeMismatch)),
-                ("\"2025-02-30T00:00:00Z\"", Err(TypeMismatch)),
-                ("\"2025-10-09T24:00:00Z\"", Err(TypeMismatch)),
-                ("\"2025-10-09T08:53:20.Z\"", Err(TypeMismatch)),
-                ("\"2025-10-09T08:53:20.0123456789Z\"", Err(TypeMismatch)),
-                ("\"2025-10-09T08:5:20Z\"", Err(TypeMismatch)),
-                ("\"1760000000000\"", Err(TypeMismatch)),
-                ("false", Err(TypeMismatch)),
-            ],
-        );
-    }
-    let zoned = Type::Timestamptz;
-    check(
-        &zoned,
-        None,
-        &[(
-            "\"2025-10-09T08:53:20.123456789Z\"",
-            Ok("2025-10-09T08:53:20.123456Z"),
-        )],
-    );
-    for (encoding, value) in [
-        (Encoding::EpochSeconds, "1760000000"),
-        (Encoding::EpochMillis, "1760000000000"),
-        (Encoding::EpochMicros, "1760000000000000"),
-        (Encoding::EpochNanos, "1760000000000000999"),
-    ] {
-        check(
-            &zoned,
-            Some(encoding),
-            &[
-                (value, Ok(instant)),
-                ("\"2025-10-09T08:53:20Z\"", Err(TypeMismatch)),
-            ],
-        );
-    }
-    check(
-        &zoned,
-        Some(Encoding::EpochNanos),
-        &[("-1", Ok("1969-12-31T23:59:59.999999Z"))],
-    );
-    check(
-        &zoned,
-        Some(Encoding::Iso8601),
-        &[
-            ("\"2025-10-09T08:53:20Z\"", Ok(instant)),
-            ("1760000000000", Err(TypeMismatch)),
-        ],
-    );
-}
-
-#[test]
-fn dates_and_times_by_encoding() {
-    check(
-        &Type::Date,
-        None,
-        &[
-            ("\"2025-10-09\"", Ok("2025-10-09")),
-            ("20370", Ok("2025-10-09")),
-            ("-1", Ok("1969-12-31")),
-            ("2147483648", Err(OutOfRange)),
-            ("\"2025-10-09T00:00:00Z\"", Err(TypeMismatch)),
-            ("\"2025-02-29\"", Err(TypeMismatch)),
-        ],
-    );
-    check(
-        &Type::Date,
-        Some(Encoding::EpochMillis),
-        &[("1760000000000", Ok("2025-10-09"))],
-    );
-    check(
-        &Type::Date,
-        Some(Encoding::EpochDays),
-        &[("\"2025-10-09\"", Err(TypeMismatch))],
-    );
-    check(
-        &Type::Time,
-        None,
-        &[
-            ("\"08:53:20.5\"", Ok("08:53:20.500")),
-            ("\"08:53\"", Ok("08:53:00")),
-            ("32000000", Ok("08:53:20")),
-            ("-1", Err(OutOfRange)),
-            ("86400000", Err(OutOfRange)),
-            ("\"24:00:00\"", Err(TypeMismatch)),
-        ],
-    );
-    check(
-        &Type::Time,
-        Some(Encoding::EpochNanos),
-        &[("86399999999999", Ok("23:59:59.999999"))],
-    );
-}
-
-#[test]
 fn strings_are_json_strings_only() {
     check(
         &Type::String,
@@ -355,7 +252,27 @@ fn uuids_and_binaries() {
                 "\"67e5504410b1426f9247bb680e5fe0c8\"",
                 Ok("67e5504410b1426f9247bb680e5fe0c8"),
             ),
+            (
+                "\"{67e55044-10b1-426f-9247-bb680e5fe0c8}\"",
+                Ok("67e5504410b1426f9247bb680e5fe0c8"),
+            ),
+            (
+                "\"urn:uuid:67e55044-10b1-426f-9247-bb680e5fe0c8\"",
+                Ok("67e5504410b1426f9247bb680e5fe0c8"),
+            ),
+            (
+                r#""67e55044\u002d10b1-426f-9247-bb680e5fe0c8""#,
+                Ok("67e5504410b1426f9247bb680e5fe0c8"),
+            ),
             ("\"67e55044-10b1-426f-9247-bb680e5fe0c\"", Err(TypeMismatch)),
+            (
+                "\"67e5504-410b1-426f-9247-bb680e5fe0c8\"",
+                Err(TypeMismatch),
+            ),
+            (
+                "\"67e55044-10b1-426f-9247-bb680e5fe0cg\"",
+                Err(TypeMismatch),
+            ),
             ("7", Err(TypeMismatch)),
         ],
     );
@@ -368,6 +285,7 @@ fn uuids_and_binaries() {
             (r#""3q2\u002b7w==""#, Ok("deadbeef")),
             ("\"\"", Ok("")),
             ("\"3q2-7w==\"", Err(TypeMismatch)),
+            ("\"3q2+7x==\"", Err(TypeMismatch)),
             ("\"!\"", Err(TypeMismatch)),
             ("1", Err(TypeMismatch)),
         ],
@@ -386,88 +304,6 @@ fn uuids_and_binaries() {
         Some(Encoding::Utf8),
         &[("\"é\"", Ok("c3a9"))],
     );
-}
-
-#[test]
-fn structs_lists_and_maps_nest() {
-    let point = Type::Struct(vec![
-        Field::required("x", Type::Int),
-        Field::optional("y", Type::Int),
-    ]);
-    check(
-        &point,
-        None,
-        &[
-            (r#"{"x":1,"y":2}"#, Ok("{x: 1, y: 2}")),
-            (r#"{ "y" : 2 , "x" : 1 }"#, Ok("{x: 1, y: 2}")),
-            (r#"{"x":1,"z":[{}]}"#, Ok("{x: 1, y: }")),
-            (r#"{"x":0,"x":1}"#, Ok("{x: 1, y: }")),
-            (r#"{"y":2}"#, Err(MissingField)),
-            (r#"{"x":null}"#, Err(MissingField)),
-            (r#"{}"#, Err(MissingField)),
-            (r#"{"x":"1"}"#, Err(TypeMismatch)),
-            (r#"{"x":1,}"#, Err(Malformed)),
-            (r#"{"x" 1}"#, Err(Malformed)),
-            ("[]", Err(TypeMismatch)),
-        ],
-    );
-    let list = Type::List(Box::new(Field::optional("element", point.clone())));
-    check(
-        &list,
-        None,
-        &[
-            ("[]", Ok("[]")),
-            (
-                r#"[{"x":1},null,{"x":2,"y":3}]"#,
-                Ok("[{x: 1, y: }, , {x: 2, y: 3}]"),
-            ),
-            (r#"[{"x":1},{}]"#, Err(MissingField)),
-            (r#"[{"x":1}"#, Err(Malformed)),
-            (r#"[,]"#, Err(Malformed)),
-            ("{}", Err(TypeMismatch)),
-        ],
-    );
-    check(
-        &Type::List(Box::new(Field::required("element", Type::Int))),
-        None,
-        &[("[1,null]", Err(MissingField))],
-    );
-    let map = Type::Map(Box::new(Field::optional("value", list)));
-    check(
-        &map,
-        None,
-        &[
-            ("{}", Ok("{}")),
-            (r#"{"a":[{"x":1}],"b":null}"#, Ok("{a: [{x: 1, y: }], b: }")),
-            (
-                r#"{"a":[],"b":null,"a":[{"x":1}]}"#,
-                Ok("{b: , a: [{x: 1, y: }]}"),
-            ),
-            (r#"{"a":[1]}"#, Err(TypeMismatch)),
-            ("[]", Err(TypeMismatch)),
-        ],
-    );
-}
-
-#[test]
-fn the_last_of_many_duplicate_map_keys_wins() {
-    let map = Field::optional(
-        "v",
-        Type::Map(Box::new(Field::optional("value", Type::Int))),
-    );
-    let entries: Vec<String> = (0..40).map(|i| format!("\"k{}\":{i}", i % 20)).collect();
-    let found = cell(&map, &format!("{{{}}}", entries.join(","))).unwrap();
-    assert!(found.starts_with("{k0: 20, k1: 21,"), "{found}");
-    assert!(found.ends_with("k19: 39}"), "{found}");
-}
-
-#[test]
-fn depth_is_limited() {
-    let nested = |depth: usize| format!("{}{}", "[".repeat(depth), "]".repeat(depth));
-    let plan = declared(vec![], UnknownFields::Ignore);
-    let record = |depth| format!("{{\"u\":{}}}", nested(depth));
-    let decoded = decode(&plan, &raw([record(127), record(128), "[".repeat(100_000)]));
-    assert_eq!(classes(&decoded), [(1, Malformed), (2, Malformed)]);
 }
 
 #[test]

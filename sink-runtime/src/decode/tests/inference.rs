@@ -5,7 +5,7 @@ use arrow::datatypes::{DataType, Schema as ArrowSchema};
 use super::*;
 use crate::decode::Decoder;
 use crate::decode::infer::MAX_FIELDS;
-use crate::schema::Type;
+use crate::schema::{DEEPEST, Type};
 
 /// `name: type` of every column.
 fn shape(schema: &ArrowSchema) -> String {
@@ -56,7 +56,7 @@ fn every_json_kind_has_its_type() {
     );
     assert_eq!(
         shape(&decoded.batch.schema()),
-        "l: long, d: double, b: boolean, s: string, p: {x: [{y: long}]}, big: double"
+        "l: long, d: double, b: boolean, s: string, p: {x: [{y: long}]}, big: string"
     );
 }
 
@@ -186,6 +186,117 @@ fn the_number_of_columns_is_bounded() {
     assert_eq!(decoder.schema().fields().len(), MAX_FIELDS);
     assert_eq!(classes(&decoded), [(0, RejectClass::UnknownField)]);
     assert_eq!(cells(&decoded, "c7"), ["1.5", "NULL"]);
+}
+
+#[test]
+fn a_record_of_countless_fields_teaches_nothing() {
+    let fields: Vec<String> = (0..300_000).map(|i| format!("\"c{i}\":{i}")).collect();
+    let decoded = decode(
+        &inferred(OnConflict::String),
+        &raw([format!("{{{}}}", fields.join(",")), r#"{"a":1}"#.into()]),
+    );
+    assert_eq!(shape(&decoded.batch.schema()), "a: long");
+    assert_eq!(classes(&decoded), [(0, RejectClass::UnknownField)]);
+}
+
+#[test]
+fn integers_that_no_double_holds_are_kept_as_text_or_refused() {
+    let records = [
+        r#"{"id":1,"n":0.5}"#,
+        r#"{"id":9007199254740993,"n":2}"#,
+        r#"{"id":2.5,"n":9007199254740992}"#,
+        r#"{"id":-9007199254740993,"n":12345678901234567000}"#,
+        r#"{"id":18446744073709551615}"#,
+        r#"{"id":1e400}"#,
+    ];
+    let decoded = decode(&inferred(OnConflict::String), &raw(records));
+    assert_eq!(shape(&decoded.batch.schema()), "id: string, n: double");
+    assert_eq!(
+        cells(&decoded, "id"),
+        [
+            "1",
+            "9007199254740993",
+            "2.5",
+            "-9007199254740993",
+            "18446744073709551615",
+            "1e400"
+        ]
+    );
+    assert_eq!(
+        cells(&decoded, "n"),
+        [
+            "0.5",
+            "2.0",
+            "9007199254740992.0",
+            "1.2345678901234567e19",
+            "NULL",
+            "NULL"
+        ]
+    );
+
+    let decoded = decode(&inferred(OnConflict::Reject), &raw(records));
+    assert_eq!(shape(&decoded.batch.schema()), "id: long, n: double");
+    assert_eq!(decoded.rows, [0, 1, 3]);
+    let mut decoder = decoder(&inferred(OnConflict::Reject));
+    let decoded = feed(&mut *decoder, &[&[r#"{"id":2.5}"#], &records[..3]]);
+    assert_eq!(classes(&decoded), [(1, RejectClass::OutOfRange)]);
+}
+
+#[test]
+fn what_is_nested_deeper_than_a_declared_column_may_be_is_kept_as_text_or_refused() {
+    let lists = |depth: usize| format!("{}7{}", "[".repeat(depth), "]".repeat(depth));
+    let structs = |depth: usize| format!("{}7{}", r#"{"x":"#.repeat(depth), "}".repeat(depth));
+    let deepest = DEEPEST - 1;
+    for nest in [&lists as &dyn Fn(usize) -> String, &structs] {
+        let records = [
+            format!("{{\"v\":{}}}", nest(deepest)),
+            format!("{{\"w\":{}}}", nest(deepest + 1)),
+            format!("{{\"w\":{}}}", nest(100)),
+        ];
+        let decoded = decode(&inferred(OnConflict::String), &raw(&records));
+        assert_eq!(decoded.rows, [0, 1, 2]);
+        let schema = shape(&decoded.batch.schema());
+        assert_eq!(schema.matches("long").count(), 1, "{schema}");
+        assert_eq!(schema.matches("string").count(), 1, "{schema}");
+        assert!(cells(&decoded, "w")[2].contains(&nest(100 - deepest)));
+        let decoded = decode(&inferred(OnConflict::Reject), &raw(&records));
+        assert_eq!(
+            classes(&decoded),
+            [
+                (1, RejectClass::UnknownField),
+                (2, RejectClass::UnknownField)
+            ]
+        );
+    }
+}
+
+#[test]
+fn names_that_no_declared_column_could_have_make_no_column() {
+    let long = "x".repeat(256);
+    let records = [
+        r#"{"id":1,"p":{"x":1}}"#.to_owned(),
+        r#"{"":1}"#.to_owned(),
+        r#"{" a":1}"#.to_owned(),
+        r#"{"a\u0000":1}"#.to_owned(),
+        r#"{"ID":1}"#.to_owned(),
+        r#"{"p":{"X":1}}"#.to_owned(),
+        r#"{"b":1,"B":1}"#.to_owned(),
+        format!("{{\"{long}\":1}}"),
+        r#"{"":null,"ID":null,"id":2}"#.to_owned(),
+        format!("{{\"{}\":1}}", &long[..255]),
+    ];
+    let decoded = decode(&inferred(OnConflict::String), &raw(&records));
+    assert_eq!(decoded.rows, [0, 8, 9]);
+    assert!(
+        decoded
+            .rejects
+            .iter()
+            .all(|r| r.class == RejectClass::UnknownField)
+    );
+    assert_eq!(
+        shape(&decoded.batch.schema()),
+        format!("id: long, p: {{x: long}}, {}: long", &long[..255])
+    );
 }
 
 #[test]

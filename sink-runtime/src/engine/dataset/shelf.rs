@@ -1,6 +1,7 @@
 //! A worker's open files of a dataset: rows split into folders, each file going up as one staged upload.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use arrow::datatypes::SchemaRef;
@@ -8,21 +9,17 @@ use bytes::Bytes;
 
 use super::file::DatasetFile;
 use crate::budget::Budget;
-use crate::commit::dataset::DatasetFileName;
+use crate::commit::dataset::{DatasetCommitter, DatasetFileName};
 use crate::engine::worker::{Shelf, ShelfError};
+use crate::failpoint::wall_clock;
 use crate::files::conform::dataset_schema;
 use crate::files::{Conformer, Format, Limits, OpenFiles, Opening, Outlet};
-use crate::layout::hive::HiveSplitter;
-use crate::layout::{HivePartition, Rows};
+use crate::layout::hive::{Closing, HiveSplitter};
+use crate::layout::{HivePartition, LayoutError, Rows};
 use crate::ledger::CommitId;
-use crate::plan::{DatasetPlan, PartitionExpr, Plan};
+use crate::plan::{DatasetPlan, PartitionExpr, Plan, SinkId};
 use crate::record::{Offset, TopicPartition};
 use crate::store::upload::{Upload, Uploader};
-
-/// Milliseconds of the wall clock, for partitions by wall clock only.
-fn wall_clock() -> i64 {
-    chrono::Utc::now().timestamp_millis()
-}
 
 /// A worker's open files of a dataset.
 pub struct DatasetShelf {
@@ -33,6 +30,8 @@ pub struct DatasetShelf {
     outlet: StagedFiles,
     began: Instant,
     schedule: Option<Schedule>,
+    /// Present when files are closed with the time of their folder.
+    closing: Option<Closing>,
 }
 
 impl std::fmt::Debug for DatasetShelf {
@@ -44,23 +43,37 @@ impl std::fmt::Debug for DatasetShelf {
 }
 
 impl DatasetShelf {
-    pub fn new(plan: &Plan, dataset: &DatasetPlan, uploader: &Uploader, budget: &Budget) -> Self {
+    /// # Errors
+    /// When a time of the folders has a format that cannot be read.
+    pub fn new(
+        plan: &Plan,
+        dataset: &DatasetPlan,
+        committer: &Arc<DatasetCommitter>,
+        uploader: &Uploader,
+        budget: &Budget,
+    ) -> Result<Self, LayoutError> {
+        let closing = match plan.rotation.partition_close {
+            Some(lateness) => Closing::of(&dataset.partitioning, lateness)?,
+            None => None,
+        };
         let format = Format::new(dataset.output.clone(), uploader.store().part_size());
         let extension = format.extension();
         let limits = Limits::of_dataset(&plan.rotation, plan.pod.workers);
-        let metadata = vec![("tidewater.sink".to_owned(), plan.sink.to_string())];
-        Self {
+        let metadata = vec![(SinkId::FILE_KEY.to_owned(), plan.sink.to_string())];
+        Ok(Self {
             partitioning: dataset.partitioning.clone(),
             path: None,
             files: OpenFiles::new(format, limits, metadata, budget),
             outlet: StagedFiles {
                 uploader: uploader.clone(),
+                committer: Arc::clone(committer),
                 sink: plan.sink.to_string(),
                 extension,
             },
             began: Instant::now(),
             schedule: Schedule::of(plan),
-        }
+            closing,
+        })
     }
 }
 
@@ -119,6 +132,8 @@ impl Schedule {
 /// Every file goes up as one staged upload.
 struct StagedFiles {
     uploader: Uploader,
+    /// Knows the generation that rows are written under: a lane that starts over drops what it had open.
+    committer: Arc<DatasetCommitter>,
     sink: String,
     extension: &'static str,
 }
@@ -130,7 +145,7 @@ impl Outlet<TopicPartition, HivePartition> for StagedFiles {
         let name = DatasetFileName {
             tp: opening.first.0.clone(),
             start: Offset(opening.first.1),
-            number: 0,
+            generation: self.committer.generation(opening.first.0),
             commit: CommitId::fresh().short(),
             extension: self.extension.trim_start_matches('.').to_owned(),
         };
@@ -168,14 +183,17 @@ impl Shelf for DatasetShelf {
             },
             None => rows,
         };
-        let slices = path
-            .splitter
-            .split(&rows, wall_clock())
-            .map_err(ShelfError::new)?;
+        let clock = wall_clock();
+        let slices = path.splitter.split(&rows, clock).map_err(ShelfError::new)?;
         for slice in &slices {
             self.files
                 .write(&rows.tp, &rows.tp, slice, at, &mut self.outlet)
                 .map_err(ShelfError::new)?;
+        }
+        if let Some(closing) = &mut self.closing
+            && closing.see(&rows, clock)
+        {
+            self.files.make_due(&rows.tp);
         }
         Ok(())
     }
@@ -187,6 +205,9 @@ impl Shelf for DatasetShelf {
                 .files
                 .cut(tp, &mut self.outlet)
                 .map_err(ShelfError::new)?;
+            if let Some(closing) = &mut self.closing {
+                closing.cut(tp);
+            }
             files.extend(
                 cut.files
                     .into_iter()
@@ -199,6 +220,9 @@ impl Shelf for DatasetShelf {
     fn discard(&mut self, lanes: &[TopicPartition]) {
         for tp in lanes {
             self.files.discard(tp).into_iter().for_each(Upload::abort);
+            if let Some(closing) = &mut self.closing {
+                closing.forget(tp);
+            }
         }
     }
 

@@ -11,12 +11,12 @@ use super::file::TableFile;
 use super::target::{Target, Targets};
 use crate::budget::Budget;
 use crate::engine::worker::{Shelf, ShelfError};
-use crate::errors::class;
+use crate::errors::{OneLine, class};
 use crate::files::{Conformer, Format, Limits, OpenFiles, Opening, Outlet};
 use crate::layout::Rows;
-use crate::layout::iceberg::{IcebergLayout, IcebergPartition};
+use crate::layout::iceberg::{IcebergLayout, IcebergPartition, RowOrder};
 use crate::ledger::CommitId;
-use crate::plan::{IcebergPlan, OutputFormat, Plan};
+use crate::plan::{IcebergPlan, OutputFormat, Plan, SinkId};
 use crate::record::TopicPartition;
 use crate::store::upload::Upload;
 
@@ -93,7 +93,7 @@ impl TableShelf {
             targets.part_size(),
         );
         let limits = Limits::of_table(table, &plan.rotation, &plan.commit, plan.pod.workers);
-        let metadata = vec![("tidewater.sink".to_owned(), plan.sink.to_string())];
+        let metadata = vec![(SinkId::FILE_KEY.to_owned(), plan.sink.to_string())];
         Self {
             targets: Arc::clone(targets),
             files: OpenFiles::new(format, limits, metadata, budget),
@@ -121,6 +121,12 @@ impl TableShelf {
             let conformer = Conformer::new(from, &target.arrow).map_err(ShelfError::new)?;
             let layout =
                 IcebergLayout::new(&target.schema, &target.spec).map_err(ShelfError::new)?;
+            let order = RowOrder::new(&target.schema, &target.order).unwrap_or_else(|error| {
+                let error = OneLine(&error).to_string();
+                tracing::warn!(%error, "the table's sort order cannot be kept: rows are written as they come");
+                None
+            });
+            self.files.sort_by(order.map(Arc::new));
             self.path = Some(Path {
                 from: Arc::clone(from),
                 target,

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use arrow::datatypes::SchemaRef as ArrowSchemaRef;
-use iceberg::spec::{PartitionSpecRef, SchemaRef};
+use iceberg::spec::{PartitionSpecRef, SchemaRef, SortOrderRef};
 use parking_lot::Mutex;
 use tokio::runtime::Handle;
 use uuid::Uuid;
@@ -18,7 +18,7 @@ use crate::engine::worker::ShelfError;
 use crate::errors::{Classified, OneLine, class};
 use crate::files::conform::table_schema;
 use crate::plan::{DecodePlan, IcebergPlan, S3Plan, StorePlan, ValueSchema};
-use crate::record::{OffsetRange, TopicPartition};
+use crate::record::{OffsetRange, TopicName, TopicPartition};
 use crate::schema::evolution::plan_evolution;
 use crate::schema::iceberg::from_iceberg;
 use crate::schema::{Schema, arrow as arrow_schema};
@@ -35,6 +35,7 @@ pub struct Target {
     pub schema: SchemaRef,
     pub arrow: ArrowSchemaRef,
     pub spec: PartitionSpecRef,
+    pub order: SortOrderRef,
     pub location: String,
     pub uploader: Uploader,
     last_column_id: i32,
@@ -189,17 +190,17 @@ impl Targets {
                     prefix: prefix.to_owned(),
                     ..s3.clone()
                 };
-                (StorePlan::S3(plan), s3.upload_concurrency)
+                let ops = Arc::clone(self.committer.lock().await.table());
+                (ops.store(&plan).await, s3.upload_concurrency)
             }
             (Some(_), None) => return Err(TargetError::Location { location }),
             (None, _) => {
                 let path = location.strip_prefix("file://").unwrap_or(&location);
-                (StorePlan::Local { path: path.into() }, LOCAL.1)
+                let plan = StorePlan::Local { path: path.into() };
+                (crate::store::open(&plan).await, LOCAL.1)
             }
         };
-        let store = crate::store::open(&store)
-            .await
-            .map_err(TargetError::Store)?;
+        let store = store.map_err(TargetError::Store)?;
         let arrow =
             table_schema(&opened.schema).map_err(|error| TargetError::Schema(error.into()))?;
         Ok(Target {
@@ -207,6 +208,7 @@ impl Targets {
             schema: Arc::clone(&opened.schema),
             arrow,
             spec: Arc::clone(&opened.spec),
+            order: Arc::clone(&opened.sort_order),
             location,
             uploader: Uploader::new(store, self.runtime.clone(), parts, self.budget.clone()),
             last_column_id: opened.last_column_id,
@@ -258,6 +260,7 @@ impl Targets {
             schema: Arc::new(new.schema),
             arrow,
             spec: Arc::clone(&base.spec),
+            order: Arc::clone(&base.order),
             location: base.location.clone(),
             uploader: base.uploader.clone(),
         });
@@ -270,15 +273,15 @@ impl Targets {
         Box::pin(committer.commit(wish)).await
     }
 
-    /// The topics were recreated: these partitions begin anew, each at its log's start.
+    /// Topics were recreated: their partitions among these begin anew, each at its log's start.
     pub async fn restart_source(
         &self,
         cluster_id: Option<&str>,
+        topic_ids: &BTreeMap<TopicName, String>,
         logs: &BTreeMap<TopicPartition, OffsetRange>,
     ) -> Result<TableLedger, TargetError> {
         let mut committer = self.committer.lock().await;
-        let topic_ids = BTreeMap::new();
-        let restart = committer.restart_source(cluster_id, &topic_ids, logs);
+        let restart = committer.restart_source(cluster_id, topic_ids, logs);
         Ok(Box::pin(restart).await?)
     }
 }

@@ -24,6 +24,8 @@ pub(super) struct OpenFile<U> {
     pub(super) opened: Duration,
     /// As last counted, so that the table's sums need no walk over all files.
     pub(super) memory: usize,
+    /// About what of it [`OpenFile::relieve`] would give back.
+    pub(super) relievable: usize,
     pub(super) size: u64,
     writer: Box<dyn FileWriter>,
     schema: SchemaRef,
@@ -53,6 +55,7 @@ impl<U> OpenFile<U> {
         Self {
             opened: now,
             memory: 0,
+            relievable: 0,
             size: 0,
             writer: format.open(&schema),
             schema,
@@ -112,8 +115,7 @@ impl<U> OpenFile<U> {
         self.shipment.extend(tp, slice, batch.num_rows() as u64);
         let parts = self.writer.drain();
         self.shipment.ship(group, &slice.key, parts, outlet);
-        self.memory = self.writer.memory() + OVERHEAD;
-        self.size = self.writer.size();
+        self.measure();
         Ok(())
     }
 
@@ -127,9 +129,14 @@ impl<U> OpenFile<U> {
         self.writer.relieve()?;
         let parts = self.writer.drain();
         self.shipment.ship(group, key, parts, outlet);
-        self.memory = self.writer.memory() + OVERHEAD;
-        self.size = self.writer.size();
+        self.measure();
         Ok(())
+    }
+
+    fn measure(&mut self) {
+        self.memory = self.writer.memory() + OVERHEAD;
+        self.relievable = self.writer.relievable();
+        self.size = self.writer.size();
     }
 
     /// `None` when the file never had a row.

@@ -12,7 +12,7 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::files::samples::orders;
-use crate::plan::{OutputFormat, ParquetCompression, ParquetOptions};
+use crate::plan::{JsonCompression, OutputFormat, ParquetCompression, ParquetOptions};
 
 /// Uploads as vectors.
 #[derive(Default)]
@@ -347,9 +347,14 @@ fn rows_of_a_changed_table_go_into_a_file_of_their_own() {
 #[test]
 fn shedding_seals_the_largest_files_and_stops_below_the_mark() {
     let budget = Budget::new(8 << 20);
-    let mut table = table_in(limits(), &budget);
+    // Lines have no row groups to end.
+    let lines = OutputFormat::JsonLines {
+        compression: JsonCompression::None,
+    };
+    let format = Format::new(lines, 32 << 10);
+    let mut table: Table = OpenFiles::new(format, limits(), Vec::new(), &budget);
     for n in 0..10 {
-        let rows = if n == 7 { 10_000 } else { 100 };
+        let rows = if n == 7 { 5_000 } else { 100 };
         write(&mut table, 0, &slice(&format!("k{n}"), n * 10_000, rows), 0);
     }
     assert_eq!(budget.used(), table.memory());
@@ -458,6 +463,54 @@ fn a_backlog_of_many_partitions_stays_within_the_budget() {
     // Whatever the memory forced, the rest is a commit's work.
     let files = cut(&mut table, 0).files;
     assert_eq!(files.iter().map(|f| f.rows).sum::<u64>(), 100_000);
+}
+
+/// T13's other form: 24 partitions with rows for each of 80 folders.
+#[test]
+fn many_partitions_of_many_folders_end_row_groups_rather_than_make_small_files() {
+    const PARTITIONS: i32 = 24;
+    const FOLDERS: usize = 80;
+    const ROUNDS: usize = 14;
+    let budget = Budget::new(64 << 20);
+    let mut table = table_in(
+        Limits {
+            open_files: 5000,
+            ..limits()
+        },
+        &budget,
+    );
+    let rows = orders(0, FOLDERS * 20);
+    let keys: Vec<_> = (0..FOLDERS)
+        .map(|n| Arc::new(format!("country={n}")))
+        .collect();
+    let mut outlet = Memory::default();
+    let mut relieved = false;
+    for round in 0..ROUNDS {
+        for partition in 0..PARTITIONS {
+            for (n, key) in keys.iter().enumerate() {
+                let slice = Slice {
+                    key: Arc::clone(key),
+                    batch: rows.slice(n * 20, 20),
+                    first_offset: (round * FOLDERS + n) as i64 * 20,
+                    last_offset: (round * FOLDERS + n) as i64 * 20 + 19,
+                };
+                let tp = tp(partition);
+                table.write(&tp, &tp, &slice, secs(0), &mut outlet).unwrap();
+            }
+            relieved |= budget.must_shed();
+            assert_eq!(table.shed(&mut outlet).unwrap(), 0, "nothing is sealed");
+            assert!(!budget.must_shed() && budget.used() == table.memory());
+        }
+    }
+    assert!(relieved, "the budget was too large to tell");
+    let mut files = Vec::new();
+    for partition in 0..PARTITIONS {
+        files.extend(cut(&mut table, partition).files);
+    }
+    assert_eq!(files.len(), PARTITIONS as usize * FOLDERS);
+    assert!(files.iter().all(|file| file.rows == 20 * ROUNDS as u64));
+    assert_eq!(read(&files[0]).num_rows(), 20 * ROUNDS);
+    assert_eq!((budget.used(), table.open_files()), (0, 0));
 }
 
 proptest! {

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use arrow::array::{Array, ArrayRef, ArrowPrimitiveType, AsArray};
+use arrow::array::{Array, ArrayRef, AsArray};
 use arrow::buffer::NullBuffer;
 use arrow::datatypes::{
     DataType, Date32Type, Schema, TimeUnit, TimestampMicrosecondType, TimestampMillisecondType,
@@ -332,28 +332,27 @@ fn encode_time_column(
             encode(&seconds, 1, true)
         }
         DataType::Timestamp(unit, zone) => {
-            let local = zone.is_none();
-            match unit {
-                TimeUnit::Second => encode(ticks_of::<TimestampSecondType>(array), 1, local),
-                TimeUnit::Millisecond => {
-                    encode(ticks_of::<TimestampMillisecondType>(array), 1000, local)
-                }
-                TimeUnit::Microsecond => encode(
-                    ticks_of::<TimestampMicrosecondType>(array),
-                    1_000_000,
-                    local,
-                ),
-                TimeUnit::Nanosecond => encode(
-                    ticks_of::<TimestampNanosecondType>(array),
-                    1_000_000_000,
-                    local,
-                ),
-            }
+            encode(ticks_of(*unit, array), per_second(*unit), zone.is_none())
         }
         _ => Coded::All(DEFAULT),
     }
 }
 
-pub(super) fn ticks_of<T: ArrowPrimitiveType<Native = i64>>(array: &ArrayRef) -> &[i64] {
-    array.as_primitive::<T>().values()
+/// Of an array of timestamps in this unit.
+pub(super) fn ticks_of(unit: TimeUnit, array: &ArrayRef) -> &[i64] {
+    match unit {
+        TimeUnit::Second => array.as_primitive::<TimestampSecondType>().values(),
+        TimeUnit::Millisecond => array.as_primitive::<TimestampMillisecondType>().values(),
+        TimeUnit::Microsecond => array.as_primitive::<TimestampMicrosecondType>().values(),
+        TimeUnit::Nanosecond => array.as_primitive::<TimestampNanosecondType>().values(),
+    }
+}
+
+pub(super) fn per_second(unit: TimeUnit) -> i64 {
+    match unit {
+        TimeUnit::Second => 1,
+        TimeUnit::Millisecond => 1000,
+        TimeUnit::Microsecond => 1_000_000,
+        TimeUnit::Nanosecond => 1_000_000_000,
+    }
 }

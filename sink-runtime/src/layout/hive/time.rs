@@ -208,6 +208,47 @@ impl TimePath {
         formatted.collect()
     }
 
+    /// A moment as this path's integers tell it.
+    pub(super) fn in_unit(&self, epoch_ms: i64) -> i64 {
+        let Unit { per_second, local } = self.unit;
+        let zoned = DateTime::from_timestamp_millis(epoch_ms)
+            .filter(|_| local)
+            .map(|moment| moment.with_timezone(&self.timezone).naive_local());
+        let ms = zoned.map_or(epoch_ms, |moment| moment.and_utc().timestamp_millis());
+        match per_second {
+            1 => ms.div_euclid(1000),
+            _ => ms.saturating_mul(per_second / 1000),
+        }
+    }
+
+    /// The stretch of time around `at` over which the text stays the same, to the grain; `None` beyond the calendar.
+    /// Found by strides that double and then halve: a text that comes again after a while (an hour without its day) ends
+    /// at its end.
+    pub(super) fn stretch(&self, at: i64) -> Option<(i64, i64)> {
+        let length = self.grain.length(self.unit).max(1);
+        let text = self.texts(at)?;
+        let here = at.div_euclid(length);
+        let same = |number: i64| {
+            let at = number.checked_mul(length);
+            at.is_some_and(|at| self.texts(at).as_ref() == Some(&text))
+        };
+        let furthest = |direction: i64| {
+            let (mut inside, mut stride) = (here, 1);
+            while same(inside + direction * stride) {
+                inside += direction * stride;
+                stride *= 2;
+            }
+            while stride > 1 {
+                stride /= 2;
+                if same(inside + direction * stride) {
+                    inside += direction * stride;
+                }
+            }
+            inside
+        };
+        Some((furthest(-1) * length, (furthest(1) + 1) * length))
+    }
+
     pub(super) fn labels(&self) -> impl Iterator<Item = Option<&str>> {
         self.levels.iter().map(|(label, _)| label.as_deref())
     }

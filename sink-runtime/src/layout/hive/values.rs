@@ -4,14 +4,13 @@ use arrow::array::{Array, ArrayRef, ArrowPrimitiveType, AsArray};
 use arrow::buffer::NullBuffer;
 use arrow::datatypes::{
     DataType, Date32Type, Decimal128Type, DecimalType, Int8Type, Int16Type, Int32Type, Int64Type,
-    TimeUnit, TimestampMicrosecondType, TimestampMillisecondType, TimestampNanosecondType,
-    TimestampSecondType, UInt8Type, UInt16Type, UInt32Type,
+    UInt8Type, UInt16Type, UInt32Type,
 };
 use chrono::{DateTime, Days, NaiveDate};
 
 use super::DEFAULT_PARTITION;
 use super::codes::{Codes, StringCodes};
-use super::level::{Coded, DEFAULT, Directories, collect, ticks_of};
+use super::level::{Coded, DEFAULT, Directories, collect, per_second, ticks_of};
 
 pub(super) fn is_value_type(found: &DataType) -> bool {
     matches!(
@@ -63,16 +62,7 @@ impl Values<'_> {
                 self.integers(days.iter().copied().map(i64::from), nulls, date_text)
             }
             DataType::Timestamp(unit, _) => {
-                let (times, per_second) = match unit {
-                    TimeUnit::Second => (ticks_of::<TimestampSecondType>(array), 1),
-                    TimeUnit::Millisecond => (ticks_of::<TimestampMillisecondType>(array), 1000),
-                    TimeUnit::Microsecond => {
-                        (ticks_of::<TimestampMicrosecondType>(array), 1_000_000)
-                    }
-                    TimeUnit::Nanosecond => {
-                        (ticks_of::<TimestampNanosecondType>(array), 1_000_000_000)
-                    }
-                };
+                let (times, per_second) = (ticks_of(*unit, array), per_second(*unit));
                 let text = |time| timestamp_text(time, per_second);
                 self.integers(times.iter().copied(), nulls, text)
             }

@@ -219,10 +219,7 @@ fn one_fenced_claim_fences_the_set_and_only_the_fenced_are_named() {
 fn claims_on_one_partition_follow_each_other() {
     let known = BTreeMap::from([(tp(0), Offset(10))]);
     let chain = [claim(Some(10), 10, 20), claim(Some(20), 20, 25)];
-    assert_eq!(
-        judge_all(&known, &BTreeMap::new(), &chain),
-        Verdict::Commit
-    );
+    assert_eq!(judge_all(&known, &BTreeMap::new(), &chain), Verdict::Commit);
     let twice = [claim(Some(10), 10, 20), claim(Some(10), 10, 20)];
     assert_eq!(
         judge_all(&known, &BTreeMap::new(), &twice),

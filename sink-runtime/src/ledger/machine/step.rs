@@ -25,6 +25,8 @@ pub struct Proposal {
 #[derive(Clone, Debug)]
 pub struct Restart {
     pub next: Offset,
+    /// The topic is another one: what the dataset holds of it so far is of an earlier topic.
+    pub recreated: bool,
     pub commit_id: CommitId,
     pub cluster_id: Option<String>,
     pub topic_id: Option<String>,

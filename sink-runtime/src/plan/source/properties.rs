@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 
 use rdkafka::ClientConfig;
 use rdkafka::error::KafkaError;
-use tidewater_crds::{PodSpec, SourceSpec};
+use tidewater_crds::SourceSpec;
 
 use crate::plan::problem::Checks;
 use crate::plan::{Isolation, Property};
@@ -18,7 +18,7 @@ const QUEUE_KBYTES: usize = 2_097_151;
 pub(super) fn complete(
     checks: &mut Checks,
     spec: &SourceSpec,
-    pod: &PodSpec,
+    memory_budget: usize,
     isolation: Isolation,
     group_id: &str,
 ) -> BTreeMap<String, Property> {
@@ -32,9 +32,13 @@ pub(super) fn complete(
     // Back-pressure is ours: the queue is bounded by bytes, and the client should come back at once when there is room.
     set("fetch.queue.backoff.ms", "5");
     set("queued.min.messages", "1000000");
+    // Compressed: unpacked, one fetch is several times as much, and all of it may come on top of a queue that is nearly
+    // full.
     set(
         "fetch.max.bytes",
-        &share(pod).clamp(1 << 20, FETCH_BYTES).to_string(),
+        &(share(memory_budget) / 4)
+            .clamp(1 << 20, FETCH_BYTES)
+            .to_string(),
     );
     set("statistics.interval.ms", "5000");
     set("topic.metadata.refresh.interval.ms", "30000");
@@ -66,15 +70,17 @@ pub(super) fn complete(
     set("enable.partition.eof", "true");
     set(
         "queued.max.messages.kbytes",
-        &(share(pod) / 1024).clamp(1, QUEUE_KBYTES).to_string(),
+        &(share(memory_budget) / 1024)
+            .clamp(1, QUEUE_KBYTES)
+            .to_string(),
     );
     properties
 }
 
-/// Bytes of records the client may hold fetched, and of one fetch. Small records cost it several times their size, so
+/// Bytes of records the client may hold fetched. Small records cost it several times their size, so
 /// this is a small part of the budget; it is enough to keep the workers busy.
-fn share(pod: &PodSpec) -> usize {
-    pod.memory_budget.as_usize() / 32
+fn share(memory_budget: usize) -> usize {
+    memory_budget / 32
 }
 
 fn user_property(

@@ -32,14 +32,16 @@ fn what_a_spec_leaves_out_has_the_documented_default() {
     assert_eq!(plan.source.isolation, Isolation::ReadCommitted);
     assert_eq!(plan.source.on_source_reset, OnSourceReset::Stop);
     assert_eq!(plan.source.on_records_expired, OnRecordsExpired::Stop);
-    assert_eq!(plan.source.drain_timeout, Duration::from_secs(20));
+    assert_eq!(plan.source.drain_timeout, Duration::from_millis(22_500));
     assert_eq!(plan.decode.on_error, OnError::Fail);
     assert_eq!(plan.decode.tombstones, Tombstones::Skip);
     assert_eq!(plan.decode.metadata, MetadataColumns::default());
     assert_eq!(plan.rotation.max_bytes, 128 << 20);
     assert_eq!(plan.rotation.max_open, Duration::from_secs(60));
     assert_eq!(plan.rotation.max_open_files, 2000);
+    assert_eq!(plan.rotation.partition_close, None);
     assert_eq!(plan.pod.memory_budget, 256 << 20);
+    assert_eq!(plan.pod.budget_origin, BudgetOrigin::Default);
     assert!(plan.pod.workers >= 1);
     assert!(plan.dead_letter.is_none());
     let dataset = dataset(&plan);
@@ -73,7 +75,7 @@ fn what_a_spec_leaves_out_has_the_documented_default() {
             "enable.auto.commit=false",
             "enable.auto.offset.store=false",
             "enable.partition.eof=true",
-            "fetch.max.bytes=8388608",
+            "fetch.max.bytes=2097152",
             "fetch.queue.backoff.ms=5",
             "group.id=tidewater.default.orders",
             "isolation.level=read_committed",
@@ -226,6 +228,7 @@ fn every_field_of_a_dataset_sink_arrives_in_the_plan() {
     let StorePlan::S3(s3) = &dataset.store else {
         panic!("not S3");
     };
+    assert!(!s3.conditional_writes);
     assert_eq!(
         (s3.bucket.as_str(), s3.prefix.as_str()),
         ("lake", "raw/orders")
@@ -275,11 +278,71 @@ fn every_field_of_a_dataset_sink_arrives_in_the_plan() {
     let schedule = ("*/15 * * * *".to_owned(), chrono_tz::Asia::Tokyo);
     assert_eq!(rotation.schedule, Some(schedule));
     assert_eq!(rotation.max_open_files, 12);
+    assert_eq!(rotation.partition_close, Some(Duration::from_secs(7 * 60)));
     assert!(plan.paused);
     assert_eq!(plan.commit.max_consecutive_failures, 9);
     let dead_letter = plan.dead_letter.as_ref().unwrap();
     assert!(matches!(dead_letter, DeadLetter::Topic { topic } if topic.as_str() == "orders.dlq"));
     assert_eq!((plan.pod.memory_budget, plan.pod.workers), (64 << 20, 5));
+    assert_eq!(plan.pod.budget_origin, BudgetOrigin::Spec);
+}
+
+#[test]
+fn half_the_session_timeout_is_for_draining_unless_the_spec_says_otherwise() {
+    let drain = |source: Value| {
+        valid(patched(local(), json!({"spec": {"source": source}})))
+            .source
+            .drain_timeout
+    };
+    let session = json!({"session.timeout.ms": "6000"});
+    let half = drain(json!({"properties": session}));
+    assert_eq!(half, Duration::from_secs(3));
+    let given = drain(json!({"properties": session, "drainTimeout": "6s"}));
+    assert_eq!(given, Duration::from_secs(6));
+    // The broker's default, which is the client's.
+    let by_broker = drain(json!({"properties": {"group.protocol": "consumer"}}));
+    assert_eq!(by_broker, Duration::from_millis(22_500));
+}
+
+#[test]
+fn sinks_share_three_quarters_of_the_containers_memory_limit() {
+    let text = |name: &str, spec: Value| {
+        let resource = json!({"metadata": {"name": name}, "spec": spec});
+        serde_yaml_ng::to_string(&patched(local(), resource)).unwrap()
+    };
+    let budgets = |texts: &[String], limit: u64| {
+        Plan::from_yaml_in(
+            &texts.join("\n---\n"),
+            &NoSecrets,
+            Container::new(Some(limit)),
+        )
+        .map(|plans| plans.into_iter().map(|plan| plan.pod).collect::<Vec<_>>())
+    };
+    let [a, b] = ["a", "b"].map(|name| text(name, json!({})));
+    let resting = text("c", json!({"paused": true}));
+    let given = text("d", json!({"pod": {"memoryBudget": "700Mi"}}));
+
+    let alone = budgets(&[a.clone(), resting], 512 << 20).unwrap();
+    assert_eq!(alone[0].memory_budget, 384 << 20);
+    let origin = BudgetOrigin::Container {
+        limit: 512 << 20,
+        sinks: 1,
+    };
+    assert_eq!(alone[0].budget_origin, origin);
+    let two = budgets(&[a.clone(), b], 512 << 20).unwrap();
+    assert_eq!(
+        (two[0].memory_budget, two[1].memory_budget),
+        (192 << 20, 192 << 20)
+    );
+    assert_eq!(
+        budgets(&[given], 512 << 20).unwrap()[0].memory_budget,
+        700 << 20
+    );
+    let errors = budgets(&[a], 20 << 20).unwrap_err().to_string();
+    assert!(
+        errors.contains("spec.pod.memoryBudget") && errors.contains("raise the limit"),
+        "{errors}"
+    );
 }
 
 #[cfg(feature = "cloud")]
@@ -323,7 +386,7 @@ fn every_field_of_a_table_arrives_in_the_plan() {
     assert_eq!(table.namespace, ["sales", "eu"]);
     assert_eq!(table.table, "orders");
     assert!(!table.create_if_missing);
-    assert_eq!(table.location.as_deref(), Some("s3://other/orders"));
+    assert_eq!(table.location.as_deref(), Some("s3://other/lake/orders"));
     assert_eq!(table.format_version, 3);
     let field = |column: &str, transform, name: Option<&str>| PartitionField {
         column: column.into(),
@@ -382,7 +445,7 @@ fn every_field_of_a_table_arrives_in_the_plan() {
     let storage = table.storage.as_ref().unwrap();
     assert_eq!(
         (storage.bucket.as_str(), storage.prefix.as_str()),
-        ("other", "orders")
+        ("other", "lake")
     );
     assert_eq!(storage.access.region.as_deref(), Some("eu-west-1"));
     assert_eq!(storage.part_size, 16 << 20);

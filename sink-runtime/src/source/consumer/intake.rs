@@ -11,7 +11,7 @@ use super::super::partitions::{Phase, Place};
 use super::super::{Pressure, SourceError, SourceEvent};
 use super::Consumer;
 use super::parting::Course;
-use crate::record::Offset;
+use crate::record::{Offset, RawBatch};
 
 impl Consumer {
     /// Takes what waits in the data queue. True when there may be more.
@@ -49,8 +49,11 @@ impl Consumer {
             let Some(place) = place else { continue };
             if record.error() == 0 {
                 let fields = Fields::of(record, self.needs);
-                self.partitions
-                    .accept(place, fields, now, |batch| sink.push(batch));
+                let next = |full: Option<RawBatch>| {
+                    full.into_iter().for_each(|batch| sink.push(batch));
+                    sink.spare()
+                };
+                self.partitions.accept(place, fields, now, next);
             } else if record.error() == RDKafkaRespErr::RD_KAFKA_RESP_ERR__PARTITION_EOF as i32 {
                 if let Some(partition) = self.partitions.at_mut(place)
                     && partition.phase == Phase::Fetching
@@ -87,10 +90,32 @@ impl Consumer {
             }
         }
         drop(drained);
+        if self.announcing {
+            self.announce();
+        }
         for (place, code, offset, text) in errors {
             self.record_error(place, code, offset, text, now);
         }
         more
+    }
+
+    /// Tells of the ends that were reached, with the batches before them delivered.
+    pub(super) fn announce(&mut self) {
+        let (sink, events) = (&*self.sink, &self.events);
+        self.partitions.reached(|partition, batch| {
+            batch.into_iter().for_each(|batch| sink.push(batch));
+            let (tp, epoch) = (partition.tp.clone(), partition.epoch);
+            let at = Offset(partition.next);
+            let _ = events.send(SourceEvent::CaughtUp { tp, epoch, at });
+        });
+        self.announcing = self.partitions.iter().any(|p| p.announce.is_some());
+    }
+
+    /// Waiting for company pays only while there is something else to do.
+    pub(super) fn deliver_to_idle(&mut self) {
+        let sink = &*self.sink;
+        self.partitions
+            .hasty(|tp| sink.awaits(tp), |batch| sink.push(batch));
     }
 
     fn record_error(

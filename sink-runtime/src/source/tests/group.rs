@@ -1,5 +1,7 @@
 //! Partitions come and go: sharing, slow answers, overtaking, leaving.
 
+use rdkafka::types::RDKafkaApiKey;
+
 use super::*;
 
 /// Starts everything assigned at its first record and releases everything revoked, until `done`.
@@ -319,6 +321,34 @@ fn facts_are_told_without_joining_the_group() {
         [Some((Offset(0), Offset(10))), Some((Offset(0), Offset(0)))]
     );
     assert_eq!(facts.committed(&partitions).unwrap(), [None, None]);
+}
+
+#[test]
+fn topics_that_exist_have_ids_of_their_own_and_keep_them() {
+    let cluster = Cluster::new(&[("orders", 2), ("payments", 1)]);
+    let facts = Facts::connect(&cluster.plan("g", &["orders"]), PATIENCE).unwrap();
+    let topics = ["orders", "payments", "refunds"].map(TopicName::new);
+    let ids = facts.topic_ids(&topics.clone().into());
+    let known: Vec<_> = ids.keys().cloned().collect();
+    assert_eq!(known, topics[..2]);
+    // 128 bits in base64.
+    assert!(ids.values().all(|id| id.len() == 22), "{ids:?}");
+    assert_ne!(ids[&topics[0]], ids[&topics[1]]);
+    let again = facts.topic_ids(&[topics[0].clone()].into());
+    assert_eq!(again[&topics[0]], ids[&topics[0]]);
+}
+
+#[test]
+fn ids_that_nobody_tells_are_unknown() {
+    let orders = TopicName::new("orders");
+    let cluster = Cluster::new(&[("orders", 1)]);
+    // Metadata without topic ids, as of brokers before 2.8.
+    let old = RDKafkaApiKey::Metadata;
+    cluster.mock.apiversion(old, Some(0), Some(9)).unwrap();
+    let facts = Facts::connect(&cluster.plan("g", &["orders"]), PATIENCE).unwrap();
+    assert!(facts.topic_ids(&[orders.clone()].into()).is_empty());
+    cluster.mock.broker_down(1).unwrap();
+    assert!(facts.topic_ids(&[orders].into()).is_empty());
 }
 
 #[test]

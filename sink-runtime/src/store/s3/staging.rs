@@ -95,25 +95,17 @@ impl S3Store {
                     .set_parts(Some(parts))
                     .build(),
             );
-        match Box::pin(request.send()).await {
-            Ok(_) => Ok(Completed::Done),
-            Err(error) => match Failure::of(&error) {
-                failure if failure.kind == Kind::NoSuchUpload => Ok(Completed::NoSuchUpload),
-                failure => Err(self.error("complete", key, failure)),
-            },
-        }
+        let answer = Box::pin(request.send()).await;
+        let done = self.unless(Kind::NoSuchUpload, "complete", key, answer)?;
+        Ok(done.map_or(Completed::NoSuchUpload, |_| Completed::Done))
     }
 
     pub(super) async fn abort_upload(&self, key: &str, id: &UploadId) -> Result<(), StoreError> {
         let request = self.client.abort_multipart_upload().bucket(&self.bucket);
         let request = request.key(self.full(key)).upload_id(&id.0);
-        match Box::pin(request.send()).await {
-            Ok(_) => Ok(()),
-            Err(error) => match Failure::of(&error) {
-                failure if failure.kind == Kind::NoSuchUpload => Ok(()),
-                failure => Err(self.error("abort", key, failure)),
-            },
-        }
+        let answer = Box::pin(request.send()).await;
+        self.unless(Kind::NoSuchUpload, "abort", key, answer)
+            .map(|_| ())
     }
 
     pub(super) async fn open_uploads(&self, prefix: &str) -> Result<Vec<OpenUpload>, StoreError> {

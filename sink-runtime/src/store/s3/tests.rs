@@ -27,6 +27,7 @@ fn plan(endpoint: &str, key: &str, secret: &str, bucket: &str) -> S3Plan {
             },
             assume_role: None,
         },
+        conditional_writes: true,
         encryption: Encryption::BucketDefault,
         storage_class: None,
         tags: BTreeMap::from([("team".to_owned(), "a + b=c".to_owned())]),
@@ -61,6 +62,23 @@ async fn an_s3_server_keeps_every_promise() {
     let store = S3Store::open(&plan).await.unwrap();
     let outcome = run_all(Arc::new(store)).await;
     outcome.unwrap_or_else(|failed| panic!("{failed}"));
+}
+
+#[tokio::test]
+async fn without_conditions_a_put_still_loses_to_what_another_wrote_before() {
+    let Some(mut plan) = server() else { return };
+    plan.conditional_writes = false;
+    let store = S3Store::open(&plan).await.unwrap();
+    let key = format!("unconditional/{}", uuid::Uuid::new_v4());
+    let put = |body: &'static str, expect| store.put(&key, Bytes::from(body), expect);
+    let first = put("1", Expect::Absent).await.unwrap();
+    let second = put("2", Expect::Unchanged(first.clone())).await.unwrap();
+    for expect in [Expect::Absent, Expect::Unchanged(first)] {
+        let outcome = put("3", expect).await;
+        assert!(matches!(outcome, Err(StoreError::Conflict { .. })));
+    }
+    let found = store.get(&key).await.unwrap();
+    assert_eq!(found, Some((Bytes::from("2"), second)));
 }
 
 #[tokio::test]

@@ -288,6 +288,10 @@ async fn a_recreated_topic_restarts_without_touching_the_others() {
         ledger.next,
         [(TopicPartition::new("refunds", 0), Offset(5))].into()
     );
+    // Rows of the first commit are of an earlier topic, from the snapshot on that says so.
+    let since = BTreeMap::from([(TopicName::new("orders"), 2)]);
+    assert_eq!(ledger.topic_since, since);
+    assert_eq!(lab.ledger().await.topic_since, since);
 }
 
 #[tokio::test]

@@ -1,6 +1,40 @@
 //! What a commit writes, and what it leaves.
 
 use super::*;
+
+// R10
+#[tokio::test]
+async fn a_table_whose_last_writers_clock_was_ahead_takes_commits_and_new_columns() {
+    const YEAR: i64 = 365 * 86_400_000;
+    let lab = Lab::new();
+    let (_, opened) = lab.opened().await;
+    let ahead = || clock() + YEAR;
+    let table = || lab.table.clone();
+    let mut early = IcebergCommitter::new(table(), &SinkId(SINK.into()), pace(5), ahead);
+    early.open(&plan(), &columns(&["id"])).await.unwrap();
+    early
+        .commit(&commit_of(&opened, 0, None, 10))
+        .await
+        .unwrap();
+
+    let mut committer = lab.committer();
+    let opened = committer
+        .open(&plan(), &columns(&["id", "new"]))
+        .await
+        .unwrap();
+    for (expected, end) in [(10, 20), (20, 30)] {
+        committer
+            .commit(&commit_of(&opened, 0, Some(expected), end))
+            .await
+            .unwrap();
+    }
+    let table = lab.metadata().await;
+    assert_eq!(table.current_schema().field_id_by_name("new"), Some(2));
+    let snapshot = table.current_snapshot().unwrap();
+    assert_eq!(snapshot.schema_id(), Some(table.current_schema_id()));
+    assert!(snapshot.timestamp_ms() > clock());
+    assert_eq!(lab.visible().await.len(), 3);
+}
 use crate::catalog::faulty::foreign;
 use crate::catalog::stage;
 

@@ -1,0 +1,215 @@
+//! Progress is the ledger's: whatever group offsets say, whoever wakes late, and however full the way there is.
+
+use std::cell::RefCell;
+
+use anyhow::{Context, Result, ensure};
+use serde_json::{Value, json};
+use tidewater_e2e::{Lab, Outcome, Record, Tidewater, await_until, orders};
+
+use crate::dataset_sink::{DatasetSink, PATIENCE, ended, status};
+
+async fn stop(tidewater: &Tidewater) -> Result<()> {
+    tidewater.sigterm();
+    let ended = ended(tidewater).await?;
+    ensure!(ended.status.success(), "{}:\n{}", ended.status, ended.log);
+    Ok(())
+}
+
+/// Waits for a fact of `/status`.
+async fn await_status(
+    tidewater: &Tidewater,
+    what: &str,
+    mut fact: impl FnMut(&Value) -> bool,
+) -> Result<()> {
+    await_until(PATIENCE, what, async || Ok(fact(&status(tidewater).await?)))
+        .await
+        .with_context(|| tidewater.process().log_tail())
+}
+
+// T7
+#[tokio::test]
+async fn a_zombies_old_offsets_cost_nothing_when_retention_has_passed_them() -> Result<()> {
+    let lab = Lab::shared().await?;
+    let topic = lab.topic("orders", 2).await?;
+    let sink = DatasetSink::of(lab, &topic)
+        .await?
+        .with(json!({"rotation": {"maxOpen": "3s"}}));
+    let zombie = sink.start()?;
+    topic.produce(orders(100, 1)).await?;
+    sink.await_rows(100).await?;
+    topic.produce(orders(200, 2)).await?;
+    await_status(&zombie, "records read", |status| {
+        status["records"] == json!(300)
+    })
+    .await?;
+    zombie.freeze();
+
+    let heir = sink.start()?;
+    sink.await_rows(300)
+        .await
+        .with_context(|| heir.process().log_tail())?;
+    topic.produce(orders(100, 3)).await?;
+    sink.await_rows(400).await?;
+    stop(&heir).await?;
+    for partition in 0..2 {
+        topic.delete_records(partition, 200).await?;
+    }
+    // It has records in hand that are in the dataset and not in the topic any more.
+    zombie.thaw();
+    topic.produce(orders(100, 4)).await?;
+    sink.await_rows(500)
+        .await
+        .with_context(|| zombie.process().log_tail())?;
+    stop(&zombie).await?;
+    assert_eq!(sink.count().await?, (500, 500));
+
+    // What a zombie of another make would do: the group is back where the log is no more.
+    topic
+        .commit_group(&sink.group(), &[(0, 50), (1, 50)])
+        .await?;
+    topic.produce(orders(100, 5)).await?;
+    sink.catch_up().await?;
+    sink.assert_once(600).await
+}
+
+// R11
+#[tokio::test]
+async fn a_group_ahead_of_the_dataset_or_behind_it_changes_nothing() -> Result<()> {
+    let lab = Lab::shared().await?;
+    let topic = lab.topic("orders", 2).await?;
+    let mut sink = DatasetSink::of(lab, &topic).await?;
+    let mut rows = 0;
+    for (mode, ahead) in [
+        ("Earliest", true),
+        ("GroupOffsets", true),
+        ("Latest", false),
+    ] {
+        topic.produce(orders(100, 1)).await?;
+        sink.catch_up().await?;
+        topic.produce(orders(100, 2)).await?;
+        let (_, end) = topic.offsets(0).await?;
+        rows += 200;
+        assert_eq!(2 * end, rows);
+        let at = if ahead { end } else { 3 };
+        topic
+            .commit_group(&sink.group(), &[(0, at), (1, at)])
+            .await?;
+        sink.change(json!({"source": {"startup": {"mode": mode}}}));
+        sink.catch_up().await?;
+        sink.assert_once(rows).await.context(mode)?;
+        assert_eq!(
+            topic.committed(&sink.group(), 0).await?,
+            Some(end),
+            "{mode}"
+        );
+    }
+    Ok(())
+}
+
+// R11
+#[tokio::test]
+async fn offsets_advance_over_records_that_leave_no_row() -> Result<()> {
+    let lab = Lab::shared().await?;
+    let topic = lab.topic("orders", 1).await?;
+    let sink = DatasetSink::of(lab, &topic).await?;
+    let tidewater = sink.start()?;
+    topic.produce(orders(50, 1)).await?;
+    sink.await_rows(50).await?;
+    // 40 records that never were and the marker that says so; then nothing at all.
+    topic.transaction(orders(40, 2), Outcome::Abort).await?;
+    let end = 91;
+    await_until(PATIENCE, "the transaction's marker", async || {
+        Ok(topic.offsets(0).await?.1 == end)
+    })
+    .await?;
+    await_until(PATIENCE, "the group at the log's end", async || {
+        Ok(topic.committed(&sink.group(), 0).await? == Some(end))
+    })
+    .await
+    .with_context(|| tidewater.process().log_tail())?;
+    stop(&tidewater).await?;
+    // They are the dataset's progress too: retention may take them, and nothing is missed.
+    topic.delete_records(0, end).await?;
+    topic.produce(orders(10, 3)).await?;
+    sink.catch_up().await?;
+    assert_eq!(sink.count().await?, (60, 60));
+    let answer = sink.command("verify").await?;
+    assert_eq!(answer.code, Some(0), "{}", answer.stdout);
+    Ok(())
+}
+
+/// Customers of 2 KiB that hardly compress.
+fn bulky(n: u64, seed: u64) -> impl Iterator<Item = Record> + Send {
+    orders(n, seed).map(|mut record| {
+        let mut order: Value = serde_json::from_slice(record.value.as_ref().unwrap()).unwrap();
+        let noise = (0..2048).map(|_| char::from(rand::random_range(b'0'..=b'z')));
+        order["customer"] = json!(noise.collect::<String>());
+        record.value = Some(order.to_string().into_bytes());
+        record
+    })
+}
+
+// R2
+#[tokio::test]
+async fn reading_stops_before_memory_is_full_and_nothing_is_shed() -> Result<()> {
+    const RECORDS: i64 = 40_000;
+    let lab = Lab::shared().await?;
+    let proxy = lab.proxy(lab.s3().host()).await?;
+    let topic = lab.topic("orders", 2).await?;
+    let sink = DatasetSink::of(lab, &topic)
+        .await?
+        .through(&proxy)
+        .with(json!({
+            "pod": {"memoryBudget": "32Mi"},
+            "destination": {"s3": {"partSize": "5Mi", "uploadConcurrency": 2, "timeouts": {"attempt": "10m"}}},
+        }));
+    let tidewater = sink.start()?;
+    topic.produce(orders(100, 1)).await?;
+    sink.await_rows(100)
+        .await
+        .with_context(|| tidewater.process().log_tail())?;
+    // The store takes requests and does not answer.
+    proxy
+        .toxic("silence", "timeout", "downstream", json!({"timeout": 0}))
+        .await?;
+    topic.produce(bulky(RECORDS as u64, 2)).await?;
+
+    // Far more waits than fits. It stands still, and stays so.
+    let seen = RefCell::new((0, 0));
+    await_until(PATIENCE, "reading to stand still", async || {
+        let now = status(&tidewater).await?["records"].as_i64();
+        let now = now.context("records")?;
+        let mut seen = seen.borrow_mut();
+        *seen = if seen.0 == now {
+            (now, seen.1 + 1)
+        } else {
+            (now, 0)
+        };
+        Ok(now > 100 && seen.1 >= 20)
+    })
+    .await
+    .with_context(|| tidewater.process().log_tail())?;
+    let (read, _) = *seen.borrow();
+    assert!(
+        read < RECORDS,
+        "all {read} records were read with nowhere to go"
+    );
+    let (_, metrics) = tidewater.http_get("/metrics").await?;
+    let gauge = |name: &str| -> Result<f64> {
+        let line = metrics.lines().find(|line| line.starts_with(name));
+        let value = line.and_then(|line| line.rsplit(' ').next());
+        Ok(value
+            .with_context(|| format!("{name}: {metrics}"))?
+            .parse()?)
+    };
+    let used = gauge("tidewater_memory_used_bytes{")?;
+    let budget = gauge("tidewater_memory_budget_bytes{")?;
+    assert!(used <= budget, "{used} of {budget}");
+
+    proxy.remove_toxic("silence").await?;
+    sink.await_rows(RECORDS + 100)
+        .await
+        .with_context(|| tidewater.process().log_tail())?;
+    stop(&tidewater).await?;
+    sink.assert_once(RECORDS + 100).await
+}

@@ -1,0 +1,164 @@
+//! Which topics a table's ledger speaks of, against those that are read. Pure.
+
+use std::collections::BTreeMap;
+
+use crate::commit::iceberg::TableLedger;
+use crate::engine::deliver::Facts;
+use crate::ledger::{Claim, Recorded, Recreation, SourceCheck, check_source};
+use crate::record::{Offset, OffsetRange, TopicName, TopicPartition};
+
+pub(super) type TopicIds = BTreeMap<TopicName, String>;
+
+/// Of which topic-partitions the topic is another than the ledger's, and how that shows.
+pub(super) fn recreated<'a>(
+    ledger: &TableLedger,
+    asked: &'a BTreeMap<TopicPartition, Facts>,
+) -> Vec<(&'a TopicPartition, Recreation)> {
+    let check = |(tp, facts): (&'a TopicPartition, &Facts)| {
+        let recorded = Recorded {
+            cluster_id: ledger.cluster_id.as_deref(),
+            topic_id: ledger.topic_ids.get(&tp.topic).map(String::as_str),
+            next: ledger.next.get(tp).copied(),
+        };
+        match check_source(recorded, &facts.origin()) {
+            SourceCheck::Recreated { why } => Some((tp, why)),
+            SourceCheck::Fine | SourceCheck::RecordsExpired { .. } => None,
+        }
+    };
+    asked.iter().filter_map(check).collect()
+}
+
+/// The ids to record when these topics begin anew.
+pub(super) fn new_ids(
+    recreated: &[(&TopicPartition, Recreation)],
+    asked: &BTreeMap<TopicPartition, Facts>,
+) -> TopicIds {
+    let mut ids = told(asked.iter().map(|(tp, facts)| (tp, &facts.topic_id)));
+    for (tp, why) in recreated {
+        if !why.knows_topic() {
+            ids.remove(&tp.topic);
+        }
+    }
+    ids
+}
+
+/// Topics of which the ledger knows offsets and not the id: their ids, and of each a mark that moves nothing.
+pub(super) fn unrecorded(
+    ledger: &TableLedger,
+    asked: &BTreeMap<TopicPartition, Facts>,
+) -> (Vec<Claim>, TopicIds) {
+    let (mut marks, mut ids) = (Vec::new(), TopicIds::new());
+    for (tp, facts) in asked {
+        if let (Some(next), Some(id)) = (ledger.next.get(tp), &facts.topic_id)
+            && !ledger.topic_ids.contains_key(&tp.topic)
+            && ids.insert(tp.topic.clone(), id.clone()).is_none()
+        {
+            marks.push(mark(tp, Some(*next), *next));
+        }
+    }
+    (marks, ids)
+}
+
+/// Says how far was read.
+pub(super) fn mark(tp: &TopicPartition, expected: Option<Offset>, at: Offset) -> Claim {
+    Claim {
+        tp: tp.clone(),
+        expected,
+        range: OffsetRange { start: at, end: at },
+    }
+}
+
+/// The ids that are known.
+pub(super) fn told<'a>(
+    ids: impl IntoIterator<Item = (&'a TopicPartition, &'a Option<String>)>,
+) -> TopicIds {
+    ids.into_iter()
+        .filter_map(|(tp, id)| Some((tp.topic.clone(), id.clone()?)))
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn tp(topic: &str, partition: i32) -> TopicPartition {
+        TopicPartition::new(topic, partition)
+    }
+
+    fn facts(topic_id: Option<&str>, end: i64) -> Facts {
+        Facts {
+            cluster_id: Some("c".to_owned()),
+            topic_id: topic_id.map(str::to_owned),
+            log_start: Offset(0),
+            log_end: Offset(end),
+        }
+    }
+
+    /// Holds ten records of `orders`, whose id is known or not, and ten of `refunds`.
+    fn ledger(orders: Option<&str>) -> TableLedger {
+        let known = [("orders", orders), ("refunds", Some("r1"))];
+        TableLedger {
+            next: [
+                (tp("orders", 0), Offset(10)),
+                (tp("refunds", 0), Offset(10)),
+            ]
+            .into(),
+            topic_ids: known
+                .into_iter()
+                .filter_map(|(topic, id)| Some((TopicName::new(topic), id?.to_owned())))
+                .collect(),
+            ..TableLedger::default()
+        }
+    }
+
+    // T15
+    #[test]
+    fn a_topic_with_another_id_is_another_one_however_long_it_is() {
+        let asked = [
+            (tp("orders", 0), facts(Some("o2"), 999)),
+            (tp("orders", 1), facts(Some("o2"), 5)),
+            (tp("refunds", 0), facts(Some("r1"), 10)),
+        ]
+        .into();
+        let ledger = ledger(Some("o1"));
+        let found = recreated(&ledger, &asked);
+        let tps: Vec<_> = found.iter().map(|(tp, _)| (*tp).clone()).collect();
+        assert_eq!(tps, [tp("orders", 0), tp("orders", 1)]);
+        assert_eq!(new_ids(&found, &asked)[&TopicName::new("orders")], "o2");
+    }
+
+    #[test]
+    fn the_id_of_a_topic_that_only_its_end_betrays_is_left_to_the_next_commit() {
+        let asked = [
+            (tp("orders", 0), facts(Some("o1"), 3)),
+            (tp("refunds", 0), facts(Some("r1"), 10)),
+        ]
+        .into();
+        let ledger = ledger(Some("o1"));
+        let found = recreated(&ledger, &asked);
+        assert_eq!(found.len(), 1);
+        let ids = new_ids(&found, &asked);
+        assert_eq!(ids, [(TopicName::new("refunds"), "r1".to_owned())].into());
+    }
+
+    #[test]
+    fn a_ledger_takes_an_id_it_lacks_once_for_each_topic_and_moves_nothing() {
+        let asked = [
+            (tp("orders", 0), facts(Some("o1"), 99)),
+            // Never read: nothing is said of it.
+            (tp("orders", 1), facts(Some("o1"), 99)),
+            (tp("refunds", 0), facts(Some("r1"), 99)),
+        ]
+        .into();
+        let (marks, ids) = unrecorded(&ledger(None), &asked);
+        assert_eq!(ids, [(TopicName::new("orders"), "o1".to_owned())].into());
+        assert_eq!(
+            marks,
+            [mark(&tp("orders", 0), Some(Offset(10)), Offset(10))]
+        );
+        let (marks, ids) = unrecorded(&ledger(Some("o1")), &asked);
+        assert!(marks.is_empty() && ids.is_empty());
+        let untold = [(tp("orders", 0), facts(None, 99))].into();
+        assert!(unrecorded(&ledger(None), &untold).0.is_empty());
+    }
+}
