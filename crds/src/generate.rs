@@ -1,10 +1,12 @@
-//! The files that are made from the types: the definitions' YAML and the reference pages. Pure; `main` writes them.
+//! The files that are made from the types (the definitions' YAML, the chart's templates of them, the reference pages)
+//! and from the chart's values (their schema and page). Pure; `main` writes them.
 
 use std::collections::BTreeMap;
 
 use kube::core::CustomResourceExt;
 use serde_json::Value;
 
+use crate::chart;
 use crate::reference::reference_page;
 use crate::{IcebergTable, KafkaS3Sink, definition};
 
@@ -21,12 +23,33 @@ pub struct Generated {
 /// # Errors
 /// When a definition cannot be written as YAML, which is a defect of the types.
 pub fn generated() -> Result<Vec<Generated>, Box<dyn std::error::Error>> {
+    let sink = yaml::<KafkaS3Sink>("crds/kafkas3sinks.yaml")?;
+    let table = yaml::<IcebergTable>("crds/icebergtables.yaml")?;
     Ok(vec![
-        yaml::<KafkaS3Sink>("crds/kafkas3sinks.yaml")?,
-        yaml::<IcebergTable>("crds/icebergtables.yaml")?,
+        template("charts/tidewater/templates/crds/kafkas3sinks.yaml", &sink),
+        template("charts/tidewater/templates/crds/icebergtables.yaml", &table),
+        sink,
+        table,
         page::<KafkaS3Sink>("docs/reference/kafkas3sink.md"),
         page::<IcebergTable>("docs/reference/icebergtable.md"),
+        Generated {
+            path: "charts/tidewater/values.schema.json",
+            text: chart::values_schema(VALUES)?,
+        },
+        Generated {
+            path: "docs/reference/values.md",
+            text: chart::values_page(VALUES)?,
+        },
     ])
+}
+
+const VALUES: &str = include_str!("../../charts/tidewater/values.yaml");
+
+fn template(path: &'static str, definition: &Generated) -> Generated {
+    Generated {
+        path,
+        text: chart::template(&definition.text),
+    }
 }
 
 fn yaml<K: CustomResourceExt>(path: &'static str) -> Result<Generated, Box<dyn std::error::Error>> {

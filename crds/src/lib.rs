@@ -7,6 +7,7 @@
 )]
 
 mod catalog;
+mod chart;
 mod dataset;
 mod definition;
 mod generate;
