@@ -9,6 +9,7 @@ use std::time::Duration;
 use crate::record::{TopicName, TopicPartition};
 use crate::schema::{Schema, Type};
 
+mod cluster;
 mod columns;
 mod dataset;
 mod decode;
