@@ -29,8 +29,9 @@ lint: setup-build ## Format, clippy, and licences where cargo-deny is installed
 	cargo clippy -p tidewater-runtime --no-default-features -- -D warnings
 	@if cargo deny --version >/dev/null 2>&1; then cargo deny check; else echo "cargo-deny is not installed: licences not checked"; fi
 
-generate: ## Write the generated files: CRDs and reference pages
+generate: ## Write the generated files: CRDs, reference pages and the objects the operator is known to make
 	cargo run -p tidewater-crds -- generate
+	UPDATE_SNAPSHOTS=1 cargo test --workspace $(FEATURES) --lib -- the_reference_page_is_the_table as_kept
 
 bench: setup ## Measure throughput and CPU per record; ARGS="--records 1000000 --only iceberg-rest" for less
 	cargo build --workspace --release --bin tidewater --bin lab --bin bench

@@ -6,6 +6,7 @@
     reason = "KubeSchema makes a hidden copy of every public struct with rules, and copies its `pub`"
 )]
 
+mod autoscaling;
 mod catalog;
 mod chart;
 mod dataset;
@@ -22,12 +23,13 @@ mod status;
 mod store;
 mod value;
 
+pub use autoscaling::AutoscalingSpec;
 pub use catalog::*;
 pub use dataset::*;
 pub use definition::{definition, definitions};
 pub use generate::{Generated, generated};
 pub use parquet::*;
-pub use pod::PodSpec;
+pub use pod::{ImagePullPolicy, Opaque, PodSpec, SecretName};
 pub use quantity::{ByteSize, QuantityError, TimeSpan};
 pub use secret::*;
 pub use sinks::*;

@@ -6,6 +6,7 @@ use std::collections::BTreeMap;
 use kube::{CustomResource, KubeSchema};
 use serde::{Deserialize, Serialize};
 
+use crate::autoscaling::AutoscalingSpec;
 use crate::catalog::{
     CatalogSpec, EvolutionSpec, OnDestinationReset, StorageSpec, TableCommitSpec,
 };
@@ -64,6 +65,13 @@ pub struct KafkaS3SinkSpec {
     /// Whether the sink rests: no pods, whatever `replicas` says. Example: `true`.
     #[serde(default)]
     pub paused: bool,
+    /// Pods by lag, in a cluster; `replicas` is then left out. Default: as many as `replicas` says. Example: `{maxReplicas:
+    /// 12, lagPerReplica: 50000}`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub autoscaling: Option<AutoscalingSpec>,
+    /// Any change of this number restarts the pods, one after the other, with the operator's current image. Example: `2`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub restart_nonce: Option<i64>,
     /// The Kafka topics that are read, and how. Example: `{bootstrapServers: "kafka:9092", topics: [orders]}`.
     pub source: SourceSpec,
     /// How the records' values are read. Example: `{format: Json, schema: {fields: [{name: id, type: long}]}}`.
@@ -101,7 +109,7 @@ pub struct KafkaS3SinkSpec {
     /// Where records go that do not fit. Default: nowhere. Example: `{topic: orders.dlq}`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub dead_letter: Option<DeadLetterSpec>,
-    /// What a process may use. Example: `{memoryBudget: 512Mi}`.
+    /// What a process may use, and what its pods are like. Example: `{memoryBudget: 512Mi}`.
     #[serde(default)]
     pub pod: PodSpec,
 }
@@ -150,6 +158,13 @@ pub struct IcebergTableSpec {
     /// Whether the sink rests: no pods, whatever `replicas` says. Example: `true`.
     #[serde(default)]
     pub paused: bool,
+    /// Pods by lag, in a cluster; `replicas` is then left out. Default: as many as `replicas` says. Example: `{maxReplicas:
+    /// 12, lagPerReplica: 50000}`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub autoscaling: Option<AutoscalingSpec>,
+    /// Any change of this number restarts the pods, one after the other, with the operator's current image. Example: `2`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub restart_nonce: Option<i64>,
     /// The catalog that knows the table. Its kind cannot be changed. Example: `{rest: {uri: "http://catalog:8181"}}`.
     pub catalog: CatalogSpec,
     /// Namespace of the table; dots separate levels. Cannot be changed. Example: `sales`.
@@ -237,7 +252,7 @@ pub struct IcebergTableSpec {
     /// Where records go that do not fit. Default: nowhere. Example: `{topic: orders.dlq}`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub dead_letter: Option<DeadLetterSpec>,
-    /// What a process may use. Example: `{memoryBudget: 512Mi}`.
+    /// What a process may use, and what its pods are like. Example: `{memoryBudget: 512Mi}`.
     #[serde(default)]
     pub pod: PodSpec,
 }

@@ -35,6 +35,9 @@ pub struct SinkStatus {
     /// The commits.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub commit: Option<CommitStatus>,
+    /// What the pods run.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub runtime: Option<RuntimeStatus>,
 }
 
 /// A word for people.
@@ -68,7 +71,7 @@ pub struct LagStatus {
     /// The largest lag of one partition, in records.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub max_partition: Option<i64>,
-    /// When the lag was looked up.
+    /// When the lag became what it is here. It is looked up every few seconds, and written down when it changed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub observed_at: Option<Time>,
 }
@@ -95,4 +98,16 @@ pub struct CommitStatus {
     /// Commits that failed since the last that succeeded.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub consecutive_failures: Option<i64>,
+}
+
+/// What the pods run.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct RuntimeStatus {
+    /// Image of the sink runtime, kept until the configuration changes.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub image: Option<String>,
+    /// Stands for the configuration and the pod's settings; also an annotation of the pods.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub config_hash: Option<String>,
 }

@@ -404,6 +404,34 @@ fn each_rule_refuses_what_it_is_for() {
             json!({"destination": {"s3": {"encryption": {"type": "SseKms", "keyId": "k", "bucketKey": false}}}}),
             "",
         ),
+        (
+            "s3",
+            json!({"autoscaling": {"minReplicas": 4, "maxReplicas": 3, "lagPerReplica": 1}}),
+            ".autoscaling.minReplicas: greater",
+        ),
+        (
+            "s3",
+            json!({"autoscaling": {"maxReplicas": 3, "lagPerReplica": 1}}),
+            "",
+        ),
+        (
+            "s3",
+            json!({"pod": {"labels": {"team": "sales", "app.kubernetes.io/name": "mine"}}}),
+            ".pod.labels: operator sets",
+        ),
+        (
+            "s3",
+            json!({"pod": {"annotations": {"tidewater.dev/restart-nonce": "1"}}}),
+            ".pod.annotations: operator sets",
+        ),
+        (
+            "s3",
+            json!({"pod": {
+                "labels": {"team": "sales", "app.kubernetes.io/version": "1"},
+                "annotations": {"note": "a"}, "affinity": {"nodeAffinity": {}},
+            }}),
+            "",
+        ),
         ("icet", json!({}), ""),
         ("icet", json!({"schema": null}), ".schema: exactly"),
         ("icet", json!({"value": {"infer": {}}}), ".schema: exactly"),

@@ -10,6 +10,7 @@ use crate::record::{TopicName, TopicPartition};
 use crate::schema::{Schema, Type};
 
 mod access;
+mod cluster;
 mod columns;
 mod dataset;
 mod decode;

@@ -9,6 +9,7 @@ use tidewater_crds::{
     RotationSpec,
 };
 
+use super::cluster;
 use super::columns::{Columns, is_scalar, type_name};
 use super::decode::{self, DecodeSpec};
 use super::parquet::{self, ParquetParts};
@@ -52,6 +53,7 @@ pub(super) fn plan(
         },
     );
     let columns = Columns::of(&decode);
+    cluster::check(checks, spec.autoscaling.as_ref(), &spec.pod);
     let asking = Asking {
         secrets,
         sink: &sink,

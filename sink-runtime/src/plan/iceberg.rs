@@ -6,6 +6,7 @@ use tidewater_crds::{
     IcebergTableSpec, OnDestinationReset as ResetSpec, TableCommitSpec, WarehouseS3Spec,
 };
 
+use super::cluster;
 use super::columns::Columns;
 use super::decode::{self, DecodeSpec};
 use super::problem::Checks;
@@ -52,6 +53,7 @@ pub(super) fn plan(
         },
     );
     let columns = Columns::of(&decode);
+    cluster::check(checks, spec.autoscaling.as_ref(), &spec.pod);
     let asking = Asking {
         secrets,
         sink: &sink,

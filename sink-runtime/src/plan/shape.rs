@@ -9,7 +9,7 @@ use super::problem::Checks;
 /// The schema of a kind's `spec`.
 pub(super) struct Shape {
     schema: Value,
-    /// Schemas of what stands below the first level of columns, where the definition takes anything.
+    /// Schemas of what stands below the first level of columns, where the definition takes any object.
     column: Value,
     element: Value,
 }
@@ -46,7 +46,12 @@ impl Shape {
                 || wrong(checks, path, value, "give a text or a whole number");
         }
         if schema["x-kubernetes-preserve-unknown-fields"] == json!(true) {
-            // Only nested columns are open in the definition.
+            // Open in the definition are nested columns, which are judged here, and parts of Kubernetes' own API, which
+            // the API server judges when it gets them.
+            let columns = ["spec.value.", "spec.schema."];
+            if !columns.iter().any(|columns| path.starts_with(columns)) {
+                return value.is_object() || wrong(checks, path, value, "give a map of fields");
+            }
             let nested = if path.ends_with(']') {
                 &self.column
             } else {

@@ -1,0 +1,456 @@
+//! One reconcile of one resource: fetch (client) → validate (pure) → build (pure) → apply (client) → status (pure, then
+//! client). Status comes last. A spec that is refused is told by it; an API server that does not answer is an error, and
+//! everything is tried again.
+
+use std::time::{Duration, Instant};
+
+use k8s_openapi::api::core::v1::ObjectReference;
+use k8s_openapi::jiff::{SignedDuration, Timestamp};
+use kube::runtime::controller::Action;
+use kube::{Resource, ResourceExt};
+use tidewater_crds::{API_VERSION, SinkStatus};
+use tidewater_runtime::errors::{Class, Classified, OneLine, class as runtime_class};
+
+use super::apply::{Applier, ApplyError, Report};
+use super::kind::SinkKind;
+use super::live::{ChildKind, DeploymentFacts, Facts};
+use super::memory::Memory;
+use super::status::{Due, due};
+use super::validate::{self, Checked, Identity, References};
+use super::{Guarded, OfKind, again, build, fetch, names, status};
+use crate::conditions::{Finding, Row, State};
+use crate::errors::{class, of_client};
+use crate::events::{drift, transitions};
+use crate::observations::{Published, Target};
+
+/// Nothing takes longer; what did is begun anew.
+const LONGEST: Duration = Duration::from_secs(60);
+/// Until the next look at a resource of which nothing was heard.
+const SETTLED: Duration = Duration::from_secs(300);
+/// The same while something about it is expected to change.
+const UNSETTLED: Duration = Duration::from_secs(15);
+/// The same while somebody else has to do something about it.
+const REFUSED: Duration = Duration::from_secs(30);
+/// While children of an earlier resource of the name are being collected.
+const LEFTOVER: Duration = Duration::from_secs(2);
+/// A store that shows another status than was written this long ago is right.
+const TRUSTED: SignedDuration = SignedDuration::from_secs(60);
+/// Where no spec was in force yet.
+const INTERVAL: Duration = Duration::from_secs(60);
+
+/// Why a reconcile did not come to its end.
+#[derive(Debug, thiserror::Error)]
+pub enum ReconcileError {
+    #[error("read Secrets")]
+    Secrets(#[source] kube::Error),
+    #[error(transparent)]
+    Apply(#[from] ApplyError),
+    #[error("write the status")]
+    Status(#[source] kube::Error),
+    #[error("took longer than {} s", LONGEST.as_secs())]
+    Timeout,
+}
+
+impl Classified for ReconcileError {
+    fn class(&self) -> Class {
+        match self {
+            Self::Secrets(error) | Self::Status(error) => of_client(error),
+            Self::Apply(error) => error.class(),
+            Self::Timeout => class::API_UNREACHABLE,
+        }
+    }
+}
+
+/// Brings the cluster to what the resource says, and tells.
+pub(crate) async fn reconcile<S: SinkKind>(
+    object: &Guarded<S>,
+    context: &OfKind,
+) -> Result<Action, ReconcileError> {
+    let start = Instant::now();
+    let one = Box::pin(one(object, context));
+    let result = match tokio::time::timeout(LONGEST, one).await {
+        Ok(result) => result,
+        Err(_) => Err(ReconcileError::Timeout),
+    };
+    context.shared.metrics.reconciled(S::KIND, start.elapsed());
+    result
+}
+
+/// After a reconcile that failed.
+pub(crate) fn failed<S: SinkKind>(
+    object: &Guarded<S>,
+    error: &ReconcileError,
+    context: &OfKind,
+) -> Action {
+    let metadata = object.meta();
+    let class = error.class();
+    let shared = &context.shared;
+    shared.metrics.failed(class.reason);
+    let key = super::key::<S>(metadata);
+    let uid = metadata.uid.as_deref().unwrap_or_default();
+    let pause = shared.memories.failed(&key, uid, rand::random());
+    tracing::warn!(
+        kind = S::KIND,
+        namespace = key.namespace,
+        name = key.name,
+        error = %OneLine(error),
+        category = class.reason,
+        advice = class.advice,
+        again_in_s = pause.as_secs(),
+        "reconcile failed"
+    );
+    Action::requeue(pause)
+}
+
+async fn one<S: SinkKind>(object: &Guarded<S>, context: &OfKind) -> Result<Action, ReconcileError> {
+    let metadata = object.meta();
+    if metadata.deletion_timestamp.is_some() {
+        // The children go with it.
+        return Ok(Action::await_change());
+    }
+    let key = super::key::<S>(metadata);
+    let uid = metadata.uid.clone().unwrap_or_default();
+    let mut memory = context.shared.memories.recall(&key, &uid);
+    let mut pass = Pass {
+        context,
+        key: &key,
+        now: Timestamp::now(),
+        memory: &mut memory,
+    };
+    let result = match &object.0 {
+        Ok(sink) => pass.sound(sink).await,
+        Err(invalid) => pass.unsound::<S>(metadata, &invalid.error).await,
+    };
+    if result.is_ok() {
+        memory.failures = 0;
+    }
+    context.shared.memories.keep(&key, memory);
+    result
+}
+
+/// One reconcile under way.
+struct Pass<'a> {
+    context: &'a OfKind,
+    key: &'a crate::observations::SinkKey,
+    now: Timestamp,
+    memory: &'a mut Memory,
+}
+
+/// How far a spec came.
+enum Outcome {
+    InForce(Box<Checked>),
+    /// A condition says why not.
+    Refused(Finding),
+    /// Something has to pass first.
+    Waiting(Box<Checked>, String),
+}
+
+impl Pass<'_> {
+    async fn sound<S: SinkKind>(&mut self, sink: &S) -> Result<Action, ReconcileError> {
+        let identity = Identity::of(sink);
+        let frozen = sink
+            .annotations()
+            .get(names::RECONCILE)
+            .is_some_and(|value| value == "paused");
+        let references = References::of(sink);
+        self.memory.secrets = references.names().clone();
+        let client = &self.context.shared.client;
+        let secrets = fetch::secrets(client, &identity.namespace, references.names())
+            .await
+            .map_err(ReconcileError::Secrets)?;
+        let before = self.before(sink.status());
+        let seen = self
+            .context
+            .shared
+            .observations
+            .seen(self.key, &identity.uid);
+        if let Some(Ok(lag)) = &seen.lag {
+            self.memory.partitions = lag.partitions.or(self.memory.partitions);
+        }
+        let live = self.live(&identity, ChildKind::Deployment);
+        let deployment = live.and_then(|live| live.deployment);
+        let scaling = before
+            .conditions
+            .iter()
+            .find(|condition| condition.type_ == "Scaling");
+        let verdict = validate::validate(
+            sink,
+            &references,
+            &self.context.schema,
+            &validate::Known {
+                secrets: &secrets,
+                claims: &self.context.shared.claims(),
+                partitions: self.memory.partitions,
+                deployment: deployment.as_deref(),
+                runtime: before.runtime.as_ref(),
+                scaling: scaling.map(|scaling| scaling.reason.as_str()),
+                image: &self.context.shared.settings.runtime_image,
+            },
+        );
+        drop(secrets);
+        let mut report = Report::default();
+        let outcome = match verdict {
+            Err(finding) => {
+                let common = sink.common();
+                let none = common.paused || common.replicas == 0;
+                if none && !frozen {
+                    self.stop(&identity).await?;
+                }
+                Outcome::Refused(finding)
+            }
+            Ok(checked) => {
+                self.look_at(&checked);
+                if frozen {
+                    Outcome::InForce(Box::new(checked))
+                } else {
+                    self.apply(checked, &mut report).await?
+                }
+            }
+        };
+        let common = sink.common();
+        self.tell::<S>(
+            &identity,
+            sink.meta().generation,
+            &before,
+            common.paused,
+            frozen,
+            outcome,
+            &report,
+        )
+        .await
+    }
+
+    /// A resource that is none: what runs for it goes on, and its status says so.
+    async fn unsound<S: SinkKind>(
+        &mut self,
+        metadata: &kube::core::ObjectMeta,
+        error: &str,
+    ) -> Result<Action, ReconcileError> {
+        let name = metadata.name.clone().unwrap_or_default();
+        let identity = Identity {
+            kind: S::KIND,
+            namespace: metadata.namespace.clone().unwrap_or_default(),
+            uid: metadata.uid.clone().unwrap_or_default(),
+            child: names::child(&name, S::SUFFIX),
+            name,
+        };
+        let before = self.before(None);
+        let finding = Row::of(runtime_class::INVALID_SPEC).because(format!(
+            "cannot be read by this version of the operator: {error}"
+        ));
+        let outcome = Outcome::Refused(finding);
+        let report = Report::default();
+        self.tell::<S>(
+            &identity,
+            metadata.generation,
+            &before,
+            false,
+            false,
+            outcome,
+            &report,
+        )
+        .await
+    }
+
+    /// The status as it was: the store may not have heard of the last one written.
+    fn before(&self, found: Option<&SinkStatus>) -> SinkStatus {
+        match (&self.memory.written, found) {
+            (Some((written, at)), Some(_)) if self.now.duration_since(*at) < TRUSTED => {
+                written.clone()
+            }
+            (_, Some(found)) => found.clone(),
+            (Some((written, _)), None) => written.clone(),
+            (None, None) => SinkStatus::default(),
+        }
+    }
+
+    fn live(&self, identity: &Identity, kind: ChildKind) -> Option<Facts> {
+        let live = self
+            .context
+            .live(kind, &identity.namespace, &identity.child)?;
+        let owner = live.owner.as_ref().map(|owner| owner.uid.as_str());
+        (owner == Some(identity.uid.as_str())).then_some(live)
+    }
+
+    /// Lag and pods are looked at by what is in force.
+    fn look_at(&mut self, checked: &Checked) {
+        self.memory.interval = Some(checked.interval);
+        let secrets = checked.secrets_hash.as_deref().unwrap_or_default();
+        let target = Target {
+            uid: checked.identity.uid.clone(),
+            revision: format!("{}/{secrets}", checked.config.hash),
+            source: checked.source.clone(),
+            pods: names::selector_text(&checked.identity.child),
+        };
+        self.context.shared.observations.watch(self.key, target);
+    }
+
+    /// A pause holds whatever else is wrong with the spec.
+    async fn stop(&mut self, identity: &Identity) -> Result<(), ReconcileError> {
+        let live = self.live(identity, ChildKind::Deployment);
+        let runs = |live: &Facts| live.deployment.as_ref().is_some_and(|d| d.wanted > 0);
+        let Some(live) = live.filter(runs) else {
+            return Ok(());
+        };
+        let shared = &self.context.shared;
+        let applier = Applier {
+            client: &shared.client,
+            metrics: &shared.metrics,
+            identity,
+        };
+        applier.stop(&live, &mut self.memory.applied).await?;
+        Ok(())
+    }
+
+    async fn apply(
+        &mut self,
+        checked: Checked,
+        report: &mut Report,
+    ) -> Result<Outcome, ReconcileError> {
+        let shared = &self.context.shared;
+        let identity = &checked.identity;
+        let children = build::build(&checked, shared.settings.pod_monitors.as_ref());
+        let applier = Applier {
+            client: &shared.client,
+            metrics: &shared.metrics,
+            identity,
+        };
+        let context = self.context;
+        let live = |kind| context.live(kind, &identity.namespace, &identity.child);
+        match applier
+            .apply(&children, live, &mut self.memory.applied)
+            .await
+        {
+            Ok(done) => {
+                *report = done;
+                Ok(Outcome::InForce(Box::new(checked)))
+            }
+            Err(error @ ApplyError::Leftover(..)) => {
+                let why = error.to_string();
+                Ok(Outcome::Waiting(Box::new(checked), why))
+            }
+            Err(error) => match error.finding() {
+                Some(finding) => {
+                    shared.metrics.failed(error.class().reason);
+                    Ok(Outcome::Refused(finding))
+                }
+                None => Err(error.into()),
+            },
+        }
+    }
+
+    /// The Deployment, as far as what is known of it is of what was last applied.
+    fn deployment(&self, identity: &Identity) -> Option<DeploymentFacts> {
+        let live = self.live(identity, ChildKind::Deployment)?;
+        let mut deployment = *live.deployment.clone()?;
+        if let Some(applied) = self.memory.applied.get(&ChildKind::Deployment) {
+            deployment.observed &= applied.is(&live);
+        }
+        Some(deployment)
+    }
+
+    #[allow(
+        clippy::too_many_arguments,
+        reason = "private; each is what one step found"
+    )]
+    async fn tell<S: SinkKind>(
+        &mut self,
+        identity: &Identity,
+        generation: Option<i64>,
+        before: &SinkStatus,
+        paused: bool,
+        frozen: bool,
+        outcome: Outcome,
+        report: &Report,
+    ) -> Result<Action, ReconcileError> {
+        let shared = &self.context.shared;
+        let deployment = self.deployment(identity);
+        let autoscaler = self.live(identity, ChildKind::HorizontalPodAutoscaler);
+        let autoscaler = autoscaler.and_then(|live| live.autoscaler);
+        let seen = shared.observations.seen(self.key, &identity.uid);
+        self.memory.since = self.memory.since.then(&seen, deployment.as_ref(), self.now);
+        let (status, findings) = status::compute(&status::Known {
+            identity,
+            generation,
+            before,
+            verdict: match &outcome {
+                Outcome::InForce(checked) | Outcome::Waiting(checked, _) => Ok(checked.as_ref()),
+                Outcome::Refused(finding) => Err(finding),
+            },
+            waiting: match &outcome {
+                Outcome::Waiting(_, why) => Some(why),
+                _ => None,
+            },
+            paused,
+            reconciliation_paused: frozen,
+            deployment: deployment.as_ref(),
+            autoscaler: autoscaler.as_deref(),
+            seen: &seen,
+            table: None,
+            since: self.memory.since,
+            interval: self.memory.interval.unwrap_or(INTERVAL),
+            now: self.now,
+        });
+        let ready = findings.first().map(|ready| ready.state());
+        shared.observations.publish(
+            self.key,
+            &identity.uid,
+            Published {
+                ready: match ready {
+                    Some(State::True) => Some(true),
+                    Some(State::False) => Some(false),
+                    _ => None,
+                },
+                last_commit: status
+                    .commit
+                    .as_ref()
+                    .and_then(|commit| Some(commit.last_commit_time.as_ref()?.0)),
+            },
+        );
+        let mut notices = transitions(&before.conditions, &findings);
+        notices.extend(drift(&report.drift));
+        let written = self.write::<S>(identity, before, status).await?;
+        let about = ObjectReference {
+            api_version: Some(API_VERSION.to_owned()),
+            kind: Some(S::KIND.to_owned()),
+            namespace: Some(identity.namespace.clone()),
+            name: Some(identity.name.clone()),
+            uid: Some(identity.uid.clone()),
+            ..ObjectReference::default()
+        };
+        shared.events.tell(&about, notices).await;
+        let settled = ready == Some(State::True) && self.memory.since.behind.is_none();
+        let pause = match &outcome {
+            Outcome::Waiting(..) => LEFTOVER,
+            Outcome::Refused(_) => REFUSED,
+            _ if settled => SETTLED,
+            _ => UNSETTLED,
+        };
+        Ok(match written {
+            Due::In(wait) => again(wait.min(pause)),
+            _ => again(pause),
+        })
+    }
+
+    async fn write<S: SinkKind>(
+        &mut self,
+        identity: &Identity,
+        before: &SinkStatus,
+        status: SinkStatus,
+    ) -> Result<Due, ReconcileError> {
+        let shared = &self.context.shared;
+        let at = self.memory.written.as_ref().map(|(_, at)| *at);
+        let due = due(before, &status, at, self.now);
+        if due == Due::Now {
+            match status::write::<S>(&shared.client, identity, &status).await {
+                Ok(()) => {}
+                // Deleted meanwhile: there is nobody to tell.
+                Err(kube::Error::Api(gone)) if gone.is_not_found() => return Ok(Due::Never),
+                Err(error) => return Err(ReconcileError::Status(error)),
+            }
+            shared.metrics.wrote(S::KIND, "status");
+            self.memory.written = Some((status, self.now));
+        }
+        Ok(due)
+    }
+}

@@ -1,0 +1,231 @@
+//! How each condition is found. Pure.
+
+use k8s_openapi::jiff::SignedDuration;
+use tidewater_crds::CommitStatus;
+
+use super::{Known, paused, valid};
+use crate::conditions::{
+    AUTOSCALER_LIMITED, AUTOSCALER_UNABLE, CAPPED_BY_PARTITIONS, COMMITS_NO_PODS,
+    COMMITS_NOT_OBSERVED, CONNECTED, Concern, DESTINATION_NO_PODS, DESTINATION_NOT_OBSERVED,
+    FAILING, Finding, IDLE, NOT_READY_PAUSED, PODS_NOT_READY, PROGRESSING, PROVISIONING, REACHABLE,
+    READY, SCALED_TO_ZERO, SOURCE_NOT_OBSERVED, STALLED, STEADY, State, Trouble,
+};
+
+/// Commits may take this many intervals, and this much longer, before they count as stalled.
+const INTERVALS: i32 = 3;
+const MARGIN: SignedDuration = SignedDuration::from_secs(30);
+
+pub(super) fn all(known: &Known<'_>, commit: Option<&CommitStatus>) -> Vec<Finding> {
+    let mut findings = vec![
+        valid(known),
+        source(known),
+        destination(known),
+        committing(known, commit),
+        scaling(known),
+        paused(known),
+    ];
+    findings.extend(known.table.cloned());
+    findings.insert(0, ready(known, &findings));
+    findings
+}
+
+/// Pods that there are to be.
+pub(super) fn wanted(known: &Known<'_>) -> i32 {
+    match (known.verdict, known.deployment) {
+        (Ok(checked), _) if !known.reconciliation_paused => checked.replicas.wanted,
+        (_, Some(deployment)) => deployment.wanted,
+        _ => 0,
+    }
+}
+
+/// What stands in a pod's way, when it is about this.
+fn trouble(known: &Known<'_>, concern: Concern) -> Option<Finding> {
+    let trouble = known.seen.commit.as_ref()?.trouble.as_ref()?;
+    (trouble.concern() == concern).then(|| trouble.finding())
+}
+
+fn source(known: &Known<'_>) -> Finding {
+    if let Some(trouble) = trouble(known, Concern::SourceReachable) {
+        return trouble;
+    }
+    match &known.seen.lag {
+        None => SOURCE_NOT_OBSERVED.found(),
+        Some(Ok(_)) => REACHABLE.found(),
+        Some(Err(trouble)) => about_source(trouble),
+    }
+}
+
+fn about_source(trouble: &Trouble) -> Finding {
+    let finding = trouble.finding();
+    if finding.concern() == Concern::SourceReachable {
+        finding
+    } else {
+        SOURCE_NOT_OBSERVED.because(finding.message())
+    }
+}
+
+fn destination(known: &Known<'_>) -> Finding {
+    if let Some(trouble) = trouble(known, Concern::DestinationReady) {
+        return trouble;
+    }
+    if wanted(known) == 0 {
+        return DESTINATION_NO_PODS.found();
+    }
+    match &known.seen.commit {
+        Some(said) if said.answered > 0 && said.connected == said.answered => CONNECTED.found(),
+        Some(said) if said.answered > 0 => DESTINATION_NOT_OBSERVED.because(format!(
+            "{} of {} pods are connected",
+            said.connected, said.answered
+        )),
+        _ => DESTINATION_NOT_OBSERVED.found(),
+    }
+}
+
+fn committing(known: &Known<'_>, commit: Option<&CommitStatus>) -> Finding {
+    if let Some(trouble) = trouble(known, Concern::Committing) {
+        return trouble;
+    }
+    if wanted(known) == 0 {
+        return COMMITS_NO_PODS.found();
+    }
+    let said = known.seen.commit.as_ref();
+    if let Some(said) = said.filter(|said| said.consecutive_failures > 0) {
+        let failed = match said.consecutive_failures {
+            1 => "the last commit failed".to_owned(),
+            n => format!("the last {n} commits failed"),
+        };
+        let why = said
+            .trouble
+            .as_ref()
+            .map(|trouble| trouble.finding().message().to_owned());
+        return FAILING.because(match why {
+            Some(why) => format!("{failed}: {why}"),
+            None => failed,
+        });
+    }
+    let records = match &known.seen.lag {
+        Some(Ok(lag)) => lag.records,
+        _ => None,
+    };
+    let last = commit
+        .and_then(|commit| commit.last_commit_time.as_ref())
+        .map(|time| time.0);
+    let interval = SignedDuration::try_from(known.interval).unwrap_or(SignedDuration::MAX);
+    let patience = interval
+        .checked_mul(INTERVALS)
+        .unwrap_or(SignedDuration::MAX)
+        .saturating_add(MARGIN);
+    let recent = last.is_some_and(|last| known.now.duration_since(last) <= patience);
+    match records {
+        _ if recent => PROGRESSING.found(),
+        Some(0) => IDLE.found(),
+        Some(records) => {
+            // Nothing was due before records waited and a pod ran.
+            let (Some(behind), Some(running)) = (known.since.behind, known.since.running) else {
+                return COMMITS_NOT_OBSERVED.because("no pod is ready to commit yet");
+            };
+            let start = last.unwrap_or(behind).max(behind).max(running);
+            if known.now.duration_since(start) <= patience {
+                return PROGRESSING.because("records wait for the next commit");
+            }
+            let since = last.map_or("no commit so far".to_owned(), |last| {
+                format!("last commit at {}", super::seconds(last))
+            });
+            STALLED.because(format!(
+                "about {} records wait; {since}",
+                super::rounded(records)
+            ))
+        }
+        None if said.is_some() => COMMITS_NOT_OBSERVED.because("whether records wait is not known"),
+        None => COMMITS_NOT_OBSERVED.found(),
+    }
+}
+
+fn scaling(known: &Known<'_>) -> Finding {
+    if known.paused {
+        return STEADY.because("paused: no pods");
+    }
+    if let Ok(checked) = known.verdict
+        && checked.replicas.wanted < checked.replicas.asked
+    {
+        let replicas = checked.replicas;
+        let partitions = match replicas.partitions {
+            Some(partitions) => format!("{partitions} partitions"),
+            None => "fewer partitions, when last seen".to_owned(),
+        };
+        return CAPPED_BY_PARTITIONS.because(format!(
+            "{} pods are asked for, and there are {partitions}: {} pods",
+            replicas.asked, replicas.wanted
+        ));
+    }
+    if let Some(autoscaler) = known.autoscaler {
+        if let Some(why) = &autoscaler.unable {
+            return AUTOSCALER_UNABLE.because(why.as_str());
+        }
+        if let Some(why) = &autoscaler.limited {
+            return AUTOSCALER_LIMITED.because(why.as_str());
+        }
+    }
+    STEADY.because(match wanted(known) {
+        1 => "1 pod".to_owned(),
+        n => format!("{n} pods"),
+    })
+}
+
+/// The first that stands in the way.
+fn ready(known: &Known<'_>, others: &[Finding]) -> Finding {
+    let wrong = |concern: Concern| {
+        others
+            .iter()
+            .find(|other| other.concern() == concern && other.state() == State::False)
+            .map(Finding::not_ready)
+    };
+    if let Some(invalid) = wrong(Concern::ConfigValid) {
+        return invalid;
+    }
+    if let Some(why) = known.waiting {
+        return PROVISIONING.because(why);
+    }
+    let wanted = wanted(known);
+    if wanted == 0 {
+        return if known.paused && !known.reconciliation_paused {
+            NOT_READY_PAUSED.found()
+        } else {
+            SCALED_TO_ZERO.found()
+        };
+    }
+    let causes = [
+        Concern::SourceReachable,
+        Concern::DestinationReady,
+        Concern::TableSynced,
+    ];
+    if let Some(cause) = causes.into_iter().find_map(wrong) {
+        return cause;
+    }
+    if let Some(pods) = pods(known, wanted) {
+        return pods;
+    }
+    if let Some(cause) = wrong(Concern::Committing) {
+        return cause;
+    }
+    let ready = known.deployment.map_or(0, |deployment| deployment.ready);
+    READY.because(format!("{ready} of {wanted} pods are ready"))
+}
+
+/// Why pods are not available, if so.
+fn pods(known: &Known<'_>, wanted: i32) -> Option<Finding> {
+    let Some(deployment) = known.deployment else {
+        return Some(PROVISIONING.found());
+    };
+    let rolling = !deployment.observed || !deployment.rolled_out;
+    let count = format!("{} of {wanted} pods are ready", deployment.ready);
+    if let Some(failure) = &deployment.failure {
+        if rolling || deployment.ready < wanted {
+            return Some(PODS_NOT_READY.because(format!("{count}: {failure}")));
+        }
+    } else if rolling {
+        return Some(PROVISIONING.because(count));
+    }
+    // As during a roll-out or a node's drain, one may be missing: the others take its partitions.
+    (deployment.ready < (wanted - 1).max(1)).then(|| PODS_NOT_READY.because(count))
+}

@@ -1,0 +1,172 @@
+//! Events: which changes of conditions are told (pure), and telling them. The recorder is shared, since it counts repeats
+//! instead of telling them again.
+
+use k8s_openapi::api::core::v1::ObjectReference;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
+use kube::Client;
+use kube::runtime::events::{Event, EventType, Recorder, Reporter};
+
+use crate::conditions::{self, Concern, Finding, State, Tell, shortened};
+
+/// Longest note, in bytes: the API server's own bound.
+const LONGEST: usize = 1024;
+const ACTION: &str = "Reconcile";
+
+/// One event.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Notice {
+    pub warning: bool,
+    pub reason: &'static str,
+    pub note: String,
+}
+
+/// The operator put right what somebody else had changed.
+pub fn drift(objects: &[String]) -> Option<Notice> {
+    (!objects.is_empty()).then(|| Notice {
+        warning: false,
+        reason: "DriftRepaired",
+        note: format!("put back: {}", objects.join(", ")),
+    })
+}
+
+/// What is to be told of conditions that were `before` and are found so now.
+pub fn transitions(before: &[Condition], findings: &[Finding]) -> Vec<Notice> {
+    let mut notices = Vec::new();
+    for finding in findings {
+        let old = before
+            .iter()
+            .find(|old| old.type_ == finding.concern().name());
+        let same = |old: &Condition| {
+            old.status == finding.state().name() && old.reason == finding.reason()
+        };
+        if old.is_some_and(same) {
+            continue;
+        }
+        let row = conditions::all()
+            .find(|row| row.concern == finding.concern() && row.reason == finding.reason());
+        // None where `Ready` has another condition's reason: that condition tells.
+        let tell = row.map_or(Tell::Nothing, |row| row.tell);
+        let was_false = old.is_some_and(|old| old.status == State::False.name());
+        let told = match tell {
+            Tell::Nothing => false,
+            Tell::Recovery => was_false,
+            // Still ready, whatever the reason: nothing happened.
+            Tell::Normal if finding.concern() == Concern::Ready => {
+                old.is_none_or(|old| old.status != finding.state().name())
+            }
+            Tell::Normal | Tell::Warning => true,
+        };
+        if told {
+            notices.push(Notice {
+                warning: tell == Tell::Warning,
+                reason: finding.reason(),
+                note: finding.message().to_owned(),
+            });
+        }
+    }
+    notices
+}
+
+/// Tells events.
+#[derive(Clone)]
+pub struct Events {
+    recorder: Recorder,
+}
+
+impl std::fmt::Debug for Events {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Events").finish_non_exhaustive()
+    }
+}
+
+impl Events {
+    pub fn new(client: Client) -> Self {
+        let reporter = Reporter::from("tidewater-operator");
+        Self {
+            recorder: Recorder::new(client, reporter),
+        }
+    }
+
+    /// Tells them as well as it goes: an event that is lost changes nothing.
+    pub async fn tell(&self, about: &ObjectReference, notices: Vec<Notice>) {
+        for notice in notices {
+            let event = Event {
+                type_: if notice.warning {
+                    EventType::Warning
+                } else {
+                    EventType::Normal
+                },
+                reason: notice.reason.to_owned(),
+                note: Some(shortened(&notice.note, LONGEST)),
+                action: ACTION.to_owned(),
+                secondary: None,
+            };
+            if let Err(error) = self.recorder.publish(&event, about).await {
+                tracing::warn!(%error, reason = notice.reason, "event not told");
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use k8s_openapi::jiff::Timestamp;
+
+    use super::*;
+    use crate::conditions::{
+        GROUP_CONFLICT, IDLE, PAUSED, PROGRESSING, PROVISIONING, READY, RUNNING, SCALED_TO_ZERO,
+        STALLED, VALID, conditions,
+    };
+
+    fn told(before: &[Finding], now: &[Finding]) -> Vec<(&'static str, bool)> {
+        let before = conditions(&[], before, None, Timestamp::UNIX_EPOCH);
+        transitions(&before, now)
+            .into_iter()
+            .map(|notice| (notice.reason, notice.warning))
+            .collect()
+    }
+
+    #[test]
+    fn a_change_is_told_once_by_the_condition_it_is_about() {
+        let refused = GROUP_CONFLICT.because("orders is older");
+        let both = [refused.not_ready(), refused.clone()];
+        assert_eq!(
+            told(&[READY.found(), VALID.found()], &both),
+            [("ConsumerGroupConflict", true)]
+        );
+        assert_eq!(told(&both, &both), []);
+    }
+
+    #[test]
+    fn a_new_resource_tells_only_that_it_became_ready() {
+        let start = [
+            PROVISIONING.found(),
+            VALID.found(),
+            PROGRESSING.found(),
+            RUNNING.found(),
+        ];
+        assert_eq!(told(&[], &start), []);
+        assert_eq!(told(&start, &[READY.found()]), [("Ready", false)]);
+        assert_eq!(told(&[SCALED_TO_ZERO.found()], &[READY.found()]), []);
+    }
+
+    #[test]
+    fn a_recovery_is_told_and_idling_is_not() {
+        assert_eq!(
+            told(&[STALLED.found()], &[PROGRESSING.found()]),
+            [("Progressing", false)]
+        );
+        assert_eq!(told(&[PROGRESSING.found()], &[IDLE.found()]), []);
+        assert_eq!(
+            told(&[RUNNING.found()], &[PAUSED.found()]),
+            [("Paused", false)]
+        );
+    }
+
+    #[test]
+    fn a_repair_is_told_with_what_was_put_back() {
+        assert_eq!(drift(&[]), None);
+        let notice = drift(&["Service orders-ks3".into()]);
+        assert!(notice.is_some_and(|n| n.note.contains("Service orders-ks3") && !n.warning));
+    }
+}

@@ -1,0 +1,10 @@
+//! `tidewater-operator`: see [`tidewater_operator::cli`].
+
+use std::process::ExitCode;
+
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
+fn main() -> ExitCode {
+    tidewater_operator::cli::main()
+}
