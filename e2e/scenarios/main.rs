@@ -6,6 +6,7 @@
     reason = "a test fails by panicking"
 )]
 
+mod cluster;
 mod commands;
 mod dataset;
 mod dataset_failpoints;

@@ -91,7 +91,7 @@ build() { # part, folder
       program helm "$2/helm" helm.sh/helm/v3/cmd/helm -ldflags "-s -w -X helm.sh/helm/v3/internal/version.version=$version"
       ;;
     promtool)
-      # Without the clouds that a server would look for targets in: a quarter of the size, and of the time.
+      # Without the clouds that a server looks for targets in.
       program promtool "$2/promtool" github.com/prometheus/prometheus/cmd/promtool -tags remove_all_sd -ldflags "-s -w"
       ;;
     readers | ministack) venv "$1" "$2" ;;
