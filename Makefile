@@ -11,7 +11,7 @@ export TIDEWATER_CACHE ?= $(HOME)/.cache/tidewater
 FEATURES := --features tidewater-runtime/failpoints
 TARGET := $(or $(CARGO_TARGET_DIR),target)
 
-.PHONY: help demo test lint generate bench soak lab lab-down setup setup-build setup-lab
+.PHONY: help demo test lint generate bench soak lab lab-down cluster cluster-down setup setup-build setup-lab setup-cluster
 
 help: ## List the targets
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' Makefile | expand -t 12
@@ -19,9 +19,9 @@ help: ## List the targets
 demo: ## Kafka to Parquet and Iceberg in one process; needs Rust and a C toolchain only
 	cargo run --profile demo --no-default-features -p tidewater-runtime --bin tidewater -- demo
 
-test: setup ## Every test, on real servers
+test: setup setup-cluster ## Every test, on real servers
 	cargo build --workspace --lib --bins --tests $(FEATURES)
-	@e2e/setup/counted.sh $(TARGET)/debug/lab run -- cargo test --workspace $(FEATURES)
+	@e2e/setup/counted.sh $(TARGET)/debug/lab run --cluster -- cargo test --workspace $(FEATURES)
 
 lint: setup-build ## Format, clippy, and licences where cargo-deny is installed
 	cargo fmt --all --check
@@ -48,6 +48,12 @@ lab: setup ## Start the servers in the background and print what to export
 lab-down: ## Stop them
 	@$(TARGET)/debug/lab down
 
+cluster: setup setup-cluster ## The servers and a Kubernetes cluster in the background; prints what to export
+	@cargo build --quiet --workspace $(FEATURES)
+	@$(TARGET)/debug/lab up --cluster
+
+cluster-down: lab-down ## Stop them
+
 setup: setup-build setup-lab ## Install what the lab needs
 
 setup-build:
@@ -56,3 +62,7 @@ setup-build:
 setup-lab:
 	@e2e/setup/machine.sh
 	@e2e/setup/install.sh >/dev/null
+
+setup-cluster: # minutes, once: Kubernetes is compiled
+	@e2e/setup/machine.sh cluster
+	@e2e/setup/install.sh cluster >/dev/null

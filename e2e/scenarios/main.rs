@@ -7,6 +7,7 @@
 )]
 
 mod clock;
+mod cluster;
 mod commands;
 mod dataset;
 mod dataset_failpoints;

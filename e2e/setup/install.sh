@@ -1,7 +1,10 @@
 #!/usr/bin/env bash
 # Installs what the lab runs, below $TIDEWATER_CACHE, and prints `part=folder` for each part.
 #
-#   install.sh [part ...]        parts: kafka iceberg-rest go-tools readers ministack; default all
+#   install.sh [part or group ...]
+#
+#     servers (default)          kafka iceberg-rest go-tools readers ministack
+#     cluster                    kubernetes helm promtool
 #
 # A part's folder is named by the hash of its pin files: a second run finds it and does nothing, a changed pin makes a
 # new one, and checkouts with different pins do not disturb each other. Everything fetched is checked against hashes in
@@ -16,7 +19,7 @@ pins() {
   case $1 in
     kafka) echo kafka/pom.xml kafka/SHA256SUMS kafka/log4j2.properties kafka/format.properties ;;
     iceberg-rest) echo iceberg-rest/pom.xml iceberg-rest/SHA256SUMS iceberg-rest/LoopbackRestServer.java ;;
-    go-tools) echo go-tools/go.mod go-tools/go.sum go-tools/tools.go ;;
+    go-tools | kubernetes | helm | promtool) echo $1/go.mod $1/go.sum $1/tools.go ;;
     readers) echo requirements-readers.txt ;;
     ministack) echo requirements-ministack.txt ;;
     *) echo "install.sh: no part '$1'" >&2; exit 2 ;;
@@ -41,7 +44,30 @@ venv() { # part, folder
     -r "$here/requirements-$1.txt" >&2
 }
 
+program() { # part, file, package, [flags]: builds what go.mod pins; every module is checked against go.sum
+  (cd "$here/$1" && CGO_ENABLED=0 GOFLAGS=-mod=readonly go build -trimpath -buildvcs=false "${@:4}" -o "$2" "$3") >&2
+}
+
+version_of() { # part, module: the release that go.mod pins
+  (cd "$here/$1" && GOFLAGS=-mod=readonly go list -m -f '{{.Version}}' "$2")
+}
+
+control_plane() { # folder
+  local version flags name
+  version=$(version_of kubernetes k8s.io/kubernetes)
+  # A release knows its own version only from the linker.
+  flags="-s -w"
+  for name in gitVersion=$version gitMajor=1 gitMinor=$(cut -d. -f2 <<<"$version") gitTreeState=clean; do
+    flags+=" -X k8s.io/component-base/version.$name"
+  done
+  for name in kube-apiserver kube-controller-manager kube-scheduler kubectl; do
+    program kubernetes "$1/$name" "k8s.io/kubernetes/cmd/$name" -tags grpcnotrace -ldflags "$flags"
+  done
+  program kubernetes "$1/etcd" go.etcd.io/etcd/server/v3 -tags grpcnotrace -ldflags "-s -w"
+}
+
 build() { # part, folder
+  local version
   case $1 in
     kafka)
       jars kafka "$2"
@@ -56,8 +82,17 @@ build() { # part, folder
       javac -nowarn --release 17 -cp "$2/libs/*" -d "$2/classes" "$here/iceberg-rest/LoopbackRestServer.java" >&2
       ;;
     go-tools)
-      (cd "$here/go-tools" && GOFLAGS=-mod=readonly go build -o "$2/versitygw" github.com/versity/versitygw/cmd/versitygw &&
-        GOFLAGS=-mod=readonly go build -o "$2/toxiproxy-server" github.com/Shopify/toxiproxy/v2/cmd/server) >&2
+      program go-tools "$2/versitygw" github.com/versity/versitygw/cmd/versitygw
+      program go-tools "$2/toxiproxy-server" github.com/Shopify/toxiproxy/v2/cmd/server
+      ;;
+    kubernetes) control_plane "$2" ;;
+    helm)
+      version=$(version_of helm helm.sh/helm/v3)
+      program helm "$2/helm" helm.sh/helm/v3/cmd/helm -ldflags "-s -w -X helm.sh/helm/v3/internal/version.version=$version"
+      ;;
+    promtool)
+      # Without the clouds that a server looks for targets in.
+      program promtool "$2/promtool" github.com/prometheus/prometheus/cmd/promtool -tags remove_all_sd -ldflags "-s -w"
       ;;
     readers | ministack) venv "$1" "$2" ;;
   esac
@@ -84,5 +119,12 @@ install() { # part
   echo "$part=$folder"
 }
 
-[ $# -gt 0 ] || set -- kafka iceberg-rest go-tools readers ministack
-for part in "$@"; do install "$part"; done
+[ $# -gt 0 ] || set -- servers
+for name; do
+  case $name in
+    servers) parts=(kafka iceberg-rest go-tools readers ministack) ;;
+    cluster) parts=(kubernetes helm promtool) ;;
+    *) parts=("$name") ;;
+  esac
+  for part in "${parts[@]}"; do install "$part"; done
+done

@@ -2,7 +2,7 @@
 # Checks what the machine has to bring for a full build and the lab, and installs the Debian packages among it when it
 # may. Names everything that is missing, one line each, with the remedy.
 #
-#   machine.sh [build]           build: only what compiling needs
+#   machine.sh [build | cluster]  build: only what compiling needs; cluster: what the pods of a cluster need as well
 set -euo pipefail
 
 packages=(build-essential pkg-config libssl-dev libsasl2-dev zlib1g-dev)
@@ -36,11 +36,11 @@ for tool in cc make pkg-config; do
 done
 command -v cargo >/dev/null || miss "cargo" "Install Rust 1.95 or later: https://rustup.rs"
 
-if [ "${1:-all}" = all ]; then
+if [ "${1:-all}" != build ]; then
   if ! command -v go >/dev/null; then
-    miss "go" "Install Go 1.25 or later: https://go.dev/dl"
-  elif ! at_least 1.25 "$(go env GOVERSION | sed 's/^go//')"; then
-    miss "Go 1.25 (found $(go env GOVERSION))" "Install Go 1.25 or later: https://go.dev/dl"
+    miss "go" "Install Go 1.26 or later: https://go.dev/dl"
+  elif ! at_least 1.26 "$(go env GOVERSION | sed 's/^go//')"; then
+    miss "Go 1.26 (found $(go env GOVERSION))" "Install Go 1.26 or later: https://go.dev/dl"
   fi
   if ! command -v javac >/dev/null || ! command -v java >/dev/null; then
     miss "a JDK" "Install JDK 17 or later: apt-get install openjdk-17-jdk-headless"
@@ -56,5 +56,14 @@ if [ "${1:-all}" = all ]; then
   fi
   command -v openssl >/dev/null || miss "openssl" "Run: apt-get install openssl"
   command -v flock >/dev/null || miss "flock" "Install util-linux."
+fi
+
+if [ "${1:-all}" = cluster ]; then
+  for tool in unshare nsenter setpriv mountpoint; do
+    command -v $tool >/dev/null || miss "$tool" "Install util-linux."
+  done
+  if ! unshare --mount true 2>/dev/null; then
+    miss "the right to make mount namespaces, which pods run in" "Run as root, in a container with CAP_SYS_ADMIN."
+  fi
 fi
 exit $missing

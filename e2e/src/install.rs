@@ -13,19 +13,32 @@ pub struct Installation {
     folders: HashMap<String, PathBuf>,
 }
 
-static FOUND: OnceCell<Installation> = OnceCell::const_new();
+static SERVERS: OnceCell<Installation> = OnceCell::const_new();
+static CLUSTER: OnceCell<Installation> = OnceCell::const_new();
 
 impl Installation {
-    /// The installation of this checkout's pins; installs what is missing.
+    /// The servers and readers of this checkout's pins; installs what is missing.
     pub async fn find() -> Result<&'static Installation> {
-        FOUND
-            .get_or_try_init(|| async { tokio::task::spawn_blocking(Self::run_script).await? })
-            .await
+        Self::once(&SERVERS, "servers").await
     }
 
-    fn run_script() -> Result<Installation> {
+    /// The same of a cluster's parts. Apart, because they take minutes to build and few need them.
+    pub async fn of_cluster() -> Result<&'static Installation> {
+        Self::once(&CLUSTER, "cluster").await
+    }
+
+    async fn once(
+        found: &'static OnceCell<Installation>,
+        group: &'static str,
+    ) -> Result<&'static Installation> {
+        let install = || async { tokio::task::spawn_blocking(|| Self::run_script(group)).await? };
+        found.get_or_try_init(install).await
+    }
+
+    fn run_script(group: &str) -> Result<Installation> {
         let script = e2e_folder().join("setup/install.sh");
         let output = Command::new(&script)
+            .arg(group)
             .stderr(Stdio::inherit())
             .output()
             .with_context(|| format!("run '{}'", script.display()))?;
@@ -38,7 +51,7 @@ impl Installation {
         Ok(Installation { folders })
     }
 
-    /// The folder of a part: `kafka`, `iceberg-rest`, `go-tools`, `readers`, `ministack`.
+    /// The folder of a part: `kafka`, `iceberg-rest`, `go-tools`, `readers`, `ministack`; `kubernetes`, `helm`, `promtool`.
     pub fn folder(&self, part: &str) -> Result<&Path> {
         self.folders
             .get(part)

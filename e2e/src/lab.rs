@@ -11,8 +11,8 @@ use tokio::sync::OnceCell;
 use crate::readers::{DuckDb, PyIceberg};
 use crate::servers::iceberg_rest;
 use crate::{
-    IcebergRest, IcebergRestOptions, KafkaServer, Ministack, Proxy, S3Server, Topic, Toxiproxy,
-    ToxiproxyServer, os,
+    Cluster, IcebergRest, IcebergRestOptions, KafkaServer, Ministack, Proxy, S3Server, Topic,
+    Toxiproxy, ToxiproxyServer, os,
 };
 
 /// Names the file of endpoints of a lab that already runs.
@@ -48,6 +48,8 @@ pub struct Endpoints {
     pub warehouse: String,
     /// Toxiproxy's API.
     pub toxiproxy: String,
+    /// Where the lab starts a cluster, or has started one, if it was asked to.
+    pub cluster: Option<PathBuf>,
 }
 
 /// The lab.
@@ -58,6 +60,7 @@ pub struct Lab {
     duckdb: OnceCell<DuckDb>,
     ministack_duckdb: OnceCell<DuckDb>,
     pyiceberg: OnceCell<PyIceberg>,
+    cluster: OnceCell<Cluster>,
 }
 
 #[derive(Debug)]
@@ -133,6 +136,7 @@ impl Lab {
             iceberg_rest: iceberg_rest.uri().to_owned(),
             warehouse: warehouse(),
             toxiproxy: toxiproxy.api().to_owned(),
+            cluster: None,
         };
         let servers = Servers {
             kafka,
@@ -151,7 +155,33 @@ impl Lab {
             duckdb: OnceCell::new(),
             ministack_duckdb: OnceCell::new(),
             pyiceberg: OnceCell::new(),
+            cluster: OnceCell::new(),
         }
+    }
+
+    /// Promises a cluster to those who attach: the caller starts it in the folder that this gives, by
+    /// [`Cluster::start_and_announce`].
+    pub fn promise_cluster(&mut self) -> PathBuf {
+        let folder = self.endpoints.folder.join("cluster");
+        self.endpoints.cluster = Some(folder.clone());
+        folder
+    }
+
+    /// The shared Kubernetes cluster: the one the lab starts, else one of this process, started when it is first asked
+    /// for. Who means to break it starts one of their own.
+    pub async fn cluster(&self) -> Result<&Cluster> {
+        self.cluster
+            .get_or_try_init(|| async {
+                match &self.endpoints.cluster {
+                    Some(folder) => Box::pin(Cluster::announced(folder)).await,
+                    None => {
+                        let name = format!("cluster-{}", std::process::id());
+                        let folder = self.endpoints.folder.join(name);
+                        Box::pin(Cluster::start(&folder)).await
+                    }
+                }
+            })
+            .await
     }
 
     /// Stops the servers this lab started. `keep`: leave data and logs, to be looked at until the next lab starts.

@@ -3,11 +3,14 @@
 //!
 //! A scenario begins with [`Lab::shared`]. Scenarios run side by side on one set of servers, so each takes names of its
 //! own ([`Lab::unique`], [`Lab::bucket`], [`Lab::topic`]) and starts a private server ([`KafkaServer::start`] and its
-//! siblings) when it means to break one.
+//! siblings) when it means to break one. [`Lab::cluster`] is Kubernetes, for those who ask.
 //!
 //! Everything listens on 127.0.0.1, and nothing outlives the process that started it.
 
+mod cluster;
 mod install;
+mod kubelet;
+mod kubernetes;
 mod lab;
 mod measured;
 mod os;
@@ -18,7 +21,9 @@ mod topic;
 mod wait;
 mod workload;
 
+pub use cluster::{Cluster, ClusterAccess, Namespace};
 pub use install::Installation;
+pub use kubelet::{Image, Images, Kubelet, KubeletOptions};
 pub use lab::{Endpoints, Lab, S3Access};
 pub use measured::{Usage, run_measured};
 pub use os::free_port;
@@ -27,6 +32,7 @@ pub use servers::forwarder::{Forwarder, Passed};
 pub use servers::iceberg_rest::{IcebergRest, IcebergRestOptions};
 pub use servers::kafka::KafkaServer;
 pub use servers::kafka::secured::{SASL_USER, SecuredKafka};
+pub use servers::kubernetes::ControlPlane;
 pub use servers::ministack::Ministack;
 pub use servers::process::{Launch, Process};
 pub use servers::s3::S3Server;

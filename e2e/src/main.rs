@@ -1,4 +1,5 @@
-//! `lab run -- <command>`, `lab up`, `lab down`: the servers around a command, or in the background for work by hand.
+//! `lab run -- <command>`, `lab up`, `lab down`: the servers around a command, or in the background for work by hand, with
+//! a Kubernetes cluster or without.
 
 use std::fs::{self, File};
 use std::os::unix::process::CommandExt;
@@ -7,26 +8,33 @@ use std::process::{Command, ExitCode, Stdio};
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
-use tidewater_e2e::{Lab, await_until};
+use tidewater_e2e::{Cluster, Lab, await_until};
 use tokio::signal::unix::{SignalKind, signal};
 
 const USAGE: &str =
-    "usage: lab run -- <command> [args]   start the servers, run the command, stop the servers
-       lab up                       start the servers in the background
-       lab down                     stop them
-       lab env                      print the variables of the running servers";
+    "usage: lab run [--cluster] -- <command> [args]   start the servers, run the command, stop the servers
+       lab up [--cluster]                       start the servers in the background
+       lab down                                 stop them
+       lab env                                  print the variables of the running servers
+
+       --cluster: a Kubernetes cluster as well; a command does not wait for it";
+
+const CLUSTER: &str = "--cluster";
 
 #[tokio::main]
 async fn main() -> Result<ExitCode> {
     let args: Vec<String> = std::env::args().skip(1).collect();
     let words: Vec<&str> = args.iter().map(String::as_str).collect();
     match words.as_slice() {
-        ["run", "--", program, rest @ ..] => Box::pin(run(program, rest)).await,
-        ["up"] => up().await,
-        ["serve", file] => Box::pin(serve(Path::new(file))).await,
+        ["run", "--", program, rest @ ..] => Box::pin(run(false, program, rest)).await,
+        ["run", CLUSTER, "--", program, rest @ ..] => Box::pin(run(true, program, rest)).await,
+        ["up"] => Box::pin(up(false)).await,
+        ["up", CLUSTER] => Box::pin(up(true)).await,
+        ["serve", file] => Box::pin(serve(Path::new(file), false)).await,
+        ["serve", file, CLUSTER] => Box::pin(serve(Path::new(file), true)).await,
         ["down"] => down().await,
         ["env"] => {
-            print_environment(&state_file())?;
+            Box::pin(print_environment(&state_file())).await?;
             Ok(ExitCode::SUCCESS)
         }
         _ => {
@@ -41,8 +49,9 @@ fn state_file() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../target/lab/endpoints.json")
 }
 
-async fn run(program: &str, args: &[&str]) -> Result<ExitCode> {
-    let lab = Lab::start().await?;
+async fn run(with_cluster: bool, program: &str, args: &[&str]) -> Result<ExitCode> {
+    let mut lab = Box::pin(Lab::start()).await?;
+    let cluster = with_cluster.then(|| lab.promise_cluster());
     let file = lab.endpoints().folder.join("endpoints.json");
     write(&lab, &file)?;
     let mut terminate = signal(SignalKind::terminate())?;
@@ -55,15 +64,29 @@ async fn run(program: &str, args: &[&str]) -> Result<ExitCode> {
         .kill_on_drop(true)
         .spawn()
         .with_context(|| format!("start '{program}'"))?;
+    // Beside the command, which does not wait for it. A failure is told to those who ask for the cluster.
+    let mut starting = Box::pin(async {
+        match &cluster {
+            Some(folder) => Cluster::start_and_announce(folder).await.ok(),
+            None => None,
+        }
+    });
+    let mut started = None;
     let status = loop {
         tokio::select! {
             status = child.wait() => break Some(status?),
             _ = terminate.recv() => break None,
             _ = interrupt.recv() => {}
+            cluster = &mut starting, if started.is_none() => started = Some(cluster),
         }
     };
-    let Some(status) = status else {
+    if status.is_none() {
         child.kill().await?;
+    }
+    // With its pods, before what they use.
+    drop(starting);
+    drop(started);
+    let Some(status) = status else {
         lab.stop(false)?;
         return Ok(ExitCode::from(143));
     };
@@ -81,13 +104,16 @@ async fn run(program: &str, args: &[&str]) -> Result<ExitCode> {
     Ok(ExitCode::from(code))
 }
 
-async fn up() -> Result<ExitCode> {
+async fn up(with_cluster: bool) -> Result<ExitCode> {
     let file = state_file();
     let folder = file.parent().context("folder of the state file")?;
     fs::create_dir_all(folder)?;
     if let Some(pid) = running(&file) {
         eprintln!("lab: running already, pid {pid}");
-        print_environment(&file)?;
+        if with_cluster && Lab::attach(&file)?.endpoints().cluster.is_none() {
+            bail!("it has no cluster: stop it first, by 'lab down'");
+        }
+        Box::pin(print_environment(&file)).await?;
         return Ok(ExitCode::SUCCESS);
     }
     let log_path = folder.join("lab.log");
@@ -95,6 +121,7 @@ async fn up() -> Result<ExitCode> {
     let mut server = Command::new(std::env::current_exe()?)
         .arg("serve")
         .arg(&file)
+        .args(with_cluster.then_some(CLUSTER))
         .stdin(Stdio::null())
         .stdout(log.try_clone()?)
         .stderr(log)
@@ -102,7 +129,7 @@ async fn up() -> Result<ExitCode> {
         .spawn()?;
     let mut ended = None;
     // Long, because a first start installs the servers.
-    await_until(Duration::from_secs(900), "lab up", async || {
+    await_until(Duration::from_secs(1800), "lab up", async || {
         ended = server.try_wait()?;
         Ok(ended.is_some() || running(&file).is_some())
     })
@@ -113,16 +140,23 @@ async fn up() -> Result<ExitCode> {
             fs::read_to_string(&log_path)?
         );
     }
-    print_environment(&file)?;
+    Box::pin(print_environment(&file)).await?;
     Ok(ExitCode::SUCCESS)
 }
 
-async fn serve(file: &Path) -> Result<ExitCode> {
+async fn serve(file: &Path, with_cluster: bool) -> Result<ExitCode> {
     let mut terminate = signal(SignalKind::terminate())?;
-    let lab = Lab::start().await?;
+    let mut lab = Box::pin(Lab::start()).await?;
+    let cluster = if with_cluster {
+        let folder = lab.promise_cluster();
+        Some(Box::pin(Cluster::start_and_announce(&folder)).await?)
+    } else {
+        None
+    };
     write(&lab, file)?;
     terminate.recv().await;
     fs::remove_file(file)?;
+    drop(cluster);
     lab.stop(false)?;
     Ok(ExitCode::SUCCESS)
 }
@@ -158,11 +192,16 @@ fn write(lab: &Lab, file: &Path) -> Result<()> {
     Ok(())
 }
 
-fn print_environment(file: &Path) -> Result<()> {
+async fn print_environment(file: &Path) -> Result<()> {
     let lab = Lab::attach(file)?;
     println!("export TIDEWATER_LAB={}", fs::canonicalize(file)?.display());
     for (key, value) in lab.environment() {
         println!("export {key}={value}");
+    }
+    if lab.endpoints().cluster.is_some() {
+        for (key, value) in Box::pin(lab.cluster()).await?.environment() {
+            println!("export {key}={value}");
+        }
     }
     Ok(())
 }

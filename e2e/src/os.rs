@@ -3,7 +3,7 @@
 
 #![allow(
     unsafe_code,
-    reason = "prctl, kill and wait4 have no safe wrapper in std; each call is one line on plain data"
+    reason = "prctl, kill, geteuid and wait4 have no safe wrapper in std; each call is one line on plain data"
 )]
 
 use std::io;
@@ -67,6 +67,12 @@ pub(crate) fn signal_group(pid: u32, signal: i32) {
     unsafe {
         libc::kill(-pid.cast_signed(), signal);
     }
+}
+
+/// Whether this process may do everything.
+pub(crate) fn is_root() -> bool {
+    // SAFETY: it only tells a number.
+    unsafe { libc::geteuid() == 0 }
 }
 
 /// Whether a process of this id exists.

@@ -4,6 +4,7 @@
 pub(crate) mod forwarder;
 pub(crate) mod iceberg_rest;
 pub(crate) mod kafka;
+pub(crate) mod kubernetes;
 pub(crate) mod ministack;
 pub(crate) mod process;
 pub(crate) mod s3;

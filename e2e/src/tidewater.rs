@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 use std::process::ExitStatus;
 use std::time::Duration;
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, ensure};
 
 use crate::{Launch, Process, free_port};
 
@@ -13,22 +13,24 @@ pub fn tidewater_binary() -> Result<PathBuf> {
     if let Some(named) = std::env::var_os("TIDEWATER_BIN") {
         return Ok(named.into());
     }
-    let own = std::env::current_exe()?;
+    let binary = built("tidewater")?;
+    ensure!(
+        binary.is_file(),
+        "no binary '{}': run cargo build --workspace",
+        binary.display()
+    );
+    Ok(binary)
+}
+
+/// Where cargo puts a binary of this workspace, whether or not it is built.
+pub(crate) fn built(name: &str) -> Result<PathBuf> {
     // target/debug/deps/<test> or target/debug/<binary>
-    let beside = own
-        .ancestors()
-        .skip(1)
-        .take(2)
-        .map(|folder| folder.join("tidewater"));
-    for candidate in beside {
-        if candidate.is_file() {
-            return Ok(candidate);
-        }
+    let own = std::env::current_exe()?;
+    let mut folder = own.parent().context("the executable has no folder")?;
+    if folder.ends_with("deps") {
+        folder = folder.parent().context("deps has no folder")?;
     }
-    bail!(
-        "no binary 'tidewater' beside '{}': run cargo build --workspace",
-        own.display()
-    )
+    Ok(folder.join(name))
 }
 
 /// A running `tidewater`.
