@@ -79,6 +79,17 @@ struct Run {
         value_name = "ADDRESS"
     )]
     metrics_address: SocketAddr,
+    /// Address of external.metrics.k8s.io, where the lag of sinks is read by autoscalers. Default: not served.
+    #[arg(
+        long,
+        env = "TIDEWATER_EXTERNAL_METRICS",
+        value_name = "ADDRESS",
+        requires = "external_metrics_tls"
+    )]
+    external_metrics: Option<SocketAddr>,
+    /// Folder with `tls.crt` and `tls.key` for it.
+    #[arg(long, env = "TIDEWATER_EXTERNAL_METRICS_TLS", value_name = "FOLDER")]
+    external_metrics_tls: Option<PathBuf>,
     /// Wait for a Lease before reconciling, so that several operators do not do the same work.
     #[arg(long, env = "TIDEWATER_LEADER_ELECT", action = ArgAction::Set, num_args = 0..=1, require_equals = true, default_value_t = true, default_missing_value = "true")]
     leader_elect: bool,

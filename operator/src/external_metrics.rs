@@ -61,14 +61,20 @@ pub fn values<'a>(
                 return None;
             }
             let lag = seen.lag.as_ref()?.as_ref().ok()?;
-            let value = if metric == RECORDS { lag.records } else { lag.seconds }?;
+            let value = if metric == RECORDS {
+                lag.records
+            } else {
+                lag.seconds
+            }?;
             Some(json!({
                 "metricName": metric, "metricLabels": labels,
                 "timestamp": now.to_string(), "value": value.to_string(),
             }))
         })
         .collect();
-    Some(json!({"kind": "ExternalMetricValueList", "apiVersion": VERSION, "metadata": {}, "items": items}))
+    Some(
+        json!({"kind": "ExternalMetricValueList", "apiVersion": VERSION, "metadata": {}, "items": items}),
+    )
 }
 
 /// A label selector as Kubernetes writes it in a query: `a=b`, `a!=b`, `a in (b,c)`, `a notin (b)`, `a`, `!a`, with
@@ -101,7 +107,10 @@ fn end_of_term(text: &str) -> usize {
 fn expression(term: &str) -> Option<Expression> {
     let key = |text: &str| {
         let text = text.trim();
-        let valid = !text.is_empty() && text.chars().all(|c| c.is_ascii_alphanumeric() || "-_./".contains(c));
+        let valid = !text.is_empty()
+            && text
+                .chars()
+                .all(|c| c.is_ascii_alphanumeric() || "-_./".contains(c));
         valid.then(|| text.to_owned())
     };
     if let Some((left, right)) = term.split_once("!=") {
@@ -113,7 +122,12 @@ fn expression(term: &str) -> Option<Expression> {
     }
     let set = |text: &str| {
         let inside = text.trim().strip_prefix('(')?.strip_suffix(')')?;
-        Some(inside.split(',').map(|value| value.trim().to_owned()).collect())
+        Some(
+            inside
+                .split(',')
+                .map(|value| value.trim().to_owned())
+                .collect(),
+        )
     };
     if let Some((left, right)) = term.split_once(" notin ") {
         return Some(Expression::NotIn(key(left)?, set(right)?));
@@ -152,7 +166,11 @@ mod tests {
     }
 
     fn found(selector: &str) -> Vec<(String, String)> {
-        let mut sinks = vec![sink("orders", Some(7)), sink("refunds", Some(0)), sink("unknown", None)];
+        let mut sinks = vec![
+            sink("orders", Some(7)),
+            sink("refunds", Some(0)),
+            sink("unknown", None),
+        ];
         let (key, _) = sink("down", None);
         let trouble = Trouble::told("SourceUnreachable", "no broker");
         let seen = Seen {
@@ -186,7 +204,10 @@ mod tests {
     fn a_lag_that_is_not_known_is_no_value_and_never_zero() {
         assert_eq!(found("name=unknown"), []);
         assert_eq!(found("name=down"), []);
-        assert_eq!(found("name=refunds"), [("refunds".to_owned(), "0".to_owned())]);
+        assert_eq!(
+            found("name=refunds"),
+            [("refunds".to_owned(), "0".to_owned())]
+        );
     }
 
     #[test]
@@ -195,7 +216,10 @@ mod tests {
         let all = || [(&key, &seen)];
         let any = Selector::default();
         let now = Timestamp::UNIX_EPOCH;
-        assert_eq!(values(all(), "other", RECORDS, &any, now).unwrap()["items"], json!([]));
+        assert_eq!(
+            values(all(), "other", RECORDS, &any, now).unwrap()["items"],
+            json!([])
+        );
         assert!(values(all(), "shop", "cpu", &any, now).is_none());
     }
 

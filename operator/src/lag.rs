@@ -105,7 +105,9 @@ pub fn oldest(
     let mut behind: Vec<_> = standings
         .iter()
         .filter_map(|(tp, standing)| {
-            let records = standing.records(from_start).filter(|records| *records > 0)?;
+            let records = standing
+                .records(from_start)
+                .filter(|records| *records > 0)?;
             Some((records, tp, standing.committed(from_start)?))
         })
         .collect();
@@ -183,7 +185,10 @@ mod tests {
             ..standing(0, 10)
         };
         let lag = lag(&all(&[known, Standing::default()]), true);
-        assert_eq!((lag.records, lag.unread, lag.max_partition), (None, None, None));
+        assert_eq!(
+            (lag.records, lag.unread, lag.max_partition),
+            (None, None, None)
+        );
         assert_eq!((lag.uncommitted, lag.seconds), (None, None));
         assert_eq!(lag.partitions, Some(2));
         assert_eq!(super::lag(&BTreeMap::new(), true).partitions, None);

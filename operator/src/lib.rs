@@ -6,6 +6,7 @@ pub mod conditions;
 pub mod controller;
 pub mod errors;
 pub mod events;
+pub mod external_metrics;
 pub mod http;
 pub mod lag;
 pub mod lease;

@@ -87,7 +87,11 @@ pub fn last_words(pod: &Pod) -> Option<Trouble> {
         return None;
     }
     let ended = |state: &Option<k8s_openapi::api::core::v1::ContainerState>| {
-        state.as_ref()?.terminated.clone().filter(|end| end.exit_code != 0)
+        state
+            .as_ref()?
+            .terminated
+            .clone()
+            .filter(|end| end.exit_code != 0)
     };
     let words = ended(&container.state).or_else(|| ended(&container.last_state))?;
     let message = words.message.unwrap_or_default();
@@ -115,7 +119,9 @@ pub fn together(answers: Vec<Told>, words: Vec<Trouble>) -> Option<CommitState> 
         state.answered += 1;
         state.connected += u32::from(pod.ready);
         let commit = pod.commit;
-        let at = commit.last_commit_time.and_then(|at| at.parse::<Timestamp>().ok());
+        let at = commit
+            .last_commit_time
+            .and_then(|at| at.parse::<Timestamp>().ok());
         if at.is_some() && at >= state.last_commit_time {
             state.last_commit_time = at;
             state.last_commit_id = commit.last_commit_id;
@@ -186,9 +192,18 @@ mod tests {
         let state = together(vec![new, old], vec![]).unwrap();
         assert_eq!((state.answered, state.connected), (2, 1));
         assert_eq!(state.last_commit_id.as_deref(), Some("b"));
-        assert_eq!((state.snapshot_id, state.committed_records), (Some(7), Some(42)));
-        assert_eq!((state.files_in_flight, state.consecutive_failures), (Some(1), 2));
-        assert_eq!(state.trouble, Some(Trouble::told("StoreUnavailable", "no route")));
+        assert_eq!(
+            (state.snapshot_id, state.committed_records),
+            (Some(7), Some(42))
+        );
+        assert_eq!(
+            (state.files_in_flight, state.consecutive_failures),
+            (Some(1), 2)
+        );
+        assert_eq!(
+            state.trouble,
+            Some(Trouble::told("StoreUnavailable", "no route"))
+        );
         let first = state.partitions[&TopicPartition::new("orders-eu", 0)];
         assert_eq!((first.ledger, first.position), (Some(5), Some(9)));
         assert_eq!(together(vec![], vec![]), None);
@@ -210,9 +225,15 @@ mod tests {
                    "lastState": {"terminated": {"exitCode": code, "message": message}}})
         };
         let words = last_words(&pod(ended("SourceReset: the topic was recreated\n", 1)));
-        assert_eq!(words, Some(Trouble::told("SourceReset", "the topic was recreated")));
+        assert_eq!(
+            words,
+            Some(Trouble::told("SourceReset", "the topic was recreated"))
+        );
         let words = last_words(&pod(ended("", 137))).unwrap();
-        assert_eq!(words, Trouble::told("InternalError", "the pod ended with exit code 137"));
+        assert_eq!(
+            words,
+            Trouble::told("InternalError", "the pod ended with exit code 137")
+        );
         assert_eq!(last_words(&pod(ended("x: y", 0))), None);
         let mut back = ended("SourceReset: x", 1);
         back["ready"] = json!(true);

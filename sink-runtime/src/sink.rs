@@ -173,7 +173,8 @@ where
             Err(error) => error,
         };
         let message = OneLine(&error).to_string();
-        let failures = progress.not_committed(CommitOutcome::Failed, error.class(), message.clone());
+        let failures =
+            progress.not_committed(CommitOutcome::Failed, error.class(), message.clone());
         if error.class().retry == Retry::Never || failures >= plan.commit.max_consecutive_failures {
             return Err(stopped(&error));
         }

@@ -14,11 +14,13 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
 
 use crate::controller::{self, Parts, watch as watches};
+use crate::external_metrics::server;
 use crate::http::{self, Pages};
 use crate::lease::{Candidate, Held};
 use crate::metrics::Metrics;
 use crate::observations::Observations;
 use crate::settings::Settings;
+use crate::{lag, pods};
 
 /// Between two looks for the kinds.
 const LOOK: Duration = Duration::from_secs(3);
@@ -47,6 +49,15 @@ pub(super) async fn run(arguments: super::Run) -> anyhow::Result<ExitCode> {
         env!("CARGO_PKG_VERSION")
     );
 
+    if let (Some(address), Some(folder)) = (
+        arguments.external_metrics,
+        arguments.external_metrics_tls.as_deref(),
+    ) {
+        let served = server::serve(address, folder, Arc::clone(&pages.observations)).await;
+        let bound = served.context("serve external metrics")?;
+        tracing::info!(external_metrics = %bound, "serving");
+    }
+
     // Not an end, which would be a crash loop while somebody installs: a wait.
     tokio::select! {
         () = known(&client, &settings) => pages.ready.store(true, Ordering::Relaxed),
@@ -71,6 +82,7 @@ pub(super) async fn run(arguments: super::Run) -> anyhow::Result<ExitCode> {
     }
     metrics.leads(true);
     tracing::info!("leading");
+    observe(&client, &settings, &pages.observations, &stop);
     let parts = Parts {
         client,
         settings,
@@ -79,6 +91,32 @@ pub(super) async fn run(arguments: super::Run) -> anyhow::Result<ExitCode> {
         changed,
     };
     lead(parts, held, stop).await
+}
+
+/// Looks at brokers and pods as long as this process leads.
+fn observe(
+    client: &Client,
+    settings: &Settings,
+    observations: &Arc<Observations>,
+    stop: &watch::Receiver<bool>,
+) {
+    let pods = pods::observer::watched(client, &settings.namespaces, stop.clone());
+    tokio::spawn(lag::observer::run(
+        Arc::clone(observations),
+        lag::observer::Pace::default(),
+        stop.clone(),
+    ));
+    let asking = pods::observer::run(
+        Arc::clone(observations),
+        pods,
+        pods::observer::Pace::default(),
+        stop.clone(),
+    );
+    tokio::spawn(async move {
+        if let Err(error) = asking.await {
+            tracing::error!(error = %OneLine(&error), "the pods cannot be asked");
+        }
+    });
 }
 
 async fn lead(

@@ -78,6 +78,11 @@ pub fn children_of(kind: &str) -> String {
     format!("{MANAGED_BY}={MANAGER},{KIND}={kind}")
 }
 
+/// Selects the pods of all resources.
+pub fn all_pods() -> String {
+    format!("{MANAGED_BY}={MANAGER},{NAME}=tidewater")
+}
+
 /// 16 digits that stay the same on every machine and in every version.
 pub fn hash(bytes: &[u8]) -> String {
     format!("{:016x}", XxHash64::oneshot(0, bytes))

@@ -73,9 +73,15 @@ pub async fn serve(
 fn router(observations: Arc<Observations>) -> Router {
     let version = format!("/apis/{}", super::VERSION);
     Router::new()
-        .route(&format!("/apis/{}", super::GROUP), get(|| async { Json(group()) }))
+        .route(
+            &format!("/apis/{}", super::GROUP),
+            get(|| async { Json(group()) }),
+        )
         .route(&version, get(|| async { Json(resources()) }))
-        .route(&format!("{version}/namespaces/{{namespace}}/{{metric}}"), get(metric))
+        .route(
+            &format!("{version}/namespaces/{{namespace}}/{{metric}}"),
+            get(metric),
+        )
         .with_state(observations)
 }
 
@@ -92,7 +98,11 @@ async fn metric(
     Query(asked): Query<Asked>,
 ) -> Response {
     let Some(selector) = selector(&asked.label_selector) else {
-        return refused(StatusCode::BAD_REQUEST, "BadRequest", "the label selector is none");
+        return refused(
+            StatusCode::BAD_REQUEST,
+            "BadRequest",
+            "the label selector is none",
+        );
     };
     let all = observations.all();
     let sinks = all.iter().map(|(key, seen, _)| (key, seen));
@@ -153,11 +163,14 @@ impl Certificate {
 }
 
 fn modified(folder: &Path) -> Option<SystemTime> {
-    std::fs::metadata(folder.join("tls.crt")).and_then(|file| file.modified()).ok()
+    std::fs::metadata(folder.join("tls.crt"))
+        .and_then(|file| file.modified())
+        .ok()
 }
 
 fn read(folder: &Path) -> Result<ServerConfig, Box<dyn std::error::Error + Send + Sync>> {
-    let chain = CertificateDer::pem_file_iter(folder.join("tls.crt"))?.collect::<Result<Vec<_>, _>>()?;
+    let chain =
+        CertificateDer::pem_file_iter(folder.join("tls.crt"))?.collect::<Result<Vec<_>, _>>()?;
     let key = PrivateKeyDer::from_pem_file(folder.join("tls.key"))?;
     let provider = Arc::new(tokio_rustls::rustls::crypto::aws_lc_rs::default_provider());
     Ok(ServerConfig::builder_with_provider(provider)

@@ -119,9 +119,16 @@ pub async fn run(observations: Arc<Observations>, pace: Pace, mut stop: watch::R
         }
         let targets: BTreeMap<_, _> = observations.targets().into_iter().collect();
         clients.retain(&targets);
-        let looks = futures::stream::iter(targets).for_each_concurrent(pace.at_once, |(key, target)| {
-            look_once(Arc::clone(&observations), Arc::clone(&clients), pace, key, target)
-        });
+        let looks =
+            futures::stream::iter(targets).for_each_concurrent(pace.at_once, |(key, target)| {
+                look_once(
+                    Arc::clone(&observations),
+                    Arc::clone(&clients),
+                    pace,
+                    key,
+                    target,
+                )
+            });
         tokio::select! {
             () = looks => {}
             _ = stop.wait_for(|stop| *stop) => return,
@@ -170,12 +177,20 @@ fn look(
         Topics::List(topics) => {
             for topic in topics {
                 let numbers = facts.partitions(topic)?;
-                partitions.extend(numbers.into_iter().map(|n| TopicPartition::new(topic.as_str(), n)));
+                partitions.extend(
+                    numbers
+                        .into_iter()
+                        .map(|n| TopicPartition::new(topic.as_str(), n)),
+                );
             }
         }
         Topics::Pattern(pattern) => {
             for (topic, numbers) in facts.matching_topics(pattern)? {
-                partitions.extend(numbers.into_iter().map(|n| TopicPartition::new(topic.as_str(), n)));
+                partitions.extend(
+                    numbers
+                        .into_iter()
+                        .map(|n| TopicPartition::new(topic.as_str(), n)),
+                );
             }
         }
     }
@@ -212,5 +227,7 @@ fn look(
 fn now_millis() -> i64 {
     SystemTime::now()
         .duration_since(SystemTime::UNIX_EPOCH)
-        .map_or(0, |since| i64::try_from(since.as_millis()).unwrap_or(i64::MAX))
+        .map_or(0, |since| {
+            i64::try_from(since.as_millis()).unwrap_or(i64::MAX)
+        })
 }

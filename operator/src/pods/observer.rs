@@ -1,22 +1,26 @@
 //! Asks the pods of every sink how they fare: HTTP to the pod's own address, a few at once. Pods are watched, trimmed to
 //! what is read of them.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
 use futures::StreamExt;
 use k8s_openapi::api::core::v1::Pod;
-use kube::ResourceExt;
 use kube::runtime::reflector::Store;
+use kube::runtime::reflector::store::Writer;
+use kube::runtime::{WatchStreamExt, watcher};
+use kube::{Client, ResourceExt};
+use tidewater_runtime::errors::OneLine;
 use tokio::sync::watch;
 
 use super::{Told, last_words, together, told};
+use crate::controller::build::PORT;
+use crate::controller::{names, watch as watches};
 use crate::observations::{Observations, SinkKey, Target};
 
 /// Longest answer that is read: a page of ten thousand partitions.
 const LONGEST: usize = 4 << 20;
-/// The port that the runtime serves on.
-pub const PORT: u16 = 9090;
 
 /// Bounds of the observer.
 #[derive(Clone, Copy, Debug)]
@@ -39,8 +43,35 @@ impl Default for Pace {
     }
 }
 
-/// Leaves of a watched pod what is read of it.
-pub fn trim(pod: &mut Pod) {
+/// The pods of every sink, as they are now and will be: what is read of them, kept up to date until told to stop.
+pub fn watched(
+    client: &Client,
+    namespaces: &[String],
+    mut stop: watch::Receiver<bool>,
+) -> Store<Pod> {
+    let writer = Writer::new(());
+    let store = writer.as_reader();
+    let config = watcher::Config::default().labels(&names::all_pods());
+    let apis = watches::apis(client, namespaces);
+    let events = watches::watch(apis, &config, trimmed, store.clone());
+    let mut events = events.reflect(writer).boxed();
+    tokio::spawn(async move {
+        loop {
+            tokio::select! {
+                event = events.next() => match event {
+                    Some(Ok(_)) => {}
+                    Some(Err(error)) => tracing::warn!(error = %OneLine(&error), "watch pods"),
+                    None => return,
+                },
+                _ = stop.wait_for(|stop| *stop) => return,
+            }
+        }
+    });
+    store
+}
+
+/// Leaves of a pod what is read of it.
+fn trimmed(mut pod: Pod) -> Pod {
     pod.metadata.managed_fields = None;
     pod.metadata.annotations = None;
     pod.spec = None;
@@ -49,6 +80,7 @@ pub fn trim(pod: &mut Pod) {
         status.init_container_statuses = None;
         status.ephemeral_container_statuses = None;
     }
+    pod
 }
 
 /// Asks the pods of every sink again and again, until told to stop.
@@ -69,9 +101,14 @@ pub async fn run(
             _ = ticks.tick() => {}
             _ = stop.wait_for(|stop| *stop) => return Ok(()),
         }
+        let all = by_namespace(pods.state());
+        let none = Vec::new();
         let round = futures::stream::iter(observations.targets()).for_each_concurrent(
             pace.at_once,
-            |(key, target)| ask(&observations, &pods, &client, key, target),
+            |(key, target)| {
+                let near = all.get(&key.namespace).unwrap_or(&none);
+                ask(&observations, near, &client, key, target)
+            },
         );
         tokio::select! {
             () = round => {}
@@ -80,20 +117,27 @@ pub async fn run(
     }
 }
 
+fn by_namespace(pods: Vec<Arc<Pod>>) -> BTreeMap<String, Vec<Arc<Pod>>> {
+    let mut all: BTreeMap<String, Vec<Arc<Pod>>> = BTreeMap::new();
+    for pod in pods {
+        all.entry(pod.namespace().unwrap_or_default())
+            .or_default()
+            .push(pod);
+    }
+    all
+}
+
 async fn ask(
     observations: &Observations,
-    pods: &Store<Pod>,
+    pods: &[Arc<Pod>],
     client: &reqwest::Client,
     key: SinkKey,
     target: Arc<Target>,
 ) {
     let mut answers = Vec::new();
     let mut words = Vec::new();
-    for pod in pods.state() {
-        if pod.namespace().as_deref() != Some(key.namespace.as_str()) || !selects(&target.pods, &pod) {
-            continue;
-        }
-        words.extend(last_words(&pod));
+    for pod in pods.iter().filter(|pod| selects(&target.pods, pod)) {
+        words.extend(last_words(pod));
         let address = pod.status.as_ref().and_then(|status| status.pod_ip.clone());
         if let Some(address) = address
             && pod.metadata.deletion_timestamp.is_none()

@@ -94,7 +94,8 @@ pub(super) async fn commit<D: Deliver>(
             }
             Failure::Trouble { class, message } => {
                 tracing::warn!(error = %message, advice = class.advice, "commit failed");
-                let failures = progress.not_committed(CommitOutcome::Failed, class, message.clone());
+                let failures =
+                    progress.not_committed(CommitOutcome::Failed, class, message.clone());
                 if class.retry == Retry::Never || failures >= max_failures {
                     return Err(EngineError::Stopped { class, message });
                 }

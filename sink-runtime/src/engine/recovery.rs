@@ -42,7 +42,11 @@ pub(super) async fn recover<D: Deliver>(
             Failure::Reread { why, .. } => (class::FENCED, why),
         };
         failures += 1;
-        progress.not_committed(crate::observe::CommitOutcome::Failed, class, message.clone());
+        progress.not_committed(
+            crate::observe::CommitOutcome::Failed,
+            class,
+            message.clone(),
+        );
         if class.retry == Retry::Never || failures >= plan.commit.max_consecutive_failures {
             let stop = |(tp, epoch)| {
                 (

@@ -18,6 +18,7 @@ const CONFIG_PATH: &str = "/etc/tidewater";
 const SECRETS: &str = "tidewater-secrets";
 const SECRETS_PATH: &str = "/etc/tidewater-secrets";
 const TMP: &str = "tidewater-tmp";
+const LAST_WORDS: &str = "/dev/termination-log";
 
 pub(super) fn spec(checked: &Checked) -> Value {
     let selector = names::selector(&checked.identity.child);
@@ -117,6 +118,7 @@ fn container(checked: &Checked) -> Value {
         json!({"name": CONFIG, "mountPath": CONFIG_PATH, "readOnly": true}),
         json!({"name": TMP, "mountPath": "/tmp"}),
     ];
+    env.push(json!({"name": "TIDEWATER_TERMINATION_LOG", "value": LAST_WORDS}));
     if !checked.mounted.is_empty() {
         env.push(json!({"name": "TIDEWATER_SECRETS_DIR", "value": SECRETS_PATH}));
         mounts.push(json!({"name": SECRETS, "mountPath": SECRETS_PATH, "readOnly": true}));
@@ -146,7 +148,8 @@ fn container(checked: &Checked) -> Value {
         "ports": [{"name": "http", "containerPort": PORT, "protocol": "TCP"}],
         "livenessProbe": probe("/healthz", 10, 3),
         "readinessProbe": probe("/readyz", 5, 2),
-        // What a process says last is why it ended.
+        // What a process says last is why it ended: in words for the operator, else its log's end.
+        "terminationMessagePath": LAST_WORDS,
         "terminationMessagePolicy": "FallbackToLogsOnError",
         "securityContext": with(
             json!({
