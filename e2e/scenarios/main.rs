@@ -21,6 +21,7 @@ mod lab;
 mod lost_replies;
 mod memory;
 mod neighbours;
+mod operator;
 mod progress;
 mod soak;
 mod source_identity;

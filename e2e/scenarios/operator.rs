@@ -1,0 +1,172 @@
+//! The operator as its users meet it: installed by helm into a real cluster, told by kubectl what to do, and judged by what
+//! resources, pods and readers say.
+
+mod golden;
+mod harm;
+mod settled;
+
+use std::path::Path;
+use std::time::Duration;
+
+use anyhow::{Context, Result};
+use serde_json::{Value, json};
+use tidewater_e2e::{Cluster, Lab, Namespace, Topic, await_until};
+use tokio::sync::OnceCell;
+
+/// How long the cluster may take for anything, on a machine that is busy with other scenarios.
+const WITHIN: Duration = Duration::from_secs(150);
+
+/// Where the chart puts the operator.
+const SYSTEM: &str = "tidewater-system";
+
+/// The lab's cluster with the chart installed, once for all scenarios.
+async fn installed(lab: &Lab) -> Result<&Cluster> {
+    static INSTALLED: OnceCell<()> = OnceCell::const_new();
+    let cluster = Box::pin(lab.cluster()).await?;
+    let install = async || {
+        let chart = Path::new(env!("CARGO_MANIFEST_DIR")).join("../charts/tidewater");
+        let values = json!({
+            "image": {"repository": "tidewater-operator", "tag": "dev"},
+            "runtimeImage": {"repository": "tidewater", "tag": "dev"},
+        });
+        let install = cluster.helm_install("tidewater", SYSTEM, &chart, &values);
+        Box::pin(install).await.map(drop)
+    };
+    INSTALLED.get_or_try_init(install).await?;
+    Ok(cluster)
+}
+
+/// A Secret with the keys of the lab's S3 server.
+fn keys(lab: &Lab) -> Value {
+    json!({
+        "apiVersion": "v1", "kind": "Secret", "metadata": {"name": "lake"},
+        "stringData": {"id": lab.s3().access_key, "key": lab.s3().secret_key},
+    })
+}
+
+/// How to reach the lab's S3 server with that Secret.
+fn store(lab: &Lab) -> Value {
+    let from = |key: &str| json!({"secretKeyRef": {"name": "lake", "key": key}});
+    json!({
+        "endpoint": lab.s3().endpoint, "region": lab.s3().region, "pathStyle": true,
+        "credentials": {"accessKeyId": from("id"), "secretAccessKey": from("key")},
+    })
+}
+
+fn source(lab: &Lab, topic: &Topic) -> Value {
+    json!({"bootstrapServers": lab.kafka(), "topics": [topic.name()]})
+}
+
+/// A sink of orders with inferred columns, committed every second.
+fn sink(lab: &Lab, name: &str, topic: &Topic, bucket: &str) -> Value {
+    let mut s3 = store(lab);
+    merge(
+        &mut s3,
+        json!({"bucket": bucket, "prefix": format!("raw/{name}")}),
+    );
+    json!({
+        "apiVersion": "tidewater.dev/v1alpha1", "kind": "KafkaS3Sink", "metadata": {"name": name},
+        "spec": {
+            "source": source(lab, topic),
+            "value": {"infer": {}},
+            "metadataColumns": {"partition": "_partition", "offset": "_offset"},
+            "rotation": {"maxOpen": "1s"},
+            "destination": {"s3": s3},
+        },
+    })
+}
+
+/// A table of orders of the lab's REST catalog, committed every second.
+fn table(lab: &Lab, name: &str, topic: &Topic, namespace: &str) -> Value {
+    json!({
+        "apiVersion": "tidewater.dev/v1alpha1", "kind": "IcebergTable", "metadata": {"name": name},
+        "spec": {
+            "source": source(lab, topic),
+            "catalog": {"rest": {"uri": lab.iceberg_rest()}},
+            "storage": {"s3": store(lab)},
+            "namespace": namespace,
+            "table": "orders",
+            "value": {"infer": {}},
+            "metadataColumns": {"partition": "_partition", "offset": "_offset"},
+            "commit": {"interval": "1s"},
+        },
+    })
+}
+
+fn merge(into: &mut Value, more: Value) {
+    if let (Value::Object(into), Value::Object(more)) = (into, more) {
+        into.extend(more);
+    }
+}
+
+async fn apply(namespace: &Namespace<'_>, objects: &[Value]) -> Result<()> {
+    let list = json!({"apiVersion": "v1", "kind": "List", "items": objects});
+    namespace.apply(&list.to_string()).await.map(drop)
+}
+
+async fn patch(namespace: &Namespace<'_>, object: &str, patch: Value) -> Result<()> {
+    let patch = format!("--patch={patch}");
+    let arguments = ["patch", object, "--type=merge", &patch];
+    namespace.kubectl(&arguments).await.map(drop)
+}
+
+/// An object, or null where there is none.
+async fn get(namespace: &Namespace<'_>, object: &str) -> Result<Value> {
+    let arguments = ["get", object, "--ignore-not-found", "--output=json"];
+    let text = namespace.kubectl(&arguments).await?;
+    if text.trim().is_empty() {
+        return Ok(Value::Null);
+    }
+    serde_json::from_str(&text).context("what kubectl says is no JSON")
+}
+
+/// Waits until an object is as wanted, and gives it; the failure shows it and its namespace.
+async fn await_object(
+    namespace: &Namespace<'_>,
+    object: &str,
+    what: &str,
+    wanted: impl Fn(&Value) -> bool,
+) -> Result<Value> {
+    let mut last = Value::Null;
+    let looked = await_until(WITHIN, what, async || {
+        last = get(namespace, object).await?;
+        Ok(wanted(&last))
+    });
+    match Box::pin(looked).await {
+        Ok(()) => Ok(last),
+        Err(error) => {
+            let status = format!("{:#}", last["status"]);
+            let around = namespace.described().await;
+            Err(error.context(format!("{object} has {status}\n{around}")))
+        }
+    }
+}
+
+/// Status and reason of a condition.
+fn condition<'a>(object: &'a Value, concern: &str) -> (&'a str, &'a str) {
+    let conditions = object["status"]["conditions"].as_array();
+    let found = conditions
+        .into_iter()
+        .flatten()
+        .find(|condition| condition["type"] == concern);
+    let text = |key: &str| {
+        found
+            .and_then(|found| found[key].as_str())
+            .unwrap_or_default()
+    };
+    (text("status"), text("reason"))
+}
+
+fn lag(object: &Value) -> Option<i64> {
+    object["status"]["lag"]["records"].as_i64()
+}
+
+/// Offsets in the files of a sink: how many rows, and how many different ones.
+async fn rows(lab: &Lab, bucket: &str, name: &str) -> Result<Vec<Value>> {
+    let files = format!("s3://{bucket}/raw/{name}/**/*.parquet");
+    let sql = format!(
+        "SELECT count(*), count(DISTINCT (_partition, _offset)) FROM read_parquet('{files}')"
+    );
+    let found = lab.duckdb().await?.query(&sql).await?;
+    found.into_iter().next().context("no row")
+}

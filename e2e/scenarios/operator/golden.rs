@@ -1,0 +1,125 @@
+//! A newcomer's way: install, apply, wait, look, scale, pause, delete.
+
+use anyhow::Result;
+use serde_json::json;
+use tidewater_e2e::{Lab, await_until, orders};
+
+use super::*;
+
+#[tokio::test]
+async fn a_sink_and_a_table_run_tell_the_truth_scale_pause_and_go() -> Result<()> {
+    let lab = Lab::shared().await?;
+    let cluster = Box::pin(installed(lab)).await?;
+    let namespace = Box::pin(cluster.namespace()).await?;
+    let topic = lab.topic("orders", 3).await?;
+    let (bucket, tables) = (lab.bucket().await?, lab.unique("shop"));
+    let objects = [
+        keys(lab),
+        sink(lab, "orders", &topic, &bucket),
+        table(lab, "orders-table", &topic, &tables),
+    ];
+    apply(&namespace, &objects).await?;
+    // K2: right after apply.
+    namespace
+        .await_condition("ks3/orders", "Ready", WITHIN)
+        .await?;
+    namespace
+        .await_condition("icet/orders-table", "Ready", WITHIN)
+        .await?;
+
+    topic.produce(orders(2000, 1)).await?;
+    for object in ["ks3/orders", "icet/orders-table"] {
+        let done = |object: &Value| {
+            lag(object) == Some(0) && object["status"]["commit"]["lastCommitId"].is_string()
+        };
+        let found = await_object(&namespace, object, "everything is committed", done).await?;
+        assert_eq!(condition(&found, "Ready").0, "True", "{object}");
+        assert_eq!(
+            condition(&found, "SourceReachable"),
+            ("True", "Reachable"),
+            "{object}"
+        );
+        assert_eq!(
+            found["status"]["observedGeneration"],
+            found["metadata"]["generation"]
+        );
+    }
+    assert_eq!(
+        rows(lab, &bucket, "orders").await?,
+        [json!(2000), json!(2000)]
+    );
+    let sql =
+        format!("SELECT count(*), count(DISTINCT (_partition, _offset)) FROM ice.{tables}.orders");
+    assert_eq!(
+        lab.duckdb().await?.query(&sql).await?,
+        [[json!(2000), json!(2000)]]
+    );
+    let shown = namespace.kubectl(&["get", "ks3,icet"]).await?;
+    for column in [
+        "READY",
+        "PHASE",
+        "REPLICAS",
+        "AVAILABLE",
+        "LAG",
+        "LAST-COMMIT",
+        "AGE",
+    ] {
+        assert!(shown.contains(column), "{shown}");
+    }
+
+    // K1: as an autoscaler does it.
+    namespace
+        .kubectl(&["scale", "ks3/orders", "--replicas=3"])
+        .await?;
+    let three = |object: &Value| object["status"]["readyReplicas"] == 3;
+    await_object(&namespace, "ks3/orders", "three pods are ready", three).await?;
+
+    patch(&namespace, "ks3/orders", json!({"spec": {"paused": true}})).await?;
+    let paused = |object: &Value| {
+        object["status"]["replicas"] == 0 && condition(object, "Paused") == ("True", "Paused")
+    };
+    let found = await_object(&namespace, "ks3/orders", "it is paused", paused).await?;
+    assert!(
+        found["status"]["selector"]
+            .as_str()
+            .is_some_and(|selector| !selector.is_empty())
+    );
+    topic.produce(orders(500, 2)).await?;
+    let waiting = |object: &Value| lag(object) == Some(500);
+    await_object(
+        &namespace,
+        "ks3/orders",
+        "lag is told without a pod",
+        waiting,
+    )
+    .await?;
+
+    patch(&namespace, "ks3/orders", json!({"spec": {"paused": false}})).await?;
+    let resumed = |object: &Value| lag(object) == Some(0) && condition(object, "Ready").0 == "True";
+    await_object(&namespace, "ks3/orders", "it has caught up", resumed).await?;
+    assert_eq!(
+        rows(lab, &bucket, "orders").await?,
+        [json!(2500), json!(2500)]
+    );
+
+    namespace
+        .kubectl(&["delete", "ks3/orders", "icet/orders-table"])
+        .await?;
+    let children = "deployments,configmaps,services,poddisruptionbudgets";
+    let ours = [
+        "get",
+        children,
+        "--selector=app.kubernetes.io/part-of=tidewater",
+        "--output=name",
+    ];
+    let gone = await_until(WITHIN, "what was made for them is gone", async || {
+        Ok(namespace.kubectl(&ours).await?.trim().is_empty())
+    });
+    Box::pin(gone).await?;
+    // K8: nothing of ours holds a namespace.
+    let name = namespace.name().to_owned();
+    cluster
+        .kubectl(&["delete", "namespace", &name, "--timeout=120s"])
+        .await?;
+    Ok(())
+}

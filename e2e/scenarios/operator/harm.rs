@@ -1,0 +1,152 @@
+//! What is wrong with one resource is told by it, and harms neither what runs nor anybody else.
+
+use anyhow::Result;
+use serde_json::json;
+use tidewater_e2e::{Lab, orders};
+
+use super::*;
+
+// K9
+#[tokio::test]
+async fn a_missing_secret_or_a_bad_spec_leaves_the_running_pods_alone() -> Result<()> {
+    let lab = Lab::shared().await?;
+    let namespace = Box::pin(Box::pin(installed(lab)).await?.namespace()).await?;
+    let topic = lab.topic("orders", 1).await?;
+    let bucket = lab.bucket().await?;
+    let good = sink(lab, "orders", &topic, &bucket);
+    apply(&namespace, &[keys(lab), good.clone()]).await?;
+    namespace
+        .await_condition("ks3/orders", "Ready", WITHIN)
+        .await?;
+    let before = get(&namespace, "deployment/orders-ks3").await?;
+
+    let from_nowhere = json!({"secretKeyRef": {"name": "nowhere", "key": "id"}});
+    let credentials = json!({"accessKeyId": from_nowhere});
+    patch(
+        &namespace,
+        "ks3/orders",
+        json!({"spec": {"destination": {"s3": {"credentials": credentials}}}}),
+    )
+    .await?;
+    let missing = |object: &Value| condition(object, "ConfigValid") == ("False", "SecretMissing");
+    let found = await_object(
+        &namespace,
+        "ks3/orders",
+        "the missing Secret is told",
+        missing,
+    )
+    .await?;
+    assert_eq!(condition(&found, "Ready"), ("False", "SecretMissing"));
+    assert!(found.to_string().contains("nowhere"));
+
+    // What no rule of the definition catches: a topic's name that Kafka does not know.
+    let mut bad = good.clone();
+    bad["spec"]["source"]["topics"] = json!(["no such name!"]);
+    apply(&namespace, &[bad]).await?;
+    let invalid = |object: &Value| condition(object, "ConfigValid") == ("False", "InvalidSpec");
+    await_object(&namespace, "ks3/orders", "the bad spec is told", invalid).await?;
+
+    let now = get(&namespace, "deployment/orders-ks3").await?;
+    assert_eq!(
+        now["metadata"]["generation"],
+        before["metadata"]["generation"]
+    );
+    topic.produce(orders(100, 1)).await?;
+    apply(&namespace, &[good]).await?;
+    let again = |object: &Value| condition(object, "Ready").0 == "True" && lag(object) == Some(0);
+    await_object(&namespace, "ks3/orders", "the good spec is in force", again).await?;
+    assert_eq!(
+        rows(lab, &bucket, "orders").await?,
+        [json!(100), json!(100)]
+    );
+    Ok(())
+}
+
+// K10
+#[tokio::test]
+async fn a_strangers_deployment_of_that_name_is_not_touched() -> Result<()> {
+    let lab = Lab::shared().await?;
+    let namespace = Box::pin(Box::pin(installed(lab)).await?.namespace()).await?;
+    let topic = lab.topic("orders", 1).await?;
+    let strangers = json!({
+        "apiVersion": "apps/v1", "kind": "Deployment", "metadata": {"name": "orders-ks3"},
+        "spec": {
+            "replicas": 0,
+            "selector": {"matchLabels": {"app": "mine"}},
+            "template": {
+                "metadata": {"labels": {"app": "mine"}},
+                "spec": {"containers": [{"name": "mine", "image": "host:dev"}]},
+            },
+        },
+    });
+    let bucket = lab.bucket().await?;
+    apply(&namespace, &[keys(lab), strangers]).await?;
+    let before = get(&namespace, "deployment/orders-ks3").await?;
+    apply(&namespace, &[sink(lab, "orders", &topic, &bucket)]).await?;
+    let conflict = |object: &Value| condition(object, "ConfigValid") == ("False", "NameConflict");
+    await_object(&namespace, "ks3/orders", "the conflict is told", conflict).await?;
+    namespace.kubectl(&["delete", "ks3/orders"]).await?;
+    let after = get(&namespace, "deployment/orders-ks3").await?;
+    assert_eq!(
+        after["metadata"]["generation"],
+        before["metadata"]["generation"]
+    );
+    assert_eq!(after["metadata"]["uid"], before["metadata"]["uid"]);
+    Ok(())
+}
+
+#[tokio::test]
+async fn of_two_resources_in_one_consumer_group_the_younger_waits() -> Result<()> {
+    let lab = Lab::shared().await?;
+    let namespace = Box::pin(Box::pin(installed(lab)).await?.namespace()).await?;
+    let topic = lab.topic("orders", 1).await?;
+    let (bucket, tables) = (lab.bucket().await?, lab.unique("shop"));
+    apply(
+        &namespace,
+        &[keys(lab), sink(lab, "orders", &topic, &bucket)],
+    )
+    .await?;
+    namespace
+        .await_condition("ks3/orders", "Ready", WITHIN)
+        .await?;
+    apply(&namespace, &[table(lab, "orders", &topic, &tables)]).await?;
+    let refused =
+        |object: &Value| condition(object, "ConfigValid") == ("False", "ConsumerGroupConflict");
+    await_object(&namespace, "icet/orders", "the conflict is told", refused).await?;
+    patch(
+        &namespace,
+        "icet/orders",
+        json!({"spec": {"source": {"groupId": lab.unique("own")}}}),
+    )
+    .await?;
+    namespace
+        .await_condition("icet/orders", "Ready", WITHIN)
+        .await?;
+    Ok(())
+}
+
+// K3, R7
+#[tokio::test]
+async fn a_sink_whose_bucket_is_missing_says_so_and_runs_when_it_is_there() -> Result<()> {
+    let lab = Lab::shared().await?;
+    let namespace = Box::pin(Box::pin(installed(lab)).await?.namespace()).await?;
+    let topic = lab.topic("orders", 1).await?;
+    topic.produce(orders(50, 1)).await?;
+    let bucket = lab.unique("later");
+    apply(
+        &namespace,
+        &[keys(lab), sink(lab, "orders", &topic, &bucket)],
+    )
+    .await?;
+    let told = |object: &Value| condition(object, "Ready") == ("False", "BucketNotFound");
+    await_object(&namespace, "ks3/orders", "the missing bucket is told", told).await?;
+    lab.s3_client()
+        .create_bucket()
+        .bucket(&bucket)
+        .send()
+        .await?;
+    let runs = |object: &Value| condition(object, "Ready").0 == "True" && lag(object) == Some(0);
+    await_object(&namespace, "ks3/orders", "it runs", runs).await?;
+    assert_eq!(rows(lab, &bucket, "orders").await?, [json!(50), json!(50)]);
+    Ok(())
+}
