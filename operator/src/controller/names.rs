@@ -174,7 +174,7 @@ mod tests {
         let distinct: std::collections::BTreeSet<_> = names.iter().collect();
         assert_eq!(distinct.len(), names.len());
         assert_eq!(child("a.b", "ks3"), "a-b-ks3-69b05ed6a5");
-        assert_eq!(hash(b"tidewater"), "PLACEHOLDER");
+        assert_eq!(hash(b"tidewater"), "d88f4e058e71c23e");
     }
 
     #[test]
