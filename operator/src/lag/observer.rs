@@ -89,20 +89,22 @@ impl Clients {
 /// The sink's own way to the brokers, with next to no memory for records.
 fn frugal(source: &SourcePlan) -> SourcePlan {
     let mut source = source.clone();
+    // These bound each other: with the client's own, any of the sink's may be left out.
+    for limit in [
+        "fetch.max.bytes",
+        "max.partition.fetch.bytes",
+        "message.max.bytes",
+        "receive.message.max.bytes",
+    ] {
+        source.properties.remove(limit);
+    }
     for (key, value) in [
         ("queued.max.messages.kbytes", "256"),
         ("queued.min.messages", "1"),
         ("fetch.message.max.bytes", "65536"),
-        ("fetch.max.bytes", "262144"),
-        ("max.partition.fetch.bytes", "65536"),
-        ("receive.message.max.bytes", "100000000"),
     ] {
-        // Two names of one setting: only one may stand.
-        source.properties.remove(key);
-        if key != "max.partition.fetch.bytes" {
-            let value = Property::Plain(value.to_owned());
-            source.properties.insert(key.to_owned(), value);
-        }
+        let value = Property::Plain(value.to_owned());
+        source.properties.insert(key.to_owned(), value);
     }
     source
 }
@@ -163,6 +165,17 @@ async fn look_once(
         Ok(Err(error)) => Err(Trouble::new(error.class(), OneLine(&error).to_string())),
         Err(error) => Err(Trouble::new(class::INTERNAL, error.to_string())),
     };
+    if let Err(trouble) = &look
+        && observations.seen(&key, &target.uid).lag.as_ref() != Some(&look)
+    {
+        tracing::warn!(
+            kind = key.kind,
+            namespace = key.namespace,
+            name = key.name,
+            error = trouble.finding().message(),
+            "the lag cannot be told"
+        );
+    }
     observations.set_lag(&key, &target.uid, look);
 }
 
@@ -230,4 +243,28 @@ fn now_millis() -> i64 {
         .map_or(0, |since| {
             i64::try_from(since.as_millis()).unwrap_or(i64::MAX)
         })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::controller::fixtures;
+    use crate::controller::kind::SinkKind;
+    use tidewater_runtime::plan::NoSecrets;
+
+    #[test]
+    fn a_client_that_looks_can_be_made_for_any_sink_that_reads() {
+        let plan = fixtures::sink().plan(&NoSecrets);
+        let mut source = plan.expect("the fixture is sound").source;
+        for (key, value) in [
+            ("max.partition.fetch.bytes", "2000000"),
+            ("message.max.bytes", "100000000"),
+            ("fetch.max.bytes", "100000000"),
+        ] {
+            let value = Property::Plain(value.to_owned());
+            source.properties.insert(key.to_owned(), value);
+            let made = Facts::connect(&frugal(&source), CALL);
+            assert!(made.is_ok(), "{key}: {:?}", made.err());
+        }
+    }
 }
