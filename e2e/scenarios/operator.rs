@@ -3,6 +3,8 @@
 
 mod golden;
 mod harm;
+mod outages;
+mod scaling;
 mod settled;
 
 use std::path::Path;
@@ -10,7 +12,7 @@ use std::time::Duration;
 
 use anyhow::{Context, Result};
 use serde_json::{Value, json};
-use tidewater_e2e::{Cluster, Lab, Namespace, Topic, await_until};
+use tidewater_e2e::{Cluster, KafkaServer, Lab, Namespace, Topic, await_until};
 use tokio::sync::OnceCell;
 
 /// How long the cluster may take for anything, on a machine that is busy with other scenarios.
@@ -23,17 +25,22 @@ const SYSTEM: &str = "tidewater-system";
 async fn installed(lab: &Lab) -> Result<&Cluster> {
     static INSTALLED: OnceCell<()> = OnceCell::const_new();
     let cluster = Box::pin(lab.cluster()).await?;
-    let install = async || {
-        let chart = Path::new(env!("CARGO_MANIFEST_DIR")).join("../charts/tidewater");
-        let values = json!({
-            "image": {"repository": "tidewater-operator", "tag": "dev"},
-            "runtimeImage": {"repository": "tidewater", "tag": "dev"},
-        });
-        let install = cluster.helm_install("tidewater", SYSTEM, &chart, &values);
-        Box::pin(install).await.map(drop)
-    };
+    let install = || Box::pin(install(cluster));
     INSTALLED.get_or_try_init(install).await?;
     Ok(cluster)
+}
+
+/// Installs the chart with the images that the lab has.
+async fn install(cluster: &Cluster) -> Result<()> {
+    let chart = Path::new(env!("CARGO_MANIFEST_DIR")).join("../charts/tidewater");
+    let values = json!({
+        "image": {"repository": "tidewater-operator", "tag": "dev"},
+        "runtimeImage": {"repository": "tidewater", "tag": "dev"},
+        // Nobody routes Services here: a scenario that needs these metrics points the name at the operator's pod.
+        "externalMetrics": {"enabled": true, "externalName": "127.0.0.1"},
+    });
+    let install = cluster.helm_install("tidewater", SYSTEM, &chart, &values);
+    Box::pin(install).await.map(drop)
 }
 
 /// A Secret with the keys of the lab's S3 server.
@@ -159,6 +166,33 @@ fn condition<'a>(object: &'a Value, concern: &str) -> (&'a str, &'a str) {
 
 fn lag(object: &Value) -> Option<i64> {
     object["status"]["lag"]["records"].as_i64()
+}
+
+/// Does what a cluster's network does for a Service: `external.metrics.k8s.io` is asked of the operator that runs now.
+async fn route_external_metrics(cluster: &Cluster) -> Result<()> {
+    let system = format!("--namespace={SYSTEM}");
+    let ours = "--selector=app.kubernetes.io/name=tidewater-operator";
+    let address = "--output=jsonpath={.items[0].status.podIP}";
+    let running = "--field-selector=status.phase=Running";
+    let address = cluster
+        .kubectl(&[&system, "get", "pods", ours, running, address])
+        .await?;
+    let patch = json!({"spec": {"externalName": address.trim()}}).to_string();
+    let service = "service/tidewater-external-metrics";
+    let arguments = [&system, "patch", service, "--type=merge", "--patch", &patch];
+    cluster.kubectl(&arguments).await.map(drop)
+}
+
+/// The lag of a sink as an autoscaler asks for it; `None` while it is not known.
+async fn external_lag(namespace: &Namespace<'_>, name: &str) -> Result<Option<String>> {
+    route_external_metrics(namespace.cluster()).await?;
+    let path = format!(
+        "/apis/external.metrics.k8s.io/v1beta1/namespaces/{}/tidewater_sink_lag_records?labelSelector=name%3D{name}",
+        namespace.name()
+    );
+    let answer = namespace.kubectl(&["get", "--raw", &path]).await?;
+    let answer: Value = serde_json::from_str(&answer)?;
+    Ok(answer["items"][0]["value"].as_str().map(str::to_owned))
 }
 
 /// Offsets in the files of a sink: how many rows, and how many different ones.

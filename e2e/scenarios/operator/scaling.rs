@@ -1,0 +1,116 @@
+//! Pods come and go with the lag, and no record is lost or doubled on the way.
+
+use anyhow::Result;
+use serde_json::{Value, json};
+use tidewater_e2e::{Lab, await_until, orders};
+
+use super::*;
+
+/// Records of a backlog, and how many of them one pod is to work off.
+const BACKLOG: u64 = 300_000;
+const PER_REPLICA: u64 = 100_000;
+
+fn autoscaled(mut sink: Value, lag_per_replica: u64) -> Value {
+    let at_once = json!({"stabilizationWindowSeconds": 0});
+    sink["spec"]["autoscaling"] = json!({
+        "minReplicas": 1, "maxReplicas": 9, "lagPerReplica": lag_per_replica,
+        "behavior": {"scaleUp": at_once, "scaleDown": at_once},
+    });
+    sink
+}
+
+// T27
+#[tokio::test]
+async fn lag_adds_pods_up_to_the_partitions_and_takes_them_away_when_it_is_gone() -> Result<()> {
+    let lab = Lab::shared().await?;
+    let cluster = Box::pin(installed(lab)).await?;
+    let namespace = Box::pin(cluster.namespace()).await?;
+    let topic = lab.topic("orders", 3).await?;
+    let bucket = lab.bucket().await?;
+    let mut orders_sink = autoscaled(sink(lab, "orders", &topic, &bucket), PER_REPLICA);
+    // The backlog stays one until a file is due.
+    orders_sink["spec"]["rotation"] = json!({"maxOpen": "20s"});
+    apply(&namespace, &[keys(lab), orders_sink]).await?;
+    namespace
+        .await_condition("ks3/orders", "Ready", WITHIN)
+        .await?;
+    let autoscaler = get(&namespace, "hpa/orders-ks3").await?;
+    assert_eq!(autoscaler["spec"]["maxReplicas"], 3, "there are three partitions");
+
+    topic.produce(orders(BACKLOG, 1)).await?;
+    // How many pods were asked for, one after the other.
+    let mut asked = vec![1];
+    let mut ready = 0;
+    let scaled = await_until(WITHIN * 2, "three pods, and one again", async || {
+        route_external_metrics(cluster).await?;
+        let sink = get(&namespace, "ks3/orders").await?;
+        let replicas = sink["spec"]["replicas"].as_i64().unwrap_or_default();
+        if asked.last() != Some(&replicas) {
+            asked.push(replicas);
+        }
+        ready = ready.max(sink["status"]["readyReplicas"].as_i64().unwrap_or_default());
+        Ok(replicas == 1 && asked.len() > 1 && lag(&sink) == Some(0))
+    });
+    if let Err(error) = Box::pin(scaled).await {
+        let told = namespace.kubectl(&["describe", "hpa"]).await?;
+        let around = namespace.described().await;
+        return Err(error.context(format!("asked for {asked:?}\n{told}\n{around}")));
+    }
+    assert_eq!((asked.iter().max(), ready), (Some(&3), 3), "{asked:?}");
+    let turns = asked.windows(3).filter(|w| (w[1] - w[0]) * (w[2] - w[1]) < 0);
+    assert_eq!(turns.count(), 1, "up once and down once: {asked:?}");
+    assert_eq!(
+        rows(lab, &bucket, "orders").await?,
+        [json!(BACKLOG), json!(BACKLOG)]
+    );
+    Ok(())
+}
+
+// K13, and an outage of the brokers
+#[tokio::test]
+async fn brokers_that_are_down_leave_the_lag_unknown_and_the_pods_alone() -> Result<()> {
+    let lab = Lab::shared().await?;
+    let cluster = Box::pin(installed(lab)).await?;
+    let namespace = Box::pin(cluster.namespace()).await?;
+    let kafka = KafkaServer::start(&lab.scratch()?).await?;
+    let topic = Topic::create(kafka.bootstrap(), "orders", 2).await?;
+    let bucket = lab.bucket().await?;
+    let mut orders_sink = autoscaled(sink(lab, "orders", &topic, &bucket), 1000);
+    orders_sink["spec"]["source"]["bootstrapServers"] = json!(kafka.bootstrap());
+    orders_sink["spec"]["autoscaling"]["minReplicas"] = json!(2);
+    apply(&namespace, &[keys(lab), orders_sink]).await?;
+    let two = |object: &Value| {
+        object["status"]["readyReplicas"] == 2 && condition(object, "Ready").0 == "True"
+    };
+    await_object(&namespace, "ks3/orders", "two pods are ready", two).await?;
+    topic.produce(orders(500, 1)).await?;
+    let known = await_until(WITHIN, "the lag is told to autoscalers", async || {
+        Ok(external_lag(&namespace, "orders").await?.as_deref() == Some("0"))
+    });
+    Box::pin(known).await?;
+
+    kafka.kill();
+    let told = |object: &Value| {
+        condition(object, "SourceReachable") == ("False", "SourceUnreachable")
+            && condition(object, "Ready").0 == "False"
+    };
+    await_object(&namespace, "ks3/orders", "the outage is told", told).await?;
+    let unknown = await_until(WITHIN, "the lag is not told", async || {
+        Ok(external_lag(&namespace, "orders").await?.is_none())
+    });
+    Box::pin(unknown).await?;
+    let unable =
+        |object: &Value| condition(object, "Scaling") == ("False", "AutoscalerUnable");
+    let found = await_object(&namespace, "ks3/orders", "the autoscaler is unable", unable).await?;
+    assert_eq!(found["spec"]["replicas"], 2);
+
+    kafka.restart().await?;
+    topic.produce(orders(500, 2)).await?;
+    let again = |object: &Value| condition(object, "Ready").0 == "True" && lag(object) == Some(0);
+    await_object(&namespace, "ks3/orders", "it has caught up", again).await?;
+    assert_eq!(
+        rows(lab, &bucket, "orders").await?,
+        [json!(1000), json!(1000)]
+    );
+    Ok(())
+}
