@@ -15,8 +15,7 @@ async fn a_store_that_is_down_is_told_and_nothing_is_lost() -> Result<()> {
     let bucket = lab.bucket().await?;
     let proxy = lab.proxy(lab.s3().host()).await?;
     let mut orders_sink = sink(lab, "orders", &topic, &bucket);
-    orders_sink["spec"]["destination"]["s3"]["endpoint"] =
-        json!(proxy.endpoint());
+    orders_sink["spec"]["destination"]["s3"]["endpoint"] = json!(proxy.endpoint());
     apply(&namespace, &[keys(lab), orders_sink]).await?;
     namespace
         .await_condition("ks3/orders", "Ready", WITHIN)
@@ -29,7 +28,12 @@ async fn a_store_that_is_down_is_told_and_nothing_is_lost() -> Result<()> {
             && condition(object, "DestinationReady") == ("False", "StoreUnavailable")
     };
     await_object(&namespace, "ks3/orders", "the outage is told", told).await?;
-    let events = ["get", "events", "--field-selector=reason=StoreUnavailable", "--output=name"];
+    let events = [
+        "get",
+        "events",
+        "--field-selector=reason=StoreUnavailable",
+        "--output=name",
+    ];
     let sent = await_until(WITHIN, "an event tells it too", async || {
         Ok(!namespace.kubectl(&events).await?.trim().is_empty())
     });
@@ -38,7 +42,10 @@ async fn a_store_that_is_down_is_told_and_nothing_is_lost() -> Result<()> {
     proxy.enable().await?;
     let again = |object: &Value| condition(object, "Ready").0 == "True" && lag(object) == Some(0);
     await_object(&namespace, "ks3/orders", "it has caught up", again).await?;
-    assert_eq!(rows(lab, &bucket, "orders").await?, [json!(300), json!(300)]);
+    assert_eq!(
+        rows(lab, &bucket, "orders").await?,
+        [json!(300), json!(300)]
+    );
     Ok(())
 }
 
@@ -118,10 +125,15 @@ async fn an_api_server_that_comes_back_finds_every_sink_as_it_was() -> Result<()
     ]);
     let patch = format!("--patch={loose}");
     cluster
-        .kubectl(&["patch", "crd/kafkas3sinks.tidewater.dev", "--type=json", &patch])
+        .kubectl(&[
+            "patch",
+            "crd/kafkas3sinks.tidewater.dev",
+            "--type=json",
+            &patch,
+        ])
         .await?;
     let mut unreadable = sink(lab, "unreadable", &topic, &bucket);
-    unreadable["spec"]["replicas"] = json!("many");
+    unreadable["spec"]["paused"] = json!("perhaps");
     let stored = await_until(WITHIN, "the loose definition is in force", async || {
         Ok(apply(&namespace, &[unreadable.clone()]).await.is_ok())
     });

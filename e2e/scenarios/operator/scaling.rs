@@ -34,8 +34,14 @@ async fn lag_adds_pods_up_to_the_partitions_and_takes_them_away_when_it_is_gone(
     namespace
         .await_condition("ks3/orders", "Ready", WITHIN)
         .await?;
-    let autoscaler = get(&namespace, "hpa/orders-ks3").await?;
-    assert_eq!(autoscaler["spec"]["maxReplicas"], 3, "there are three partitions");
+    let capped = |autoscaler: &Value| autoscaler["spec"]["maxReplicas"] == 3;
+    await_object(
+        &namespace,
+        "hpa/orders-ks3",
+        "no more pods than partitions",
+        capped,
+    )
+    .await?;
 
     topic.produce(orders(BACKLOG, 1)).await?;
     // How many pods were asked for, one after the other.
@@ -57,7 +63,9 @@ async fn lag_adds_pods_up_to_the_partitions_and_takes_them_away_when_it_is_gone(
         return Err(error.context(format!("asked for {asked:?}\n{told}\n{around}")));
     }
     assert_eq!((asked.iter().max(), ready), (Some(&3), 3), "{asked:?}");
-    let turns = asked.windows(3).filter(|w| (w[1] - w[0]) * (w[2] - w[1]) < 0);
+    let turns = asked
+        .windows(3)
+        .filter(|w| (w[1] - w[0]) * (w[2] - w[1]) < 0);
     assert_eq!(turns.count(), 1, "up once and down once: {asked:?}");
     assert_eq!(
         rows(lab, &bucket, "orders").await?,
@@ -99,18 +107,17 @@ async fn brokers_that_are_down_leave_the_lag_unknown_and_the_pods_alone() -> Res
         Ok(external_lag(&namespace, "orders").await?.is_none())
     });
     Box::pin(unknown).await?;
-    let unable =
-        |object: &Value| condition(object, "Scaling") == ("False", "AutoscalerUnable");
+    let unable = |object: &Value| condition(object, "Scaling") == ("False", "AutoscalerUnable");
     let found = await_object(&namespace, "ks3/orders", "the autoscaler is unable", unable).await?;
     assert_eq!(found["spec"]["replicas"], 2);
 
     kafka.restart().await?;
     topic.produce(orders(500, 2)).await?;
+    let committed = await_until(WITHIN, "everything is committed", async || {
+        Ok(rows(lab, &bucket, "orders").await? == [json!(1000), json!(1000)])
+    });
+    Box::pin(committed).await?;
     let again = |object: &Value| condition(object, "Ready").0 == "True" && lag(object) == Some(0);
     await_object(&namespace, "ks3/orders", "it has caught up", again).await?;
-    assert_eq!(
-        rows(lab, &bucket, "orders").await?,
-        [json!(1000), json!(1000)]
-    );
     Ok(())
 }
