@@ -111,6 +111,7 @@ fn text(reference: &Reference, key: &str, value: &[u8]) -> Result<String, String
 }
 
 #[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "tests")]
 mod tests {
     use std::net::Ipv4Addr;
 

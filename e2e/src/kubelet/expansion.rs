@@ -33,6 +33,7 @@ pub(super) fn expand(text: &str, value: impl Fn(&str) -> Option<String>) -> Stri
 }
 
 #[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "tests")]
 mod tests {
     use super::expand;
 

@@ -126,6 +126,7 @@ fn listed(map: Option<&BTreeMap<String, String>>) -> String {
 }
 
 #[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "tests")]
 mod tests {
     use serde_json::json;
 

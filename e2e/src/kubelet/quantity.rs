@@ -44,6 +44,7 @@ fn factor(suffix: &str) -> Option<(i128, i128)> {
 }
 
 #[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "tests")]
 mod tests {
     use super::milli;
 

@@ -218,6 +218,7 @@ pub(super) fn discard(layer: &Path) {
 }
 
 #[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "tests")]
 mod tests {
     use serde_json::{Value, json};
 

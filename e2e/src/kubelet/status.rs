@@ -218,4 +218,5 @@ fn terminated(ended: &Ended) -> ContainerState {
 }
 
 #[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "tests")]
 mod tests;

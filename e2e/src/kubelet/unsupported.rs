@@ -105,6 +105,7 @@ fn of_a_container(container: &Container, found: &mut Vec<String>) {
 }
 
 #[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "tests")]
 mod tests {
     use serde_json::json;
 

@@ -246,6 +246,7 @@ fn now_millis() -> i64 {
 }
 
 #[cfg(test)]
+#[allow(clippy::expect_used, reason = "tests")]
 mod tests {
     use super::*;
     use crate::controller::fixtures;

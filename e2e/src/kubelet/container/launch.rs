@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use k8s_openapi::api::core::v1::Container;
@@ -135,7 +135,7 @@ fn mounts(
     container: &Container,
     image: &Image,
     variables: &BTreeMap<String, String>,
-    message: &PathBuf,
+    message: &Path,
 ) -> Result<Vec<Mount>, String> {
     let files = image.files.iter().map(|(file, path)| Mount {
         source: file.clone(),
@@ -157,7 +157,7 @@ fn mounts(
     }
     let path = container.termination_message_path.clone();
     mounts.push(Mount {
-        source: message.clone(),
+        source: message.to_owned(),
         path: path.unwrap_or_else(|| "/dev/termination-log".to_owned()),
         writable: true,
     });

@@ -121,6 +121,7 @@ fn holds(home: &Path, files: &BTreeMap<PathBuf, File>) -> bool {
 }
 
 #[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "tests")]
 mod tests {
     use super::*;
 
