@@ -11,7 +11,7 @@ export TIDEWATER_CACHE ?= $(HOME)/.cache/tidewater
 FEATURES := --features tidewater-runtime/failpoints
 TARGET := $(or $(CARGO_TARGET_DIR),target)
 
-.PHONY: help demo test lint generate bench soak lab lab-down cluster cluster-down setup setup-build setup-lab setup-cluster
+.PHONY: help demo test lint generate bench bench-operator soak lab lab-down cluster cluster-down setup setup-build setup-lab setup-cluster
 
 help: ## List the targets
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' Makefile | expand -t 12
@@ -36,6 +36,10 @@ generate: ## Write the generated files: CRDs, reference pages and the objects th
 bench: setup ## Measure throughput and CPU per record; ARGS="--records 1000000 --only iceberg-rest" for less
 	cargo build --workspace --release --bin tidewater --bin lab --bin bench
 	KAFKA_HEAP_OPTS="-Xms1g -Xmx1g" $(TARGET)/release/lab run -- $(TARGET)/release/bench $(ARGS)
+
+bench-operator: setup setup-cluster ## Measure the operator's memory and writes with 500 resources
+	cargo build --workspace --release --bin tidewater-operator --bin lab --bin bench
+	$(TARGET)/release/lab run -- $(TARGET)/release/bench operator
 
 soak: setup ## Kill, cut and rebalance for a long while, and count every record
 	cargo build --workspace --lib --bins --tests $(FEATURES)

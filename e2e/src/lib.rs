@@ -38,7 +38,7 @@ pub use servers::process::{Launch, Process};
 pub use servers::s3::S3Server;
 pub use servers::spoiler::{Spoil, Spoiler};
 pub use servers::toxiproxy::{Proxy, Toxiproxy, ToxiproxyServer};
-pub use tidewater::{Tidewater, tidewater_binary};
+pub use tidewater::{Tidewater, operator_binary, tidewater_binary};
 pub use topic::{Consumed, Outcome, Topic, delete_group};
 pub use wait::await_until;
 pub use workload::{

@@ -22,6 +22,11 @@ pub fn tidewater_binary() -> Result<PathBuf> {
     Ok(binary)
 }
 
+/// The operator's binary of this build.
+pub fn operator_binary() -> Result<PathBuf> {
+    built("tidewater-operator")
+}
+
 /// Where cargo puts a binary of this workspace, whether or not it is built.
 pub(crate) fn built(name: &str) -> Result<PathBuf> {
     // target/debug/deps/<test> or target/debug/<binary>

@@ -8,6 +8,8 @@ use std::process::ExitCode;
 use clap::{ArgAction, Parser, Subcommand, ValueEnum};
 use tracing_subscriber::EnvFilter;
 
+use tidewater_runtime::observe::http::address;
+
 use crate::settings::Settings;
 
 mod crd;
@@ -76,7 +78,8 @@ struct Run {
         visible_alias = "http",
         env = "TIDEWATER_METRICS_ADDRESS",
         default_value = "127.0.0.1:8080",
-        value_name = "ADDRESS"
+        value_name = "ADDRESS",
+        value_parser = address
     )]
     metrics_address: SocketAddr,
     /// Address of external.metrics.k8s.io, where the lag of sinks is read by autoscalers. Default: not served.
@@ -84,6 +87,7 @@ struct Run {
         long,
         env = "TIDEWATER_EXTERNAL_METRICS",
         value_name = "ADDRESS",
+        value_parser = address,
         requires = "external_metrics_tls"
     )]
     external_metrics: Option<SocketAddr>,

@@ -194,8 +194,14 @@ mod tests {
     #[test]
     fn an_autoscaler_gets_the_lag_of_the_sink_it_names() {
         let orders = ("orders".to_owned(), "7".to_owned());
-        assert_eq!(found("kind=KafkaS3Sink,name=orders"), std::slice::from_ref(&orders));
-        assert_eq!(found("name in (orders, nobody),kind"), std::slice::from_ref(&orders));
+        assert_eq!(
+            found("kind=KafkaS3Sink,name=orders"),
+            std::slice::from_ref(&orders)
+        );
+        assert_eq!(
+            found("name in (orders, nobody),kind"),
+            std::slice::from_ref(&orders)
+        );
         assert_eq!(found("name!=refunds"), [orders]);
         assert_eq!(found("kind=IcebergTable"), []);
     }

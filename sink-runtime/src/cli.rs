@@ -8,6 +8,7 @@ use clap::{Parser, Subcommand};
 
 use crate::cgroup;
 use crate::errors::{Classified, OneLine, class};
+use crate::observe::http::address;
 use crate::plan::{Container, NoSecrets, Plan, SecretFolder};
 
 mod demo;
@@ -44,7 +45,7 @@ enum Command {
         #[arg(long)]
         until_caught_up: bool,
         /// Address of /metrics, /status, /healthz and /readyz; port 0 picks a free one.
-        #[arg(long, default_value = "127.0.0.1:0", env = "TIDEWATER_HTTP")]
+        #[arg(long, default_value = "127.0.0.1:0", env = "TIDEWATER_HTTP", value_parser = address)]
         http: SocketAddr,
     },
     /// Check the resources without connecting to anything.

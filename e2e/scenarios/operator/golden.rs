@@ -67,6 +67,11 @@ async fn a_sink_and_a_table_run_tell_the_truth_scale_pause_and_go() -> Result<()
         assert!(shown.contains(column), "{shown}");
     }
 
+    // K17: what tools that compare see.
+    let list = json!({"apiVersion": "v1", "kind": "List", "items": objects});
+    let differences = namespace.differences(&list.to_string()).await?;
+    assert_eq!(differences, "", "applied and stored differ");
+
     // K1: as an autoscaler does it.
     namespace
         .kubectl(&["scale", "ks3/orders", "--replicas=3"])

@@ -121,3 +121,45 @@ async fn brokers_that_are_down_leave_the_lag_unknown_and_the_pods_alone() -> Res
     await_object(&namespace, "ks3/orders", "it has caught up", again).await?;
     Ok(())
 }
+
+// T16
+#[tokio::test]
+async fn pods_beyond_the_partitions_wait_until_there_are_more() -> Result<()> {
+    let lab = Lab::shared().await?;
+    let namespace = Box::pin(Box::pin(installed(lab)).await?.namespace()).await?;
+    let topic = lab.topic("orders", 1).await?;
+    let bucket = lab.bucket().await?;
+    let mut orders_sink = sink(lab, "orders", &topic, &bucket);
+    orders_sink["spec"]["replicas"] = json!(3);
+    apply(&namespace, &[keys(lab), orders_sink]).await?;
+    let capped = |object: &Value| {
+        condition(object, "Scaling") == ("False", "CappedByPartitions")
+            && condition(object, "Ready").0 == "True"
+            && object["status"]["replicas"] == 1
+    };
+    await_object(
+        &namespace,
+        "ks3/orders",
+        "one pod for one partition",
+        capped,
+    )
+    .await?;
+    topic.produce(orders(100, 1)).await?;
+
+    topic.add_partitions(3).await?;
+    let three = |object: &Value| {
+        object["status"]["readyReplicas"] == 3 && condition(object, "Scaling").1 == "Steady"
+    };
+    await_object(
+        &namespace,
+        "ks3/orders",
+        "three pods for three partitions",
+        three,
+    )
+    .await?;
+    topic.produce(orders(500, 2)).await?;
+    let committed = await_until(WITHIN, "everything is committed", async || {
+        Ok(rows(lab, &bucket, "orders").await? == [json!(600), json!(600)])
+    });
+    Box::pin(committed).await
+}

@@ -13,6 +13,18 @@ async fn version(namespace: &Namespace<'_>, object: &str) -> Result<String> {
     Ok(version.context("no such object")?.to_owned())
 }
 
+/// SIGKILL: its Deployment starts another.
+async fn kill_the_operator(cluster: &Cluster) -> Result<()> {
+    let system = format!("--namespace={SYSTEM}");
+    let ours = "--selector=app.kubernetes.io/name=tidewater-operator";
+    let at_once = ["--force", "--grace-period=0"];
+    let operator = [&system, "delete", "pods", ours];
+    cluster
+        .kubectl(&[&operator[..], &at_once].concat())
+        .await
+        .map(drop)
+}
+
 // K5, K6, K7, K12
 #[tokio::test]
 async fn a_dead_operator_is_not_missed_and_its_successor_writes_nothing_and_rolls_nothing()
@@ -40,15 +52,7 @@ async fn a_dead_operator_is_not_missed_and_its_successor_writes_nothing_and_roll
     let generation =
         get(&namespace, "deployment/orders-ks3").await?["metadata"]["generation"].clone();
 
-    let system = ["--namespace", SYSTEM];
-    let operator = [
-        "delete",
-        "pods",
-        "--selector=app.kubernetes.io/name=tidewater-operator",
-        "--force",
-        "--grace-period=0",
-    ];
-    cluster.kubectl(&[&system[..], &operator].concat()).await?;
+    kill_the_operator(cluster).await?;
     topic.produce(orders(100, 1)).await?;
     let committed = |object: &Value| {
         lag(object) == Some(0) && object["status"]["commit"]["committedRecords"] == 100
@@ -128,5 +132,53 @@ async fn a_name_of_sixty_three_characters_runs() -> Result<()> {
     namespace
         .await_condition(&format!("ks3/{name}"), "Ready", WITHIN)
         .await?;
+    Ok(())
+}
+
+#[tokio::test]
+async fn whenever_the_operator_dies_its_successor_ends_what_was_begun() -> Result<()> {
+    let lab = Lab::shared().await?;
+    let cluster = Box::pin(installed(lab)).await?;
+    let namespace = Box::pin(cluster.namespace()).await?;
+    let topic = lab.topic("orders", 4).await?;
+    let bucket = lab.bucket().await?;
+    let mut orders_sink = sink(lab, "orders", &topic, &bucket);
+    apply(&namespace, &[keys(lab), orders_sink.clone()]).await?;
+    let mut produced = 0;
+    for round in 1_u64..=6 {
+        topic.produce(orders(100, round)).await?;
+        produced += 100;
+        orders_sink["spec"]["replicas"] = json!(round % 4 + 1);
+        orders_sink["spec"]["restartNonce"] = json!(round);
+        orders_sink["spec"]["paused"] = json!(round == 3);
+        orders_sink["spec"]["rotation"]["maxRecords"] = json!(1000 + round);
+        apply(&namespace, &[orders_sink.clone()]).await?;
+        kill_the_operator(cluster).await?;
+    }
+    let replicas = orders_sink["spec"]["replicas"].as_i64();
+    let done = |object: &Value| {
+        object["status"]["observedGeneration"] == object["metadata"]["generation"]
+            && object["status"]["readyReplicas"].as_i64() == replicas
+            && condition(object, "Ready").0 == "True"
+            && lag(object) == Some(0)
+    };
+    await_object(&namespace, "ks3/orders", "the last spec is in force", done).await?;
+    let deployment = get(&namespace, "deployment/orders-ks3").await?;
+    assert_eq!(deployment["spec"]["replicas"].as_i64(), replicas);
+    let config = get(&namespace, "configmap/orders-ks3").await?;
+    assert!(config.to_string().contains("1006"), "{config}");
+    assert_eq!(
+        rows(lab, &bucket, "orders").await?,
+        [json!(produced), json!(produced)]
+    );
+    let children = namespace
+        .kubectl(&[
+            "get",
+            "deployments,configmaps",
+            "--selector=app.kubernetes.io/part-of=tidewater",
+            "--output=name",
+        ])
+        .await?;
+    assert_eq!(children.lines().count(), 2, "{children}");
     Ok(())
 }

@@ -66,6 +66,16 @@ impl<'a> Namespace<'a> {
         Box::pin(self.cluster.kubectl_with(&arguments, text)).await
     }
 
+    /// How what is stored differs from this YAML or JSON, were it applied; nothing when it does not.
+    pub async fn differences(&self, text: &str) -> Result<String> {
+        let arguments = ["diff", "--server-side", "--force-conflicts", "--filename=-"];
+        // It fails when there is a difference, which stands in what it said then.
+        match Box::pin(self.cluster.kubectl_with(&self.here(&arguments), text)).await {
+            Ok(said) => Ok(said),
+            Err(error) => Ok(format!("{error:#}")),
+        }
+    }
+
     fn here(&self, arguments: &[&str]) -> Vec<String> {
         let place = format!("--namespace={}", self.name);
         let arguments = arguments.iter().map(|argument| (*argument).to_owned());

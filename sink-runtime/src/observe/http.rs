@@ -1,6 +1,6 @@
 //! One port: `/metrics` (Prometheus), `/status` (JSON), `/healthz` (poll and commit progress), `/readyz`.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
 use axum::Router;
@@ -13,6 +13,24 @@ use tokio::net::TcpListener;
 use super::{Progress, metrics};
 
 type Sinks = Arc<Vec<Progress>>;
+
+/// Reads `<host>:<port>`. An IPv6 host may stand without brackets, as Kubernetes writes the address of a pod.
+///
+/// # Errors
+/// When the text is no address with a port, for people.
+pub fn address(text: &str) -> Result<SocketAddr, String> {
+    let bare = || {
+        let (host, port) = text.rsplit_once(':')?;
+        Some(SocketAddr::new(
+            IpAddr::V6(host.parse().ok()?),
+            port.parse().ok()?,
+        ))
+    };
+    match text.parse() {
+        Ok(address) => Ok(address),
+        Err(_) => bare().ok_or_else(|| "give <ip>:<port>".to_owned()),
+    }
+}
 
 /// Binds and serves until the process ends. Returns the address really bound (port 0 picks one).
 pub async fn serve(address: SocketAddr, sinks: Vec<Progress>) -> std::io::Result<SocketAddr> {
@@ -82,4 +100,27 @@ fn stopped(sinks: &[Progress]) -> Option<String> {
     let line = |sink: &Progress| Some(format!("{} stopped: {}", sink.sink, sink.why_stopped()?));
     let lines: Vec<_> = sinks.iter().filter_map(line).collect();
     (!lines.is_empty()).then(|| lines.join("\n"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::address;
+
+    #[test]
+    fn addresses_of_pods_are_read_whichever_family_they_are_of() {
+        for (text, read) in [
+            ("10.0.0.7:9090", "10.0.0.7:9090"),
+            ("[fd00::7]:9090", "[fd00::7]:9090"),
+            ("fd00::7:9090", "[fd00::7]:9090"),
+            ("::1:9090", "[::1]:9090"),
+        ] {
+            assert_eq!(
+                address(text).map(|address| address.to_string()),
+                Ok(read.to_owned())
+            );
+        }
+        for text in ["9090", "10.0.0.7", "fd00::7", "host:9090", "[fd00::7:9090"] {
+            assert!(address(text).is_err(), "{text}");
+        }
+    }
 }

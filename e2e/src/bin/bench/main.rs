@@ -7,6 +7,7 @@
 mod batches;
 mod case;
 mod control;
+mod operator;
 mod outcome;
 mod report;
 
@@ -24,6 +25,7 @@ use tidewater_e2e::{
 };
 
 const USAGE: &str = "usage: bench [--records N] [--only CASE]...
+       bench operator          many resources in a cluster of its own
        N: records of each topic, else BENCH_RECORDS, else 5000000
        CASE: s3sink-local, s3sink-s3, iceberg-local, iceberg-rest, many-paths;
              or control, control-many-paths, which run anyway when a case needs them";
@@ -43,6 +45,9 @@ fn main() -> Result<ExitCode> {
             println!("{}", serde_json::to_string(&found)?);
             Ok(ExitCode::SUCCESS)
         }
+        ["operator"] => tokio::runtime::Runtime::new()?
+            .block_on(Box::pin(operator::bench()))
+            .map(|holds| ExitCode::from(u8::from(!holds))),
         words => match Options::parse(words) {
             Ok(options) => tokio::runtime::Runtime::new()?.block_on(Box::pin(bench(&options))),
             Err(problem) => {
