@@ -4,6 +4,7 @@
 mod golden;
 mod harm;
 mod outages;
+mod planned;
 mod scaling;
 mod settled;
 
