@@ -90,8 +90,14 @@ pub fn page() -> String {
             Tell::Normal if row.concern == Concern::Ready => {
                 ("Normal", format!("`{concern}` becomes `{state}`"))
             }
-            Tell::Normal => ("Normal", format!("`{concern}` is `{state}` for this reason")),
-            Tell::Warning => ("Warning", format!("`{concern}` is `{state}` for this reason")),
+            Tell::Normal => (
+                "Normal",
+                format!("`{concern}` is `{state}` for this reason"),
+            ),
+            Tell::Warning => (
+                "Warning",
+                format!("`{concern}` is `{state}` for this reason"),
+            ),
         };
         let _ = writeln!(
             page,
