@@ -77,7 +77,7 @@ pub enum PartitionTime {
 /// File format of a dataset.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, KubeSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
-#[x_kube(validation = Rule::new("self.format == 'Parquet' || !(has(self.rowGroupSize) || has(self.rowGroupRows) || has(self.pageSize) || has(self.dictionary) || has(self.statistics) || has(self.bloomFilters))").message("row groups, pages, dictionary, statistics and bloom filters go with format: Parquet only").field_path(".format"))]
+#[x_kube(validation = Rule::new("self.format == 'Parquet' || !(has(self.rowGroupSize) || has(self.rowGroupRows) || has(self.pageSize) || has(self.dictionary) || has(self.statistics) || has(self.bloomFilters))").message("rowGroupSize, rowGroupRows, pageSize, dictionary, statistics and bloomFilters go with format: Parquet only").field_path(".format"))]
 #[x_kube(validation = Rule::new("self.format == 'Parquet' || !has(self.compression) || self.compression in ['None', 'Gzip', 'Zstd']").message("format: Json goes with compression None, Gzip or Zstd").field_path(".compression"))]
 #[x_kube(validation = Rule::new("!has(self.level) || !has(self.compression) || self.compression in ['Gzip', 'Zstd']").message("level goes with compression Gzip and Zstd only").field_path(".level"))]
 #[x_kube(validation = Rule::new("!has(self.level) || (has(self.compression) && self.compression == 'Gzip' ? self.level <= 9 : self.level >= 1)").message("give 1 to 22 with Zstd, 0 to 9 with Gzip").field_path(".level"))]
