@@ -154,10 +154,17 @@ async fn every_block_of_the_readme_does_in_a_strangers_cluster_what_it_says() ->
         "{said}"
     );
     Box::pin(said_by("Autoscaling")).await?;
-    let hpa = cluster
-        .kubectl(&["get", "hpa/orders-ks3", "--output=json"])
-        .await?;
-    let hpa: Value = serde_json::from_str(&hpa)?;
+    let mut hpa = Value::Null;
+    let reads = await_until(WITHIN, "the autoscaler reads the lag", async || {
+        let text = cluster
+            .kubectl(&["get", "hpa/orders-ks3", "--output=json"])
+            .await?;
+        hpa = serde_json::from_str(&text)?;
+        Ok(condition(&hpa, "ScalingActive") == ("True", "ValidMetricFound"))
+    });
+    if let Err(error) = Box::pin(reads).await {
+        return Err(error.context(format!("{:#}", hpa["status"])));
+    }
     assert_eq!(hpa["spec"]["maxReplicas"], 3);
     assert_eq!(hpa["spec"]["scaleTargetRef"]["kind"], "KafkaS3Sink");
     Box::pin(said_by("Away")).await?;
