@@ -149,8 +149,12 @@ async fn an_upgrade_brings_new_fields_and_restarts_no_sink_and_an_uninstall_leav
     Box::pin(arrived).await?;
     assert_eq!(running(&namespace).await?, restarted);
 
-    // As the page on upgrades says: the same name takes over, with nothing to force it.
+    // As the page on upgrades says: the same name takes over, with nothing to force it. This time with the rights of a Role.
     let chart = chart().display().to_string();
+    let here = format!(
+        "--set=crds.keep=false,watchNamespaces={{{}}}",
+        namespace.name()
+    );
     let install = [
         "upgrade",
         "--install",
@@ -159,12 +163,25 @@ async fn an_upgrade_brings_new_fields_and_restarts_no_sink_and_an_uninstall_leav
         &system,
         "--wait",
         "--timeout=2m",
+        &here,
     ];
-    cluster
-        .helm(&[&install[..], &["--set=crds.keep=false"]].concat())
-        .await?;
-    let told = |sink: &Value| lag(sink) == Some(0) && condition(sink, "Ready").0 == "True";
-    await_object(&namespace, "ks3/orders", "it is looked after again", told).await?;
+    cluster.helm(&install).await?;
+    let annotate = async |annotation: &str| {
+        let arguments = ["annotate", "ks3/orders", annotation];
+        namespace.kubectl(&arguments).await.map(drop)
+    };
+    annotate("tidewater.dev/reconcile=paused").await?;
+    let told = |sink: &Value| condition(sink, "Paused") == ("True", "ReconciliationPaused");
+    let looked = await_object(&namespace, "ks3/orders", "it is looked after again", told);
+    Box::pin(looked).await?;
+    annotate("tidewater.dev/reconcile-").await?;
+    let well = |sink: &Value| {
+        condition(sink, "Paused").0 == "False" && condition(sink, "Ready").0 == "True"
+    };
+    await_object(&namespace, "ks3/orders", "it is well", well).await?;
+    let reasons = ["get", "events", "--output=jsonpath={.items[*].reason}"];
+    let reasons = namespace.kubectl(&reasons).await?;
+    assert!(reasons.contains("ReconciliationPaused"), "{reasons}");
     assert_eq!(running(&namespace).await?, restarted);
 
     cluster.helm(&uninstall).await?;
