@@ -1,3 +1,4 @@
+# syntax=docker/dockerfile:1
 # Both binaries, each in an image of its own:
 #   docker build --target runtime  -t tidewater .
 #   docker build --target operator -t tidewater-operator .

@@ -52,7 +52,7 @@ lab: setup ## Start the servers in the background and print what to export
 lab-down: ## Stop them
 	@$(TARGET)/debug/lab down
 
-cluster: setup setup-cluster ## The servers and a Kubernetes cluster in the background; prints what to export
+cluster: setup setup-cluster ## The servers and a Kubernetes cluster with the operator in the background; prints what to export
 	@cargo build --quiet --workspace $(FEATURES)
 	@$(TARGET)/debug/lab up --cluster
 

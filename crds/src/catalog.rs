@@ -203,11 +203,12 @@ pub enum OnDestinationReset {
 }
 
 /// When a table's commit is due. The first rule that holds decides.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct TableCommitSpec {
     /// Time since the first record; how late a record may be visible. Example: `5m`.
     #[serde(default = "interval")]
+    #[x_kube(validation = Rule::new("self.matches('[1-9]')").message("give more than 0s"))]
     pub interval: TimeSpan,
     /// Bytes written since the last commit. Default: no limit. Example: `1Gi`.
     #[serde(default, skip_serializing_if = "Option::is_none")]

@@ -73,6 +73,7 @@ pub(crate) fn values_schema(text: &str) -> Result<String, Box<dyn std::error::Er
         } else {
             kind(entry.value)
         };
+        narrow(&entry.path, &mut own);
         own["description"] = json!(entry.meaning);
         place["properties"][last] = own;
     }
@@ -91,6 +92,51 @@ fn kind(value: &Value) -> Json {
         Value::Sequence(_) => json!({"type": "array"}),
         Value::Mapping(_) => json!({"type": "object"}),
         _ => json!({"type": "string"}),
+    }
+}
+
+/// What a default does not tell of the values in its place.
+const TEXTS: [&str; 3] = ["imagePullSecrets", "watchNamespaces", "extraArgs"];
+const OBJECTS: [&str; 6] = [
+    "tolerations",
+    "topologySpreadConstraints",
+    "extraEnv",
+    "extraVolumes",
+    "extraVolumeMounts",
+    "extraObjects",
+];
+const MAPS_OF_TEXTS: [&str; 8] = [
+    "serviceAccount.annotations",
+    "podLabels",
+    "podAnnotations",
+    "nodeSelector",
+    "metrics.serviceMonitor.labels",
+    "metrics.podMonitors.labels",
+    "prometheusRule.labels",
+    "dashboard.labels",
+];
+const CHOICES: [(&str, &[&str]); 2] = [
+    ("image.pullPolicy", &["Always", "IfNotPresent", "Never"]),
+    ("logFormat", &["Json", "Human"]),
+];
+const PORTS: [&str; 2] = ["metrics.port", "externalMetrics.port"];
+
+fn narrow(path: &str, schema: &mut Json) {
+    if TEXTS.contains(&path) {
+        schema["items"] = json!({"type": "string", "minLength": 1});
+    }
+    if OBJECTS.contains(&path) {
+        schema["items"] = json!({"type": "object"});
+    }
+    if MAPS_OF_TEXTS.contains(&path) {
+        schema["additionalProperties"] = json!({"type": "string"});
+    }
+    if let Some((_, choices)) = CHOICES.iter().find(|(of, _)| *of == path) {
+        schema["enum"] = json!(choices);
+    }
+    if PORTS.contains(&path) {
+        schema["minimum"] = json!(1);
+        schema["maximum"] = json!(65535);
     }
 }
 
@@ -215,6 +261,21 @@ mod tests {
                 "| `items` | `[]` | A list. |",
             ]
         );
+    }
+
+    #[test]
+    fn what_is_told_of_a_value_is_told_of_one_that_there_is() {
+        let text = include_str!("../../charts/tidewater/values.yaml");
+        let root = serde_yaml_ng::from_str(text).unwrap();
+        let there: Vec<String> = entries(text, &root)
+            .into_iter()
+            .map(|entry| entry.path)
+            .collect();
+        let choices = CHOICES.iter().map(|(path, _)| path);
+        let all = TEXTS.iter().chain(&OBJECTS).chain(&MAPS_OF_TEXTS);
+        for path in all.chain(&PORTS).chain(choices) {
+            assert!(there.iter().any(|there| there == path), "{path}");
+        }
     }
 
     #[test]

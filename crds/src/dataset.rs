@@ -77,9 +77,10 @@ pub enum PartitionTime {
 /// File format of a dataset.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, KubeSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
-#[x_kube(validation = Rule::new("self.format == 'Parquet' || !(has(self.rowGroupSize) || has(self.rowGroupRows) || has(self.pageSize) || has(self.dictionary) || has(self.statistics) || has(self.bloomFilters))").message("row groups, pages, dictionary, statistics and bloom filters go with format: Parquet only").field_path(".format"))]
+#[x_kube(validation = Rule::new("self.format == 'Parquet' || !(has(self.rowGroupSize) || has(self.rowGroupRows) || has(self.pageSize) || has(self.dictionary) || has(self.statistics) || has(self.bloomFilters))").message("rowGroupSize, rowGroupRows, pageSize, dictionary, statistics and bloomFilters go with format: Parquet only").field_path(".format"))]
 #[x_kube(validation = Rule::new("self.format == 'Parquet' || !has(self.compression) || self.compression in ['None', 'Gzip', 'Zstd']").message("format: Json goes with compression None, Gzip or Zstd").field_path(".compression"))]
 #[x_kube(validation = Rule::new("!has(self.level) || !has(self.compression) || self.compression in ['Gzip', 'Zstd']").message("level goes with compression Gzip and Zstd only").field_path(".level"))]
+#[x_kube(validation = Rule::new("!has(self.level) || (has(self.compression) && self.compression == 'Gzip' ? self.level <= 9 : self.level >= 1)").message("give 1 to 22 with Zstd, 0 to 9 with Gzip").field_path(".level"))]
 pub struct OutputSpec {
     /// `Parquet`, or `Json` (one object per line). Example: `Json`.
     #[serde(default)]
@@ -124,7 +125,7 @@ pub enum FileFormat {
 }
 
 /// When an open file is closed and committed. The first rule that holds decides.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct RotationSpec {
     /// Bytes written, compressed. Example: `64Mi`.
@@ -136,9 +137,11 @@ pub struct RotationSpec {
     pub max_records: Option<u64>,
     /// Time since the first record; how late a record may be visible. Example: `5m`.
     #[serde(default = "max_open")]
+    #[x_kube(validation = Rule::new("self.matches('[1-9]')").message("give more than 0s"))]
     pub max_open: TimeSpan,
     /// Time since the last record. Default: no limit. Example: `30s`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[x_kube(validation = Rule::new("self.matches('[1-9]')").message("give more than 0s"))]
     pub max_idle: Option<TimeSpan>,
     /// Moments of the wall clock at which all files are closed. Default: none. Example: `{cron: "0 * * * *"}`.
     #[serde(default, skip_serializing_if = "Option::is_none")]

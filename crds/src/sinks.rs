@@ -55,6 +55,7 @@ use crate::value::{
 )]
 #[x_kube(validation = Rule::new("has(self.deadLetter) || !has(self.onError) || self.onError != 'DeadLetter'").message("onError: DeadLetter needs deadLetter").field_path(".onError"))]
 #[x_kube(validation = Rule::new("has(self.deadLetter) || self.tombstones != 'DeadLetter'").message("tombstones: DeadLetter needs deadLetter").field_path(".tombstones"))]
+#[x_kube(validation = Rule::new("!has(self.deadLetter) || !has(self.deadLetter.topic) || !has(self.source.topics) || !(self.deadLetter.topic in self.source.topics)").message("the source reads this topic: it would feed itself; choose another").field_path(".deadLetter"))]
 #[x_kube(validation = Rule::new("!has(self.rotation.partitionClose) || (has(self.partitioning) && self.partitioning.exists_one(p, has(p.time) && !(has(p.time.source) && p.time.source == 'WallClock')))").message("partitionClose needs exactly one time in partitioning that is not by wall clock").field_path(".rotation"))]
 pub struct KafkaS3SinkSpec {
     /// Pods that share the work; leave it out when an autoscaler owns it. More than the topics have partitions stand
@@ -147,6 +148,7 @@ pub struct KafkaS3SinkSpec {
 #[x_kube(validation = Rule::new("has(self.schema) != has(self.value.infer)").message("give exactly one of schema and value.infer").field_path(".schema"))]
 #[x_kube(validation = Rule::new("has(self.deadLetter) || !has(self.onError) || self.onError != 'DeadLetter'").message("onError: DeadLetter needs deadLetter").field_path(".onError"))]
 #[x_kube(validation = Rule::new("has(self.deadLetter) || self.tombstones != 'DeadLetter'").message("tombstones: DeadLetter needs deadLetter").field_path(".tombstones"))]
+#[x_kube(validation = Rule::new("!has(self.deadLetter) || !has(self.deadLetter.topic) || !has(self.source.topics) || !(self.deadLetter.topic in self.source.topics)").message("the source reads this topic: it would feed itself; choose another").field_path(".deadLetter"))]
 #[x_kube(validation = Rule::new("!(has(self.storage) && has(self.catalog.local))").message("storage does not go with catalog.local").field_path(".storage"))]
 #[x_kube(validation = Rule::new("!has(self.value.infer) || self.evolution.addColumns").message("value.infer needs evolution.addColumns").field_path(".evolution"))]
 pub struct IcebergTableSpec {
@@ -170,10 +172,12 @@ pub struct IcebergTableSpec {
     /// Namespace of the table; dots separate levels. Cannot be changed. Example: `sales`.
     #[schemars(length(min = 1, max = 255))]
     #[x_kube(validation = Rule::new("self == oldSelf").message("the table cannot be changed: create a new resource"))]
+    #[x_kube(validation = Rule::new("!self.startsWith('.') && !self.endsWith('.') && !self.contains('..')").message("give names separated by single dots"))]
     pub namespace: String,
     /// Name of the table. Cannot be changed. Example: `orders`.
     #[schemars(length(min = 1, max = 255))]
     #[x_kube(validation = Rule::new("self == oldSelf").message("the table cannot be changed: create a new resource"))]
+    #[x_kube(validation = Rule::new("!self.matches('[./[:cntrl:]]')").message("give a name without '.', '/' and control characters"))]
     pub table: String,
     /// Whether a missing table (and its namespace) is made. Example: `false`.
     #[serde(default = "yes")]
@@ -181,6 +185,7 @@ pub struct IcebergTableSpec {
     /// Where a new table's files go. Default: the catalog's choice. Example: `s3://lake/warehouse/sales/orders`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 1024))]
+    #[x_kube(validation = Rule::new("self.startsWith('s3://')").message("give s3://bucket/prefix"))]
     pub location: Option<String>,
     /// Iceberg format version of a new table: 2 or 3. Example: `3`.
     #[serde(default = "format_version")]

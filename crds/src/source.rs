@@ -13,6 +13,7 @@ use crate::secret::{Certificate, FromSecret};
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, KubeSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 #[x_kube(validation = Rule::new("has(self.topics) != has(self.topicPattern)").message("give exactly one of topics and topicPattern").field_path(".topics"))]
+#[x_kube(validation = Rule::new("!has(self.properties) || !['bootstrap.servers', 'group.id', 'isolation.level', 'auto.offset.reset', 'enable.auto.commit', 'enable.auto.offset.store', 'enable.partition.eof', 'security.protocol'].exists(k, k in self.properties)").message("properties that would break delivery, or that have fields of their own, cannot be set: bootstrap.servers, group.id, isolation.level, auto.offset.reset, enable.auto.commit, enable.auto.offset.store, enable.partition.eof, security.protocol").field_path(".properties"))]
 pub struct SourceSpec {
     /// Brokers to ask first, `host:port` separated by commas. Example: `kafka-0:9092,kafka-1:9092`.
     #[schemars(length(min = 1, max = 4096))]
@@ -29,6 +30,7 @@ pub struct SourceSpec {
     /// Consumer group. Default: `tidewater.<namespace>.<name>` of the resource. Example: `lake-orders`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 249))]
+    #[x_kube(validation = Rule::new("!self.matches('[[:space:][:cntrl:]]')").message("use no spaces or control characters"))]
     pub group_id: Option<String>,
     /// Where a partition starts that the destination knows nothing of. Example: `{mode: Latest}`.
     #[serde(default)]

@@ -134,11 +134,13 @@ s3_spec! {
         /// Bucket. Cannot be changed. Example: `lake`.
         #[schemars(length(min = 3, max = 63))]
         #[x_kube(validation = Rule::new("self == oldSelf").message("the destination cannot be changed: create a new resource"))]
+        #[x_kube(validation = Rule::new("self.matches('^[a-z0-9][a-z0-9.-]*[a-z0-9]$')").message("use lower case letters, digits, '.' and '-', with a letter or digit at each end"))]
         pub bucket: String,
         /// Folder in the bucket, without slashes at its ends. Cannot be changed. Example: `raw/orders`.
         #[serde(default)]
         #[schemars(length(max = 512))]
         #[x_kube(validation = Rule::new("self == oldSelf").message("the destination cannot be changed: create a new resource"))]
+        #[x_kube(validation = Rule::new("!self.startsWith('/') && !self.endsWith('/') && !self.contains('//')").message("give it without slashes at its ends and without empty parts"))]
         pub prefix: String,
     }
 }

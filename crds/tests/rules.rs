@@ -185,6 +185,95 @@ fn each_rule_refuses_what_it_is_for() {
         ("s3", json!({}), ""),
         (
             "s3",
+            json!({"source": {"groupId": "a b"}}),
+            ".source.groupId: use no spaces",
+        ),
+        (
+            "s3",
+            json!({"source": {"properties": {"group.id": "a"}}}),
+            ".source.properties: cannot be set",
+        ),
+        (
+            "s3",
+            json!({"source": {"properties": {"fetch.min.bytes": "1"}, "groupId": "lake-1.orders"}}),
+            "",
+        ),
+        (
+            "s3",
+            json!({"deadLetter": {"topic": "orders"}}),
+            ".deadLetter: feed itself",
+        ),
+        (
+            "icet",
+            json!({"deadLetter": {"topic": "orders"}}),
+            ".deadLetter: feed itself",
+        ),
+        ("icet", json!({"deadLetter": {"topic": "orders.dlq"}}), ""),
+        (
+            "s3",
+            json!({"destination": {"s3": {"bucket": "My_Bucket"}}}),
+            ".destination.s3.bucket: lower case",
+        ),
+        (
+            "s3",
+            json!({"destination": {"s3": {"prefix": "raw/"}}}),
+            ".destination.s3.prefix: without slashes",
+        ),
+        (
+            "s3",
+            json!({"destination": {"s3": {"prefix": "raw/orders", "bucket": "a.b-c"}}}),
+            "",
+        ),
+        (
+            "s3",
+            json!({"output": {"compression": "Gzip", "level": 10}}),
+            ".output.level: 0 to 9 with Gzip",
+        ),
+        (
+            "s3",
+            json!({"output": {"level": 0}}),
+            ".output.level: 1 to 22 with Zstd",
+        ),
+        (
+            "s3",
+            json!({"output": {"compression": "Gzip", "level": 0}}),
+            "",
+        ),
+        (
+            "s3",
+            json!({"rotation": {"maxOpen": "0m"}}),
+            ".rotation.maxOpen: more than 0s",
+        ),
+        (
+            "s3",
+            json!({"rotation": {"maxIdle": "0s"}}),
+            ".rotation.maxIdle: more than 0s",
+        ),
+        (
+            "s3",
+            json!({"rotation": {"maxOpen": "0h10m", "maxIdle": "1s"}}),
+            "",
+        ),
+        (
+            "icet",
+            json!({"commit": {"interval": "0s"}}),
+            ".commit.interval: more than 0s",
+        ),
+        (
+            "icet",
+            json!({"namespace": "a..b"}),
+            ".namespace: single dots",
+        ),
+        ("icet", json!({"namespace": "a.b"}), ""),
+        ("icet", json!({"table": "a.b"}), ".table: without '.'"),
+        (
+            "icet",
+            json!({"location": "lake/orders"}),
+            ".location: s3://bucket/prefix",
+        ),
+        ("icet", json!({"location": "s3://lake/orders"}), ""),
+        (
+            "s3",
             json!({"source": {"topicPattern": "o.*"}}),
             ".source.topics: exactly",
         ),

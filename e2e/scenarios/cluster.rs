@@ -2,6 +2,7 @@
 
 mod failures;
 mod pods;
+mod services;
 mod volumes;
 
 use std::time::Duration;

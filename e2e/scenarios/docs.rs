@@ -147,3 +147,103 @@ fn every_link_of_the_pages_leads_somewhere() {
     }
     assert!(broken.is_empty(), "{}", broken.join("\n"));
 }
+
+/// First cells of the tables' rows, where they are code.
+fn named_in_tables(page: &Page) -> BTreeSet<String> {
+    let rows = page
+        .text
+        .lines()
+        .filter_map(|line| line.strip_prefix("| `"));
+    rows.filter_map(|rest| Some(rest.split_once("` |")?.0.to_owned()))
+        .collect()
+}
+
+#[test]
+fn every_reason_of_a_condition_and_every_alert_has_a_section_that_says_what_to_do() {
+    let reasons = named_in_tables(&Page::read(root().join("docs/reference/conditions.md")));
+    assert!(reasons.len() > 40, "only {} reasons", reasons.len());
+    let alerts = std::fs::read_to_string(root().join("charts/tidewater/alerts.yaml")).unwrap();
+    let alerts = alerts
+        .lines()
+        .filter_map(|line| line.trim().strip_prefix("- alert: "));
+    let wanted: BTreeSet<String> = reasons
+        .into_iter()
+        .chain(alerts.map(str::to_owned))
+        .collect();
+
+    let operations = Page::read(root().join("docs/operations.md"));
+    let sections: Vec<(&str, &str)> = operations
+        .text
+        .split("\n### ")
+        .skip(1)
+        .filter_map(|section| section.split_once('\n'))
+        .collect();
+    let found: BTreeSet<String> = sections
+        .iter()
+        .map(|(title, _)| (*title).to_owned())
+        .collect();
+    assert_eq!(found.len(), sections.len(), "a section stands there twice");
+    assert_eq!(found, wanted);
+    for (title, text) in sections {
+        let words = text.split_once("**Means**").map(|(_, words)| words.trim());
+        assert!(words.is_some_and(|words| words.len() > 20), "{title}");
+    }
+    // The alerts lead there.
+    let rules = std::fs::read_to_string(root().join("charts/tidewater/alerts.yaml")).unwrap();
+    let anchors = operations.anchors();
+    for line in rules.lines().filter(|line| line.contains("runbook_url")) {
+        let (_, anchor) = line.split_once('#').unwrap();
+        assert!(anchors.contains(anchor), "{line}");
+    }
+}
+
+/// The text of the blocks of a language.
+fn blocks<'a>(text: &'a str, language: &str) -> Vec<&'a str> {
+    let start = format!("\n```{language}\n");
+    let rest = text.split(start.as_str()).skip(1);
+    rest.filter_map(|rest| Some(rest.split_once("\n```")?.0))
+        .collect()
+}
+
+#[test]
+fn every_block_of_yaml_and_json_in_the_pages_is_that() {
+    let mut pages = vec![Page::read(root().join("README.md"))];
+    pages_below(&root().join("docs"), &mut pages);
+    let mut seen = 0;
+    for page in &pages {
+        for block in blocks(&page.text, "json") {
+            let read: Result<serde_json::Value, _> = serde_json::from_str(block);
+            assert!(read.is_ok(), "{}: {read:?}\n{block}", page.path.display());
+            seen += 1;
+        }
+        for block in blocks(&page.text, "yaml") {
+            let read: Result<serde_yaml_ng::Value, _> = serde_yaml_ng::from_str(block);
+            assert!(read.is_ok(), "{}: {read:?}\n{block}", page.path.display());
+            seen += 1;
+        }
+    }
+    assert!(seen > 4, "only {seen} blocks");
+}
+
+#[test]
+fn the_index_of_the_pages_leads_to_each_of_them() {
+    let index = Page::read(root().join("docs/README.md"));
+    let named: BTreeSet<PathBuf> = index
+        .links()
+        .filter_map(|link| index.resolve(link.target).canonicalize().ok())
+        .collect();
+    let mut pages = Vec::new();
+    pages_below(&root().join("docs"), &mut pages);
+    for page in pages {
+        let path = page.path.canonicalize().unwrap();
+        let decision = path
+            .parent()
+            .is_some_and(|folder| folder.ends_with("decisions"));
+        let itself = path.ends_with("docs/README.md");
+        assert!(
+            named.contains(&path) || decision || itself,
+            "{}",
+            path.display()
+        );
+    }
+}

@@ -6,6 +6,7 @@
     reason = "a test fails by panicking"
 )]
 
+mod chart;
 mod clock;
 mod cluster;
 mod commands;

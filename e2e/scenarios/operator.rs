@@ -1,12 +1,15 @@
 //! The operator as its users meet it: installed by helm into a real cluster, told by kubectl what to do, and judged by what
 //! resources, pods and readers say.
 
+mod definitions;
 mod golden;
 mod harm;
 mod outages;
 mod planned;
+mod readme;
 mod scaling;
 mod settled;
+mod upgrade;
 
 use std::path::Path;
 use std::time::Duration;

@@ -2,6 +2,7 @@
 //! by the lab, and used as its users do, by kubectl, helm and a client.
 
 mod namespace;
+mod services;
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -20,6 +21,8 @@ use crate::kubelet::{Image, Images, Kubelet, KubeletOptions};
 use crate::servers::kubernetes::ControlPlane;
 use crate::tidewater::built;
 use crate::{Installation, await_until, kubernetes, tidewater_binary};
+
+use services::Services;
 
 pub use namespace::Namespace;
 
@@ -54,9 +57,10 @@ pub struct Cluster {
     running: Option<Running>,
 }
 
-/// The kubelets first: they are dropped before the control plane.
+/// The control plane last: what asks it is dropped before.
 #[derive(Debug)]
 struct Running {
+    _services: Services,
     kubelets: Vec<Kubelet>,
     control_plane: ControlPlane,
 }
@@ -89,6 +93,7 @@ impl Cluster {
         };
         let mut cluster = Self::attach(access).await?;
         cluster.running = Some(Running {
+            _services: Services::start(&cluster.access.kubeconfig)?,
             kubelets,
             control_plane,
         });

@@ -253,12 +253,24 @@ impl Lab {
     /// A fresh bucket on the S3 server.
     pub async fn bucket(&self) -> Result<String> {
         let bucket = self.unique("bucket");
-        self.s3_client()
-            .create_bucket()
-            .bucket(&bucket)
-            .send()
-            .await?;
+        self.make_bucket(&bucket).await?;
         Ok(bucket)
+    }
+
+    /// A bucket of that name on the S3 server; one that is there already will do.
+    pub async fn make_bucket(&self, name: &str) -> Result<()> {
+        let made = self.s3_client().create_bucket().bucket(name).send().await;
+        match made {
+            Ok(_) => Ok(()),
+            Err(error)
+                if error
+                    .as_service_error()
+                    .is_some_and(|e| e.is_bucket_already_owned_by_you()) =>
+            {
+                Ok(())
+            }
+            Err(error) => Err(error).with_context(|| format!("create bucket '{name}'")),
+        }
     }
 
     /// A fresh folder.

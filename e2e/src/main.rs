@@ -1,5 +1,6 @@
 //! `lab run -- <command>`, `lab up`, `lab down`: the servers around a command, or in the background for work by hand, with
-//! a Kubernetes cluster or without.
+//! a Kubernetes cluster or without. In the background the cluster has the operator, installed from the chart, and there are
+//! a topic and a bucket to begin with.
 
 use std::fs::{self, File};
 use std::os::unix::process::CommandExt;
@@ -8,7 +9,7 @@ use std::process::{Command, ExitCode, Stdio};
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
-use tidewater_e2e::{Cluster, Lab, await_until};
+use tidewater_e2e::{Cluster, Lab, Topic, await_until, orders};
 use tokio::signal::unix::{SignalKind, signal};
 
 const USAGE: &str =
@@ -16,10 +17,15 @@ const USAGE: &str =
        lab up [--cluster]                       start the servers in the background
        lab down                                 stop them
        lab env                                  print the variables of the running servers
+       lab orders <n>                           produce n orders to the topic 'orders'
 
-       --cluster: a Kubernetes cluster as well; a command does not wait for it";
+       --cluster: a Kubernetes cluster as well; a command does not wait for it, and finds no operator in it";
 
 const CLUSTER: &str = "--cluster";
+/// To begin with, in the background.
+const TOPIC: &str = "orders";
+const PARTITIONS: i32 = 3;
+const BUCKET: &str = "lake";
 
 #[tokio::main]
 async fn main() -> Result<ExitCode> {
@@ -36,6 +42,10 @@ async fn main() -> Result<ExitCode> {
         ["env"] => {
             Box::pin(print_environment(&state_file())).await?;
             Ok(ExitCode::SUCCESS)
+        }
+        ["orders", n] => {
+            let n = n.parse().context("how many orders")?;
+            Box::pin(produce(n)).await
         }
         _ => {
             eprintln!("{USAGE}");
@@ -113,8 +123,7 @@ async fn up(with_cluster: bool) -> Result<ExitCode> {
         if with_cluster && Lab::attach(&file)?.endpoints().cluster.is_none() {
             bail!("it has no cluster: stop it first, by 'lab down'");
         }
-        Box::pin(print_environment(&file)).await?;
-        return Ok(ExitCode::SUCCESS);
+        return Box::pin(ready(&file)).await;
     }
     let log_path = folder.join("lab.log");
     let log = File::create(&log_path)?;
@@ -140,7 +149,48 @@ async fn up(with_cluster: bool) -> Result<ExitCode> {
             fs::read_to_string(&log_path)?
         );
     }
-    Box::pin(print_environment(&file)).await?;
+    Box::pin(ready(&file)).await
+}
+
+/// Brings in what one begins with, and prints what to export and what to do next. Twice is as good as once.
+async fn ready(file: &Path) -> Result<ExitCode> {
+    let lab = Lab::attach(file)?;
+    lab.make_bucket(BUCKET).await?;
+    Topic::ensure(lab.kafka(), TOPIC, PARTITIONS).await?;
+    let cluster = lab.endpoints().cluster.is_some();
+    if cluster {
+        let chart = Path::new(env!("CARGO_MANIFEST_DIR")).join("../charts/tidewater");
+        let values = serde_json::json!({});
+        let cluster = Box::pin(lab.cluster()).await?;
+        // What somebody has set meanwhile stays.
+        let there = ["status", "tidewater", "--namespace=tidewater-system"];
+        if Box::pin(cluster.helm(&there)).await.is_err() {
+            Box::pin(cluster.helm_install("tidewater", "tidewater-system", &chart, &values))
+                .await?;
+        }
+    }
+    Box::pin(print_environment(file)).await?;
+    println!(
+        "# Topic '{TOPIC}' and bucket '{BUCKET}' are there. lab orders 100000 produces records."
+    );
+    if cluster {
+        println!("# The operator is installed: release tidewater in namespace tidewater-system.");
+        println!(
+            "# Next: give these lines to a shell, then the blocks of README.md, \"In Kubernetes\"."
+        );
+        println!("#   eval \"$(make -s cluster)\"");
+        println!("#   kubectl -n tidewater-system get pods");
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+async fn produce(n: u64) -> Result<ExitCode> {
+    let file = std::env::var_os("TIDEWATER_LAB").map_or_else(state_file, PathBuf::from);
+    let lab = Lab::attach(&file).context("the lab does not run: make lab")?;
+    Topic::ensure(lab.kafka(), TOPIC, PARTITIONS).await?;
+    let topic = Topic::existing(lab.kafka(), TOPIC);
+    topic.produce(orders(n, rand::random())).await?;
+    println!("{n} orders produced to topic '{TOPIC}'");
     Ok(ExitCode::SUCCESS)
 }
 
@@ -203,5 +253,8 @@ async fn print_environment(file: &Path) -> Result<()> {
             println!("export {key}={value}");
         }
     }
+    let own = std::env::current_exe()?;
+    let folder = own.parent().context("the executable has no folder")?;
+    println!("export PATH={}:$PATH", folder.display());
     Ok(())
 }

@@ -49,6 +49,20 @@ impl Topic {
         Ok(topic)
     }
 
+    /// The topic of that name, created unless it is there.
+    pub async fn ensure(bootstrap: &str, name: &str, partitions: i32) -> Result<Topic> {
+        let topic = Self::existing(bootstrap, name);
+        let new = NewTopic::new(name, partitions, TopicReplication::Fixed(1));
+        let results = admin(bootstrap)?.create_topics([&new], &options()).await?;
+        let failed = results.into_iter().filter_map(|result| match result {
+            Err((_, code)) if code != RDKafkaErrorCode::TopicAlreadyExists => Some(code),
+            _ => None,
+        });
+        all_well(failed.map(Err::<(), _>))?;
+        topic.await_partitions(partitions).await?;
+        Ok(topic)
+    }
+
     /// A topic that is there already.
     pub fn existing(bootstrap: &str, name: &str) -> Topic {
         Topic {

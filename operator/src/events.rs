@@ -1,6 +1,8 @@
 //! Events: which changes of conditions are told (pure), and telling them. The recorder is shared, since it counts repeats
 //! instead of telling them again.
 
+use std::fmt::Write;
+
 use k8s_openapi::api::core::v1::ObjectReference;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 use kube::Client;
@@ -11,6 +13,8 @@ use crate::conditions::{self, Concern, Finding, State, Tell, shortened};
 /// Longest note, in bytes: the API server's own bound.
 const LONGEST: usize = 1024;
 const ACTION: &str = "Reconcile";
+/// Reason of the one event that tells of no condition.
+const DRIFT: &str = "DriftRepaired";
 
 /// One event.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -24,7 +28,7 @@ pub struct Notice {
 pub fn drift(objects: &[String]) -> Option<Notice> {
     (!objects.is_empty()).then(|| Notice {
         warning: false,
-        reason: "DriftRepaired",
+        reason: DRIFT,
         note: format!("put back: {}", objects.join(", ")),
     })
 }
@@ -65,6 +69,48 @@ pub fn transitions(before: &[Condition], findings: &[Finding]) -> Vec<Notice> {
         }
     }
     notices
+}
+
+/// The reference page.
+pub fn page() -> String {
+    let mut page = String::from(
+        "<!-- Generated from operator/src/events.rs and conditions.rs by `make generate`; do not edit. -->\n\
+         # Events\n\n\
+         What the operator tells of a resource: `kubectl describe`, or `kubectl get events`. Its events are of\n\
+         `events.k8s.io/v1`, with `tidewater-operator` as reporting controller and `Reconcile` as action. An event tells\n\
+         a change, once; the note is the condition's message at that time, 1 KiB at the longest. What is so stands in the\n\
+         [conditions](conditions.md), what to do in [operations](../operations.md). An event may be lost, a condition not.\n\n\
+         | reason | type | told when | meaning |\n|---|---|---|---|\n",
+    );
+    for row in conditions::all() {
+        let (concern, state) = (row.concern.name(), row.state.name());
+        let (kind, when) = match row.tell {
+            Tell::Nothing => continue,
+            Tell::Recovery => ("Normal", format!("`{concern}` is `{state}` again")),
+            Tell::Normal if row.concern == Concern::Ready => {
+                ("Normal", format!("`{concern}` becomes `{state}`"))
+            }
+            Tell::Normal => (
+                "Normal",
+                format!("`{concern}` is `{state}` for this reason"),
+            ),
+            Tell::Warning => (
+                "Warning",
+                format!("`{concern}` is `{state}` for this reason"),
+            ),
+        };
+        let _ = writeln!(
+            page,
+            "| `{}` | {kind} | {when} | {} |",
+            row.reason, row.message
+        );
+    }
+    let _ = writeln!(
+        page,
+        "| `{DRIFT}` | Normal | somebody else had changed or removed what was made for the resource | it was put back; \
+         the note says what |"
+    );
+    page
 }
 
 /// Tells events.
@@ -117,6 +163,12 @@ mod tests {
         GROUP_CONFLICT, IDLE, PAUSED, PROGRESSING, PROVISIONING, READY, RUNNING, SCALED_TO_ZERO,
         STALLED, VALID, conditions,
     };
+    use crate::snapshot;
+
+    #[test]
+    fn the_reference_page_is_the_table() {
+        snapshot::assert("../docs/reference/events.md", &page());
+    }
 
     fn told(before: &[Finding], now: &[Finding]) -> Vec<(&'static str, bool)> {
         let before = conditions(&[], before, None, Timestamp::UNIX_EPOCH);

@@ -16,6 +16,7 @@ pub const LAG_RECORDS: &str = "tidewater_sink_lag_records";
 /// Also the name of the external metric.
 pub const LAG_SECONDS: &str = "tidewater_sink_lag_seconds";
 const READY: &str = "tidewater_sink_ready";
+const PAUSED: &str = "tidewater_sink_paused";
 const LAST_COMMIT: &str = "tidewater_sink_last_commit_timestamp_seconds";
 const RECONCILE: &str = "tidewater_operator_reconcile_seconds";
 const ERRORS: &str = "tidewater_operator_reconcile_errors_total";
@@ -41,6 +42,11 @@ pub const TABLE: &[(&str, &[&str], &str)] = &[
         READY,
         SINK,
         "1 while the condition Ready is True, 0 while it is False, gauge.",
+    ),
+    (
+        PAUSED,
+        SINK,
+        "1 while no pods are asked for, by spec.paused or by replicas: 0, else 0, gauge.",
     ),
     (
         LAST_COMMIT,
@@ -164,6 +170,7 @@ impl Metrics {
         let records = IntGaugeVec::new(options(LAG_RECORDS), SINK)?;
         let seconds = IntGaugeVec::new(options(LAG_SECONDS), SINK)?;
         let ready = IntGaugeVec::new(options(READY), SINK)?;
+        let paused = IntGaugeVec::new(options(PAUSED), SINK)?;
         let last = GaugeVec::new(options(LAST_COMMIT), SINK)?;
         for (key, seen, published) in observations.all() {
             let sink = [key.namespace.as_str(), key.kind, key.name.as_str()];
@@ -172,6 +179,7 @@ impl Metrics {
                 (&records, lag.records),
                 (&seconds, lag.seconds),
                 (&ready, published.ready.map(i64::from)),
+                (&paused, published.paused.map(i64::from)),
             ] {
                 if let Some(value) = value {
                     gauge.with_label_values(&sink).set(value);
@@ -181,7 +189,7 @@ impl Metrics {
                 last.with_label_values(&sink).set(at.as_second() as f64);
             }
         }
-        for gauge in [records, seconds, ready] {
+        for gauge in [records, seconds, ready, paused] {
             registry.register(Box::new(gauge))?;
         }
         registry.register(Box::new(last))?;
@@ -245,6 +253,7 @@ mod tests {
         };
         let published = Published {
             ready: Some(true),
+            paused: Some(false),
             last_commit: Some(k8s_openapi::jiff::Timestamp::UNIX_EPOCH),
         };
         observations.publish(&key, "u", published);

@@ -46,6 +46,8 @@ pub struct Seen {
 pub struct Published {
     /// `None` while unknown.
     pub ready: Option<bool>,
+    /// No pods are asked for; `None` while nothing was found out.
+    pub paused: Option<bool>,
     pub last_commit: Option<Timestamp>,
 }
 

@@ -17,10 +17,15 @@ app.kubernetes.io/name: tidewater-operator
 app.kubernetes.io/instance: {{ .Release.Name }}
 {{- end -}}
 
-{{- define "tidewater.labels" -}}
+{{/* Without versions: a new chart alone restarts no pod. */}}
+{{- define "tidewater.podLabels" -}}
 {{ include "tidewater.selectorLabels" . }}
 app.kubernetes.io/component: operator
 app.kubernetes.io/part-of: tidewater
+{{- end -}}
+
+{{- define "tidewater.labels" -}}
+{{ include "tidewater.podLabels" . }}
 app.kubernetes.io/version: {{ .Chart.AppVersion | quote }}
 app.kubernetes.io/managed-by: {{ .Release.Service }}
 helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version }}
@@ -45,10 +50,7 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version }}
   verbs: [get, list, watch, patch]
 - apiGroups: [tidewater.dev]
   resources: [kafkas3sinks/status, icebergtables/status]
-  verbs: [get, patch]
-- apiGroups: [tidewater.dev]
-  resources: [kafkas3sinks/finalizers, icebergtables/finalizers]
-  verbs: [update]
+  verbs: [patch]
 - apiGroups: [apps]
   resources: [deployments]
   verbs: [get, list, watch, create, patch, delete]
@@ -68,7 +70,7 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version }}
 {{- end }}
 - apiGroups: [""]
   resources: [pods]
-  verbs: [get, list, watch]
+  verbs: [list, watch]
 - apiGroups: [""]
   resources: [secrets]
   verbs: [get, list, watch]

@@ -18,7 +18,7 @@ use super::memory::Memory;
 use super::status::{Due, due};
 use super::validate::{self, Checked, Identity, References};
 use super::{Guarded, OfKind, again, build, fetch, names, status};
-use crate::conditions::{Finding, Row, State};
+use crate::conditions::{Finding, NOT_READY_PAUSED, Row, SCALED_TO_ZERO, State};
 use crate::errors::{class, of_client};
 use crate::events::{drift, transitions};
 use crate::observations::{Published, Target};
@@ -391,7 +391,8 @@ impl Pass<'_> {
             interval: self.memory.interval.unwrap_or(INTERVAL),
             now: self.now,
         });
-        let ready = findings.first().map(|ready| ready.state());
+        let ready = findings.first().map(Finding::state);
+        let none_asked_for = [NOT_READY_PAUSED.reason, SCALED_TO_ZERO.reason];
         shared.observations.publish(
             self.key,
             &identity.uid,
@@ -401,6 +402,9 @@ impl Pass<'_> {
                     Some(State::False) => Some(false),
                     _ => None,
                 },
+                paused: findings
+                    .first()
+                    .map(|ready| none_asked_for.contains(&ready.reason())),
                 last_commit: status
                     .commit
                     .as_ref()
