@@ -40,8 +40,7 @@ async fn install(cluster: &Cluster) -> Result<()> {
     let values = json!({
         "image": {"repository": "tidewater-operator", "tag": "dev"},
         "runtimeImage": {"repository": "tidewater", "tag": "dev"},
-        // Nobody routes Services here: a scenario that needs these metrics points the name at the operator's pod.
-        "externalMetrics": {"enabled": true, "externalName": "127.0.0.1"},
+        "externalMetrics": {"enabled": true},
     });
     let install = cluster.helm_install("tidewater", SYSTEM, &chart, &values);
     Box::pin(install).await.map(drop)
@@ -172,24 +171,8 @@ fn lag(object: &Value) -> Option<i64> {
     object["status"]["lag"]["records"].as_i64()
 }
 
-/// Does what a cluster's network does for a Service: `external.metrics.k8s.io` is asked of the operator that runs now.
-async fn route_external_metrics(cluster: &Cluster) -> Result<()> {
-    let system = format!("--namespace={SYSTEM}");
-    let ours = "--selector=app.kubernetes.io/name=tidewater-operator";
-    let address = "--output=jsonpath={.items[0].status.podIP}";
-    let running = "--field-selector=status.phase=Running";
-    let address = cluster
-        .kubectl(&[&system, "get", "pods", ours, running, address])
-        .await?;
-    let patch = json!({"spec": {"externalName": address.trim()}}).to_string();
-    let service = "service/tidewater-external-metrics";
-    let arguments = [&system, "patch", service, "--type=merge", "--patch", &patch];
-    cluster.kubectl(&arguments).await.map(drop)
-}
-
 /// The lag of a sink as an autoscaler asks for it; `None` while it is not known.
 async fn external_lag(namespace: &Namespace<'_>, name: &str) -> Result<Option<String>> {
-    route_external_metrics(namespace.cluster()).await?;
     let path = format!(
         "/apis/external.metrics.k8s.io/v1beta1/namespaces/{}/tidewater_sink_lag_records?labelSelector=name%3D{name}",
         namespace.name()

@@ -122,7 +122,6 @@ async fn a_sink_and_a_table_run_tell_the_truth_scale_pause_and_go() -> Result<()
     });
     Box::pin(gone).await?;
     // K8: nothing of ours holds a namespace. Kubernetes asks every API for what is left in it, the external metrics too.
-    route_external_metrics(cluster).await?;
     let name = namespace.name().to_owned();
     cluster
         .kubectl(&["delete", "namespace", &name, "--timeout=120s"])

@@ -48,7 +48,6 @@ async fn lag_adds_pods_up_to_the_partitions_and_takes_them_away_when_it_is_gone(
     let mut asked = vec![1];
     let mut ready = 0;
     let scaled = await_until(WITHIN * 2, "three pods, and one again", async || {
-        route_external_metrics(cluster).await?;
         let sink = get(&namespace, "ks3/orders").await?;
         let replicas = sink["spec"]["replicas"].as_i64().unwrap_or_default();
         if asked.last() != Some(&replicas) {
