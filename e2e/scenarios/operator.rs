@@ -7,6 +7,7 @@ mod harm;
 mod outages;
 mod planned;
 mod readme;
+mod rights;
 mod scaling;
 mod settled;
 mod upgrade;
