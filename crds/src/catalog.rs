@@ -190,6 +190,16 @@ impl Default for EvolutionSpec {
     }
 }
 
+/// What becomes of what was made for a resource when it is deleted.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub enum DeletionPolicy {
+    /// It stays.
+    #[default]
+    Retain,
+    /// It goes.
+    Delete,
+}
+
 /// The table was rolled back, or dropped and made anew.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub enum OnDestinationReset {

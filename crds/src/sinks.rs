@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::autoscaling::AutoscalingSpec;
 use crate::catalog::{
-    CatalogSpec, EvolutionSpec, OnDestinationReset, StorageSpec, TableCommitSpec,
+    CatalogSpec, DeletionPolicy, EvolutionSpec, OnDestinationReset, StorageSpec, TableCommitSpec,
 };
 use crate::dataset::{
     DatasetCommitSpec, Delivery, OutputSpec, PartitioningSpec, RotationSpec, max_open_files,
@@ -182,12 +182,19 @@ pub struct IcebergTableSpec {
     /// Whether a missing table (and its namespace) is made. Example: `false`.
     #[serde(default = "yes")]
     pub create_if_missing: bool,
+    /// What becomes of the table when this resource is deleted from a cluster: `Retain`, or `Delete`, which drops it once
+    /// the last pod has ended, if this resource made it and no other sink has written to it. REST and local catalogs
+    /// remove the files too; of a table in Glue the entry goes and the files stay. Needs a catalog that the operator
+    /// reaches. Example: `Delete`.
+    #[serde(default)]
+    pub deletion_policy: DeletionPolicy,
     /// Where a new table's files go. Default: the catalog's choice. Example: `s3://lake/warehouse/sales/orders`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 1024))]
     #[x_kube(validation = Rule::new("self.startsWith('s3://')").message("give s3://bucket/prefix"))]
     pub location: Option<String>,
-    /// Iceberg format version of a new table: 2 or 3. Example: `3`.
+    /// Iceberg format version of a new table: 2 or 3. With 3 an older table is upgraded; no table is ever downgraded.
+    /// Example: `3`.
     #[serde(default = "format_version")]
     #[schemars(range(min = 2, max = 3))]
     pub format_version: u8,
@@ -198,20 +205,22 @@ pub struct IcebergTableSpec {
     /// How the records' values are read. Example: `{format: Json}`.
     #[serde(default)]
     pub value: TableValueSpec,
-    /// Partitions of a new table: a column, or `year(c)`, `month(c)`, `day(c)`, `hour(c)`, `bucket(n, c)`,
-    /// `truncate(n, c)` or `void(c)` of one, with ` as name` where wanted. Default: none. Example: `["hour(created_at)",
-    /// "bucket(16, customer)"]`.
+    /// Partitions of the table, from the next file on; files that are there stay as they are. A column, or `year(c)`,
+    /// `month(c)`, `day(c)`, `hour(c)`, `bucket(n, c)`, `truncate(n, c)` or `void(c)` of one, with ` as name` where wanted.
+    /// Default: none for a new table, its own for one that was there; what this resource said before and does not say any
+    /// more goes. Example: `["hour(created_at)", "bucket(16, customer)"]`.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 50), inner(length(min = 1, max = 600)))]
     pub partition_by: Vec<String>,
-    /// Sort order of a new table. A column or transform as in `partitionBy`, then `asc` or `desc`, then `nulls first` or
-    /// `nulls last`. Rows are sorted by the table's order, this one or one that it has already, within each row group,
-    /// which then holds at most 32Mi of rows in memory; a file that is in order from its first row to its last says so
-    /// in the manifest (`sort_order_id`). Default: none. Example: `["created_at desc nulls last"]`.
+    /// Sort order of the table, from the next file on. A column or transform as in `partitionBy`, then `asc` or `desc`,
+    /// then `nulls first` or `nulls last`. Rows are sorted by the table's order, this one or its own where none is given,
+    /// within each row group, which then holds at most 32Mi of rows in memory; a file that is in order from its first row
+    /// to its last says so in the manifest (`sort_order_id`). Default: as for `partitionBy`. Example: `["created_at desc nulls last"]`.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 50), inner(length(min = 1, max = 600)))]
     pub sort_order: Vec<String>,
-    /// Properties of a new table. Default: none. Example: `{write.metadata.delete-after-commit.enabled: "true"}`.
+    /// Properties of the table. One that is taken out here is removed from the table; those that others set stay.
+    /// Default: none. Example: `{write.metadata.delete-after-commit.enabled: "true"}`.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     #[schemars(length(max = 200))]
     pub properties: BTreeMap<String, String>,

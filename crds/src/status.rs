@@ -35,6 +35,9 @@ pub struct SinkStatus {
     /// The commits.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub commit: Option<CommitStatus>,
+    /// The table in the catalog, as the operator saw it last.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub table: Option<TableStatus>,
     /// What the pods run.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub runtime: Option<RuntimeStatus>,
@@ -98,6 +101,21 @@ pub struct CommitStatus {
     /// Commits that failed since the last that succeeded.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub consecutive_failures: Option<i64>,
+}
+
+/// The table in the catalog.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct TableStatus {
+    /// Its uuid.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub uuid: Option<String>,
+    /// Where its files are.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub location: Option<String>,
+    /// Its Iceberg format version.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub format_version: Option<i64>,
 }
 
 /// What the pods run.

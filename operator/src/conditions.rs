@@ -62,7 +62,12 @@ impl Concern {
             Self::DestinationReady => {
                 "The pods are connected to the bucket, or to catalog and table."
             }
-            Self::TableSynced => "The table in the catalog is what the spec says.",
+            Self::TableSynced => {
+                "The table in the catalog is what the spec says: looked at when the spec changes, before the pods get to see \
+                 the new one, and every few minutes. While it is `False` the pods go on with what was last in force; while it \
+                 is `Unknown` they are the ones who make the table and refuse one that does not fit. A condition of resources \
+                 that have a table."
+            }
             Self::Committing => "Records arrive in the destination as they come.",
             Self::Scaling => "As many pods are asked for as the spec or the autoscaler says.",
             Self::Paused => {
@@ -156,6 +161,16 @@ rows! {
     DESTINATION_NOT_OBSERVED = DestinationReady, "NotObserved", Unknown, Nothing, "no pod has told yet";
     DESTINATION_NO_PODS = DestinationReady, "NoPods", Unknown, Nothing, "there is no pod to tell";
 
+    SYNCED = TableSynced, "Synced", True, Recovery, "the table is as the spec says";
+    DIFFERS = TableSynced, "Differs", False, Warning, "the table cannot become what the spec says";
+    TABLE_MISSING = TableSynced, "TableMissing", False, Warning, "the table does not exist: make it, or set spec.createIfMissing: true";
+    DELETION_BLOCKED = TableSynced, "DeletionBlocked", False, Warning, "the table cannot be dropped for now";
+    AWAITING_RECORDS = TableSynced, "AwaitingRecords", Unknown, Nothing, "the columns are inferred: the table is made with the first records";
+    CATALOG_UNREACHABLE = TableSynced, "CatalogUnreachable", Unknown, Warning, "the operator cannot reach the catalog; the pods look after the table";
+    CATALOG_NOT_PERMITTED = TableSynced, "CatalogNotPermitted", Unknown, Normal, "the catalog does not let the operator in; the pods look after the table";
+    CATALOG_REFUSED = TableSynced, "CatalogRefused", Unknown, Warning, "the catalog refuses the operator's request; the pods look after the table";
+    TABLE_NOT_OBSERVED = TableSynced, "NotObserved", Unknown, Nothing, "not looked at yet";
+
     PROGRESSING = Committing, "Progressing", True, Recovery, "commits go on";
     IDLE = Committing, "Idle", True, Recovery, "all records are committed";
     STALLED = Committing, "Stalled", False, Warning, "records wait, and there was no commit for three intervals";
@@ -239,6 +254,15 @@ impl Row {
             message: message.into(),
         }
     }
+}
+
+/// A condition as a status shows it, found as it was.
+pub fn remembered(concern: Concern, before: &[Condition]) -> Option<Finding> {
+    let old = before.iter().find(|old| old.type_ == concern.name())?;
+    let row = all().find(|row| {
+        row.concern == concern && row.reason == old.reason && row.state.name() == old.status
+    })?;
+    Some(row.because(old.message.clone()))
 }
 
 /// What an error means for the conditions.
@@ -367,7 +391,9 @@ pub fn page() -> String {
          which generation of the spec a condition speaks of.\n\n\
          Events are sent when a condition changes, with its reason and message. Where `Ready` is `False` because of another\n\
          condition it has that condition's reason, and one event tells both. Reasons with an advice for a meaning are those\n\
-         of [errors](errors.md).\n",
+         of [errors](errors.md). Besides there are the events `DriftRepaired` (a child that somebody changed was put back),\n\
+         `TableChanged` (the table was made or changed to what the spec says), `TableDropped` and `TableKept` (what became\n\
+         of the table of a deleted resource).\n",
     );
     for concern in Concern::ALL {
         let rows: Vec<_> = all().filter(|row| row.concern == concern).collect();

@@ -32,6 +32,7 @@ use crate::settings::Settings;
 pub mod apply;
 pub mod build;
 pub mod config;
+mod ending;
 pub mod fetch;
 #[cfg(test)]
 pub(crate) mod fixtures;
@@ -41,12 +42,14 @@ pub mod memory;
 pub mod names;
 pub mod reconcile;
 pub mod status;
+pub mod table;
 pub mod validate;
 pub mod watch;
 
 use kind::SinkKind;
 use live::{ChildKind, Live};
 use memory::Memories;
+use table::Tables;
 use validate::Claim;
 
 /// Reconciles at a time, of each kind.
@@ -67,6 +70,7 @@ pub(crate) struct Shared {
     pub(crate) metrics: Arc<Metrics>,
     pub(crate) observations: Arc<Observations>,
     pub(crate) memories: Memories,
+    pub(crate) catalogs: Tables,
     sinks: Store<Guarded<KafkaS3Sink>>,
     tables: Store<Guarded<IcebergTable>>,
 }
@@ -123,6 +127,7 @@ pub(crate) async fn run(parts: Parts, stop: signal::Receiver<bool>) {
         client: parts.client,
         settings: parts.settings,
         metrics: parts.metrics,
+        catalogs: Tables::new(Arc::clone(&parts.observations)),
         observations: parts.observations,
         memories: Memories::default(),
         sinks: sinks.as_reader(),
@@ -307,6 +312,7 @@ fn resources<S: SinkKind>(
             let (key, uid) = (key::<S>(object.meta()), object.meta().uid.as_deref());
             shared.memories.forget(&key, uid.unwrap_or_default());
             shared.observations.forget(&key, uid.unwrap_or_default());
+            shared.catalogs.forget(&key, uid.unwrap_or_default());
         }
         // What was deleted while nobody watched.
         Ok(Event::InitDone) => {
@@ -317,6 +323,7 @@ fn resources<S: SinkKind>(
             };
             shared.memories.retain(S::KIND, exists);
             shared.observations.retain(S::KIND, exists);
+            shared.catalogs.retain(S::KIND, exists);
         }
         _ => {}
     });

@@ -33,6 +33,33 @@ pub fn drift(objects: &[String]) -> Option<Notice> {
     })
 }
 
+/// The operator changed the table to what the spec says.
+pub fn table_changed(steps: &[String]) -> Option<Notice> {
+    (!steps.is_empty()).then(|| Notice {
+        warning: false,
+        reason: "TableChanged",
+        note: steps.join("; "),
+    })
+}
+
+/// The table went with its resource.
+pub fn table_dropped(table: &str) -> Notice {
+    Notice {
+        warning: false,
+        reason: "TableDropped",
+        note: format!("table {table} was dropped from its catalog"),
+    }
+}
+
+/// The table stays though its resource goes.
+pub fn table_kept(table: &str, why: &str) -> Notice {
+    Notice {
+        warning: true,
+        reason: "TableKept",
+        note: format!("table {table} is not dropped: {why}"),
+    }
+}
+
 /// What is to be told of conditions that were `before` and are found so now.
 pub fn transitions(before: &[Condition], findings: &[Finding]) -> Vec<Notice> {
     let mut notices = Vec::new();

@@ -139,6 +139,11 @@ impl Observations {
         }
     }
 
+    /// Something else is news of this resource.
+    pub fn poke(&self, key: &SinkKey) {
+        let _ = self.changed.try_send(key.clone());
+    }
+
     pub fn seen(&self, key: &SinkKey, uid: &str) -> Seen {
         match self.entries.lock().get(key) {
             Some(entry) if entry.uid == uid => entry.seen.clone(),

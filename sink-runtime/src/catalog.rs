@@ -150,6 +150,14 @@ pub async fn connect(plan: &IcebergPlan) -> Result<Arc<dyn TableOps>, CatalogErr
     }
 }
 
+/// Another table has the name by now.
+fn another(operation: &'static str) -> CatalogError {
+    CatalogError::Unavailable {
+        operation,
+        source: "the table was changed or made anew meanwhile".into(),
+    }
+}
+
 /// One table in one catalog.
 #[async_trait]
 pub trait TableOps: Send + Sync + std::fmt::Debug {
@@ -181,4 +189,12 @@ pub trait TableOps: Send + Sync + std::fmt::Debug {
         built: TableMetadataBuildResult,
         requirements: Vec<TableRequirement>,
     ) -> Result<(), CommitError>;
+
+    /// Removes the table that `base` is from the catalog, and its files where the catalog does that: `local` and REST
+    /// catalogs do, Glue leaves them.
+    ///
+    /// # Errors
+    /// [`CatalogError::NoSuchTable`] when it is gone already, [`CatalogError::Unavailable`] when another one has its name
+    /// by now.
+    async fn drop_table(&self, base: &Base) -> Result<(), CatalogError>;
 }

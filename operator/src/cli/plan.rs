@@ -17,6 +17,7 @@ use crate::controller::kind::SinkKind;
 use crate::controller::live::{
     ChildKind, DeploymentFacts, RawDeployment, of_answer, of_deployment,
 };
+use crate::controller::table::{Preview, TableWish};
 use crate::controller::validate::{Checked, Claim, Identity, Known, References, validate};
 use crate::controller::{fetch, watch as watches};
 use crate::settings::Settings;
@@ -122,6 +123,39 @@ impl Told {
         }
     }
 
+    async fn table(mut self, wish: &TableWish) -> Self {
+        let title = format!("table {}", wish.name());
+        if wish.hidden() {
+            self.line(1, &format!("? {title}: only the pods can see its catalog"));
+            return self;
+        }
+        match wish.preview().await {
+            Ok(preview) => self.preview(&title, &preview),
+            // The pods may reach it, and look for themselves.
+            Err(why) => {
+                self.line(1, &format!("? {title}: {why}"));
+                self
+            }
+        }
+    }
+
+    fn preview(mut self, title: &str, preview: &Preview) -> Self {
+        let sign = match (preview.exists, preview.steps.is_empty()) {
+            _ if !preview.refused.is_empty() => "!",
+            (false, _) => "+",
+            (true, true) => "=",
+            (true, false) => "~",
+        };
+        self.line(1, &format!("{sign} {title}"));
+        for step in &preview.steps {
+            self.line(2, step);
+        }
+        if preview.refused.is_empty() {
+            return self;
+        }
+        self.refused(&format!("Differs: {}", preview.refused.join("; ")))
+    }
+
     fn refused(mut self, why: &str) -> Self {
         self.line(1, &format!("! would not come into force: {why}"));
         self.sound = false;
@@ -190,7 +224,12 @@ impl Cluster {
             },
         );
         match checked {
-            Ok(checked) => self.children(told, &checked, live.is_some()).await,
+            Ok(checked) => {
+                if let Some(wish) = &checked.table {
+                    told = told.table(wish).await;
+                }
+                self.children(told, &checked, live.is_some()).await
+            }
             Err(finding) => {
                 let why = format!("{}: {}", finding.reason(), finding.message());
                 Ok(told.refused(&why))
@@ -321,6 +360,43 @@ impl Cluster {
 #[allow(clippy::unwrap_used, reason = "tests")]
 mod tests {
     use super::*;
+
+    fn told(preview: &Preview) -> Told {
+        let told = Told {
+            text: String::new(),
+            sound: true,
+        };
+        told.preview("table sales.orders", preview)
+    }
+
+    #[test]
+    fn what_would_become_of_the_table_is_told() {
+        let preview = |exists: bool, steps: &[&str], refused: &[&str]| Preview {
+            exists,
+            steps: steps.iter().map(|step| (*step).to_owned()).collect(),
+            refused: refused.iter().map(|why| (*why).to_owned()).collect(),
+        };
+        let new = told(&preview(false, &[], &[]));
+        assert_eq!(new.text, "  + table sales.orders\n");
+        let same = told(&preview(true, &[], &[]));
+        assert_eq!(same.text, "  = table sales.orders\n");
+        let changed = told(&preview(
+            true,
+            &["partition by day(at) instead of nothing"],
+            &[],
+        ));
+        assert_eq!(
+            changed.text,
+            "  ~ table sales.orders\n    partition by day(at) instead of nothing\n"
+        );
+        assert!(changed.sound);
+        let refused = told(&preview(true, &[], &["no"]));
+        assert_eq!(
+            refused.text,
+            "  ! table sales.orders\n  ! would not come into force: Differs: no\n"
+        );
+        assert!(!refused.sound);
+    }
 
     #[test]
     fn a_file_may_hold_several_documents_of_which_ours_have_our_version() {

@@ -237,7 +237,8 @@ impl Applier<'_> {
                     .as_ref()
                     .is_some_and(|owner| owner.uid == self.identity.uid)
             {
-                self.delete(kind, live.uid).await?;
+                self.delete(kind, live.uid, DeleteParams::background())
+                    .await?;
             }
         }
         Ok(report)
@@ -273,6 +274,29 @@ impl Applier<'_> {
         // The spec that comes into force next finds it changed, by nobody else.
         applied.remove(&kind);
         Ok(())
+    }
+
+    /// Ends the pods for good; whether there is anything left that might start one.
+    ///
+    /// # Errors
+    /// Of a call.
+    pub(crate) async fn end(&self) -> Result<bool, ApplyError> {
+        let mut left = false;
+        for kind in [ChildKind::HorizontalPodAutoscaler, ChildKind::Deployment] {
+            let Some(live) = self.look(kind).await? else {
+                continue;
+            };
+            if live
+                .owner
+                .is_some_and(|owner| owner.uid == self.identity.uid)
+            {
+                left = true;
+                // It stays until its pods are gone.
+                self.delete(kind, live.uid, DeleteParams::foreground())
+                    .await?;
+            }
+        }
+        Ok(left)
     }
 
     async fn look(&self, kind: ChildKind) -> Result<Option<Facts>, ApplyError> {
@@ -314,8 +338,13 @@ impl Applier<'_> {
             })
     }
 
-    async fn delete(&self, kind: ChildKind, uid: String) -> Result<(), ApplyError> {
-        let params = DeleteParams::background().preconditions(Preconditions {
+    async fn delete(
+        &self,
+        kind: ChildKind,
+        uid: String,
+        params: DeleteParams,
+    ) -> Result<(), ApplyError> {
+        let params = params.preconditions(Preconditions {
             uid: Some(uid),
             resource_version: None,
         });

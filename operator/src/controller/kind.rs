@@ -7,7 +7,8 @@ use kube::Resource;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use tidewater_crds::{
-    AutoscalingSpec, IcebergTable, KafkaS3Sink, PodSpec, SinkStatus, SourceSpec, definition,
+    AutoscalingSpec, DeletionPolicy, IcebergTable, KafkaS3Sink, PodSpec, SinkStatus, SourceSpec,
+    definition,
 };
 use tidewater_runtime::plan::{Plan, PlanErrors, Secrets};
 
@@ -41,6 +42,9 @@ pub trait SinkKind:
 
     fn status(&self) -> Option<&SinkStatus>;
 
+    /// What was made for it in a catalog goes with it.
+    fn deletes_table(&self) -> bool;
+
     /// The spec, checked as the runtime checks it.
     fn plan(&self, secrets: &dyn Secrets) -> Result<Plan, PlanErrors>;
 
@@ -58,7 +62,7 @@ pub trait SinkKind:
 }
 
 macro_rules! sink_kind {
-    ($kind:ident, $suffix:literal, $plan:ident) => {
+    ($kind:ident, $suffix:literal, $plan:ident, $deletes:expr) => {
         impl SinkKind for $kind {
             const KIND: &'static str = stringify!($kind);
             const SUFFIX: &'static str = $suffix;
@@ -78,6 +82,11 @@ macro_rules! sink_kind {
                 self.status.as_ref()
             }
 
+            fn deletes_table(&self) -> bool {
+                let deletes: fn(&Self) -> bool = $deletes;
+                deletes(self)
+            }
+
             fn plan(&self, secrets: &dyn Secrets) -> Result<Plan, PlanErrors> {
                 Plan::$plan(self, secrets)
             }
@@ -91,5 +100,7 @@ macro_rules! sink_kind {
     };
 }
 
-sink_kind!(KafkaS3Sink, "ks3", from_s3_sink);
-sink_kind!(IcebergTable, "icet", from_iceberg_table);
+sink_kind!(KafkaS3Sink, "ks3", from_s3_sink, |_| false);
+sink_kind!(IcebergTable, "icet", from_iceberg_table, |table| {
+    table.spec.deletion_policy == DeletionPolicy::Delete
+});

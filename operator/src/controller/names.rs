@@ -23,6 +23,9 @@ pub const CONFIG_HASH: &str = "tidewater.dev/config-hash";
 pub const SECRETS_HASH: &str = "tidewater.dev/secrets-hash";
 pub const RESTART_NONCE: &str = "tidewater.dev/restart-nonce";
 
+/// On a resource whose table is to go with it.
+pub const FINALIZER: &str = "tidewater.dev/table";
+
 /// The container of a pod that does the work.
 pub const CONTAINER: &str = "sink";
 

@@ -16,11 +16,12 @@ use super::kind::SinkKind;
 use super::live::{ChildKind, DeploymentFacts, Facts};
 use super::memory::Memory;
 use super::status::{Due, due};
+use super::table::{self, Course, TableFound};
 use super::validate::{self, Checked, Identity, References};
-use super::{Guarded, OfKind, again, build, fetch, names, status};
-use crate::conditions::{Finding, NOT_READY_PAUSED, Row, SCALED_TO_ZERO, State};
+use super::{Guarded, OfKind, again, build, ending, fetch, names, status};
+use crate::conditions::{Finding, NOT_READY_PAUSED, Row, SCALED_TO_ZERO, State, TABLE_NOT_OBSERVED};
 use crate::errors::{class, of_client};
-use crate::events::{drift, transitions};
+use crate::events::{drift, table_changed, transitions};
 use crate::observations::{Published, Target};
 
 /// Nothing takes longer; what did is begun anew.
@@ -47,6 +48,10 @@ pub enum ReconcileError {
     Apply(#[from] ApplyError),
     #[error("write the status")]
     Status(#[source] kube::Error),
+    #[error("change the finalizers")]
+    Finalizer(#[source] kube::Error),
+    #[error("list the pods")]
+    Pods(#[source] kube::Error),
     #[error("took longer than {} s", LONGEST.as_secs())]
     Timeout,
 }
@@ -54,7 +59,10 @@ pub enum ReconcileError {
 impl Classified for ReconcileError {
     fn class(&self) -> Class {
         match self {
-            Self::Secrets(error) | Self::Status(error) => of_client(error),
+            Self::Secrets(error)
+            | Self::Status(error)
+            | Self::Finalizer(error)
+            | Self::Pods(error) => of_client(error),
             Self::Apply(error) => error.class(),
             Self::Timeout => class::API_UNREACHABLE,
         }
@@ -104,11 +112,10 @@ pub(crate) fn failed<S: SinkKind>(
 
 async fn one<S: SinkKind>(object: &Guarded<S>, context: &OfKind) -> Result<Action, ReconcileError> {
     let metadata = object.meta();
-    if metadata.deletion_timestamp.is_some() {
-        // The children go with it.
-        return Ok(Action::await_change());
-    }
     let key = super::key::<S>(metadata);
+    if metadata.deletion_timestamp.is_some() {
+        return Box::pin(ending::end(object, context, &key)).await;
+    }
     let uid = metadata.uid.clone().unwrap_or_default();
     let mut memory = context.shared.memories.recall(&key, &uid);
     let mut pass = Pass {
@@ -128,6 +135,12 @@ async fn one<S: SinkKind>(object: &Guarded<S>, context: &OfKind) -> Result<Actio
     result
 }
 
+/// Whatever else it says, there are to be no pods.
+fn rests<S: SinkKind>(sink: &S) -> bool {
+    let common = sink.common();
+    common.paused || common.replicas == 0
+}
+
 /// One reconcile under way.
 struct Pass<'a> {
     context: &'a OfKind,
@@ -143,6 +156,8 @@ enum Outcome {
     Refused(Finding),
     /// Something has to pass first.
     Waiting(Box<Checked>, String),
+    /// The table cannot become what the spec says.
+    Held(Box<Checked>),
 }
 
 impl Pass<'_> {
@@ -189,21 +204,39 @@ impl Pass<'_> {
         );
         drop(secrets);
         let mut report = Report::default();
+        let mut table = None;
         let outcome = match verdict {
             Err(finding) => {
-                let common = sink.common();
-                let none = common.paused || common.replicas == 0;
-                if none && !frozen {
+                if rests(sink) && !frozen {
                     self.stop(&identity).await?;
                 }
+                table = self.last_found(&identity, &before);
                 Outcome::Refused(finding)
             }
             Ok(checked) => {
                 self.look_at(&checked);
                 if frozen {
+                    table = self.last_found(&identity, &before);
                     Outcome::InForce(Box::new(checked))
                 } else {
-                    self.apply(checked, &mut report).await?
+                    if sink.deletes_table() != ending::is_held(sink.meta()) {
+                        // Before there is a table that is to go.
+                        ending::hold::<S>(self.context, sink.meta(), sink.deletes_table()).await?;
+                    }
+                    let course = self.table(&checked, &before, deployment.as_deref(), &mut table);
+                    match course {
+                        Course::Go => self.apply(checked, &mut report).await?,
+                        Course::Hold => {
+                            if rests(sink) {
+                                self.stop(&identity).await?;
+                            }
+                            Outcome::Held(Box::new(checked))
+                        }
+                        Course::Wait => {
+                            let why = "the table in the catalog is being looked at";
+                            Outcome::Waiting(Box::new(checked), why.to_owned())
+                        }
+                    }
                 }
             }
         };
@@ -215,6 +248,7 @@ impl Pass<'_> {
             common.paused,
             frozen,
             outcome,
+            table,
             &report,
         )
         .await
@@ -239,6 +273,7 @@ impl Pass<'_> {
             "cannot be read by this version of the operator: {error}"
         ));
         let outcome = Outcome::Refused(finding);
+        let table = self.last_found(&identity, &before);
         let report = Report::default();
         self.tell::<S>(
             &identity,
@@ -247,6 +282,7 @@ impl Pass<'_> {
             false,
             false,
             outcome,
+            table,
             &report,
         )
         .await
@@ -272,13 +308,47 @@ impl Pass<'_> {
         (owner == Some(identity.uid.as_str())).then_some(live)
     }
 
+    /// What may be done as far as the table goes; `found` becomes how it is.
+    fn table(
+        &self,
+        checked: &Checked,
+        before: &SinkStatus,
+        deployment: Option<&DeploymentFacts>,
+        found: &mut Option<TableFound>,
+    ) -> Course {
+        let Some(wish) = &checked.table else {
+            return Course::Go;
+        };
+        let tables = &self.context.shared.catalogs;
+        let revision = checked.revision();
+        let known = tables.look(self.key, &checked.identity.uid, &revision, wish);
+        let deployed = deployment
+            .and_then(|deployment| deployment.config_hash.as_ref())
+            .is_some_and(|hash| *hash == checked.config.hash);
+        *found = known
+            .as_ref()
+            .filter(|known| known.revision == revision)
+            .map(TableFound::from)
+            .or_else(|| TableFound::remembered(before))
+            .or_else(|| Some(TABLE_NOT_OBSERVED.found().into()));
+        table::course(known.as_ref(), &revision, deployed)
+    }
+
+    /// How the table was found last, while nobody looks.
+    fn last_found(&self, identity: &Identity, before: &SinkStatus) -> Option<TableFound> {
+        let known = self.context.shared.catalogs.known(self.key, &identity.uid);
+        known
+            .as_ref()
+            .map(TableFound::from)
+            .or_else(|| TableFound::remembered(before))
+    }
+
     /// Lag and pods are looked at by what is in force.
     fn look_at(&mut self, checked: &Checked) {
         self.memory.interval = Some(checked.interval);
-        let secrets = checked.secrets_hash.as_deref().unwrap_or_default();
         let target = Target {
             uid: checked.identity.uid.clone(),
-            revision: format!("{}/{secrets}", checked.config.hash),
+            revision: checked.revision(),
             source: checked.source.clone(),
             pods: names::selector_text(&checked.identity.child),
         };
@@ -361,6 +431,7 @@ impl Pass<'_> {
         paused: bool,
         frozen: bool,
         outcome: Outcome,
+        table: Option<TableFound>,
         report: &Report,
     ) -> Result<Action, ReconcileError> {
         let shared = &self.context.shared;
@@ -374,19 +445,23 @@ impl Pass<'_> {
             generation,
             before,
             verdict: match &outcome {
-                Outcome::InForce(checked) | Outcome::Waiting(checked, _) => Ok(checked.as_ref()),
+                Outcome::InForce(checked)
+                | Outcome::Waiting(checked, _)
+                | Outcome::Held(checked) => Ok(checked.as_ref()),
                 Outcome::Refused(finding) => Err(finding),
             },
             waiting: match &outcome {
                 Outcome::Waiting(_, why) => Some(why),
                 _ => None,
             },
+            held: matches!(outcome, Outcome::Held(_)),
             paused,
             reconciliation_paused: frozen,
             deployment: deployment.as_ref(),
             autoscaler: autoscaler.as_deref(),
             seen: &seen,
-            table: None,
+            table: table.as_ref().map(|table| &table.finding),
+            table_status: table.as_ref().and_then(|table| table.status.as_ref()),
             since: self.memory.since,
             interval: self.memory.interval.unwrap_or(INTERVAL),
             now: self.now,
@@ -413,6 +488,8 @@ impl Pass<'_> {
         );
         let mut notices = transitions(&before.conditions, &findings);
         notices.extend(drift(&report.drift));
+        let steps = shared.catalogs.steps(self.key, &identity.uid);
+        notices.extend(table_changed(&steps));
         let written = self.write::<S>(identity, before, status).await?;
         let about = ObjectReference {
             api_version: Some(API_VERSION.to_owned()),
@@ -426,7 +503,7 @@ impl Pass<'_> {
         let settled = ready == Some(State::True) && self.memory.since.behind.is_none();
         let pause = match &outcome {
             Outcome::Waiting(..) => LEFTOVER,
-            Outcome::Refused(_) => REFUSED,
+            Outcome::Refused(_) | Outcome::Held(_) => REFUSED,
             _ if settled => SETTLED,
             _ => UNSETTLED,
         };

@@ -7,7 +7,9 @@ use k8s_openapi::jiff::{SignedDuration, Timestamp};
 use kube::api::{Patch, PatchParams};
 use kube::{Api, Client};
 use serde_json::json;
-use tidewater_crds::{API_VERSION, CommitStatus, LagStatus, Phase, RuntimeStatus, SinkStatus};
+use tidewater_crds::{
+    API_VERSION, CommitStatus, LagStatus, Phase, RuntimeStatus, SinkStatus, TableStatus,
+};
 
 use super::kind::SinkKind;
 use super::live::{AutoscalerFacts, DeploymentFacts};
@@ -36,6 +38,8 @@ pub struct Known<'a> {
     pub verdict: Result<&'a Checked, &'a Finding>,
     /// What has to pass before children can be made.
     pub waiting: Option<&'a str>,
+    /// The children are as an earlier spec says: the table cannot become what this one says.
+    pub held: bool,
     pub paused: bool,
     pub reconciliation_paused: bool,
     /// As it is now, seen by its controller or not.
@@ -44,6 +48,8 @@ pub struct Known<'a> {
     pub seen: &'a Seen,
     /// How the table in the catalog was found, where somebody looks.
     pub table: Option<&'a Finding>,
+    /// The table itself, where it was seen.
+    pub table_status: Option<&'a TableStatus>,
     pub since: Since,
     /// Between two commits, by the spec that was last in force.
     pub interval: Duration,
@@ -99,6 +105,7 @@ pub fn compute(known: &Known<'_>) -> (SinkStatus, Vec<Finding>) {
         ),
         lag,
         commit,
+        table: known.table_status.or(known.before.table.as_ref()).cloned(),
         runtime: runtime(known),
     };
     (status, findings)
@@ -115,7 +122,7 @@ fn paused(known: &Known<'_>) -> Finding {
 
 fn runtime(known: &Known<'_>) -> Option<RuntimeStatus> {
     match known.verdict {
-        Ok(checked) if !known.reconciliation_paused && known.waiting.is_none() => {
+        Ok(checked) if !known.reconciliation_paused && !known.held && known.waiting.is_none() => {
             Some(RuntimeStatus {
                 image: Some(checked.image.clone()),
                 config_hash: Some(checked.config.hash.clone()),
@@ -207,7 +214,7 @@ fn phase(known: &Known<'_>, findings: &[Finding]) -> Phase {
         "Provisioning" if known.deployment.is_none() => Phase::Pending,
         "Provisioning" => Phase::Provisioning,
         _ if state == State::True => Phase::Running,
-        _ if known.verdict.is_err() && pods == 0 => Phase::Failed,
+        _ if (known.verdict.is_err() || known.held) && pods == 0 => Phase::Failed,
         _ if wanted == 0 => Phase::Stopped,
         _ => Phase::Degraded,
     }

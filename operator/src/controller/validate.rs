@@ -15,6 +15,7 @@ use super::config::Config;
 use super::kind::SinkKind;
 use super::live::DeploymentFacts;
 use super::names;
+use super::table::TableWish;
 use crate::conditions::{CAPPED_BY_PARTITIONS, Finding, GROUP_CONFLICT, Row, SECRET_MISSING};
 
 /// Who a resource is, to its children.
@@ -51,7 +52,7 @@ pub struct SecretFacts {
 /// Secrets of the resource's namespace by name, those that exist.
 pub type FetchedSecrets = BTreeMap<String, SecretFacts>;
 
-struct Values<'a>(&'a FetchedSecrets);
+pub(super) struct Values<'a>(pub(super) &'a FetchedSecrets);
 
 impl Secrets for Values<'_> {
     fn get(&self, name: &str, key: &str) -> Option<String> {
@@ -263,6 +264,16 @@ pub struct Checked {
     pub source: SourcePlan,
     /// Between two commits.
     pub interval: Duration,
+    /// Where there is a table in a catalog to look after.
+    pub table: Option<TableWish>,
+}
+
+impl Checked {
+    /// Changes with all that the pods and the catalog are told.
+    pub fn revision(&self) -> String {
+        let secrets = self.secrets_hash.as_deref().unwrap_or_default();
+        format!("{}/{secrets}", self.config.hash)
+    }
 }
 
 /// Checks the spec. `schema`: [`SinkKind::schema`].
@@ -309,6 +320,7 @@ pub fn validate<S: SinkKind>(
         pod: common.pod.clone(),
         autoscaling: common.autoscaling.cloned(),
         restart_nonce: common.restart_nonce,
+        table: TableWish::of(&plan),
         source: plan.source,
         interval: plan.commit.interval,
         config,

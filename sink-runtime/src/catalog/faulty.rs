@@ -148,4 +148,26 @@ impl TableOps for FaultyTable {
         }
         answer
     }
+
+    async fn drop_table(&self, base: &Base) -> Result<(), CatalogError> {
+        let unavailable = |source: &'static str| CatalogError::Unavailable {
+            operation: "drop table",
+            source: source.into(),
+        };
+        let step = self.script.lock().pop_front().unwrap_or_default();
+        match step.outcome {
+            Outcome::LostReply => {
+                let _ = self.inner.drop_table(base).await;
+                Err(unavailable("reply lost"))
+            }
+            Outcome::LostRequest | Outcome::Unavailable | Outcome::Conflict => {
+                Err(unavailable("request lost"))
+            }
+            Outcome::Refused => Err(CatalogError::Refused {
+                operation: "drop table",
+                source: "not here".into(),
+            }),
+            Outcome::Real => self.inner.drop_table(base).await,
+        }
+    }
 }

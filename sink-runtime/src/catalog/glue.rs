@@ -301,6 +301,27 @@ impl TableOps for GlueTable {
             }
         }
     }
+
+    async fn drop_table(&self, base: &Base) -> Result<(), CatalogError> {
+        let operation = "drop table";
+        let found = self
+            .get()
+            .await
+            .map_err(|fault| self.catalog_error(operation, fault))?;
+        if found.version_id != base.version_token {
+            return Err(super::another(operation));
+        }
+        let request = self
+            .client
+            .delete_table()
+            .set_catalog_id(self.catalog_id.clone())
+            .database_name(&self.database)
+            .name(&self.table);
+        let answer = Box::pin(request.send()).await.map_err(Fault::of);
+        answer
+            .map(drop)
+            .map_err(|fault| self.catalog_error(operation, fault))
+    }
 }
 
 #[cfg(test)]

@@ -171,6 +171,28 @@ impl LocalTable {
         }
     }
 
+    /// The pointer goes first: what is left of a removal that was cut short is no table.
+    fn drop_now(&self, base: &Base) -> Result<(), CatalogError> {
+        let operation = "drop local table";
+        let unavailable = |e: io::Error| CatalogError::Unavailable {
+            operation,
+            source: e.into(),
+        };
+        let lock = match self.lock() {
+            Err(e) if e.kind() == io::ErrorKind::NotFound => return Err(self.missing()),
+            other => other.map_err(unavailable)?,
+        };
+        if self.read_current()?.metadata.uuid() != base.metadata.uuid() {
+            return Err(super::another(operation));
+        }
+        fs::remove_file(self.metadata_directory().join(HINT)).map_err(unavailable)?;
+        drop(lock);
+        if let Err(error) = fs::remove_dir_all(&self.directory) {
+            tracing::warn!(table = self.name, %error, "files of a dropped table are left");
+        }
+        Ok(())
+    }
+
     fn commit_now(
         &self,
         base: &Base,
@@ -268,6 +290,13 @@ impl TableOps for LocalTable {
         outcome?;
         metadata_file::remove_expired(&self.io, &built).await;
         Ok(())
+    }
+
+    async fn drop_table(&self, base: &Base) -> Result<(), CatalogError> {
+        let (table, base) = (self.clone(), base.clone());
+        blocking(move || table.drop_now(&base))
+            .await
+            .map_err(died)?
     }
 }
 

@@ -33,7 +33,7 @@ impl MemoryTable {
     }
 
     /// As if someone dropped the table.
-    pub fn drop_table(&self) {
+    pub fn forget(&self) {
         let mut state = self.state.lock();
         state.metadata = None;
         state.version += 1;
@@ -109,6 +109,16 @@ impl TableOps for MemoryTable {
         }
         state.metadata = Some(Arc::new(built.metadata));
         state.version += 1;
+        Ok(())
+    }
+
+    async fn drop_table(&self, base: &Base) -> Result<(), CatalogError> {
+        let found = self.state.lock().metadata.clone();
+        let found = found.ok_or_else(|| self.missing())?;
+        if found.uuid() != base.metadata.uuid() {
+            return Err(super::another("drop memory table"));
+        }
+        self.forget();
         Ok(())
     }
 }

@@ -302,6 +302,27 @@ impl TableOps for RestTable {
             .map_err(client::Failure::into_commit_error)?;
         answer.into_commit(&self.name())
     }
+
+    async fn drop_table(&self, base: &Base) -> Result<(), CatalogError> {
+        let operation = "drop table";
+        if self.load().await?.metadata.uuid() != base.metadata.uuid() {
+            return Err(super::another(operation));
+        }
+        let delete = async |url: &str| {
+            let sent = self.client.once(Method::DELETE, url, None).await;
+            sent.map_err(|failure| failure.into_catalog_error(operation))
+        };
+        let url = self.table_url();
+        let mut answer = delete(&format!("{url}?purgeRequested=true")).await?;
+        // There are servers that drop tables and purge none.
+        if matches!(answer.status.as_u16(), 400 | 403 | 405 | 406 | 422 | 501) {
+            answer = delete(&url).await?;
+        }
+        if answer.status.is_success() {
+            return Ok(());
+        }
+        Err(answer.error(operation, &self.name()))
+    }
 }
 
 #[cfg(test)]

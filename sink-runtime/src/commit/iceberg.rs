@@ -15,10 +15,12 @@ use crate::catalog::{Base, CatalogError, CommitError, TableOps};
 use crate::errors::Retry;
 use crate::failpoint;
 use crate::ledger::{Claim, CommitId, Verdict, judge_all};
-use crate::plan::SinkId;
+use crate::plan::{IcebergPlan, SinkId};
 use crate::record::{Offset, TopicName, TopicPartition};
+use crate::schema::Schema;
 use crate::schema::evolution::{self, NewSchema};
 
+pub mod declare;
 mod failure;
 mod opening;
 mod pace;
@@ -26,6 +28,7 @@ mod resets;
 mod standing;
 pub mod table_ledger;
 
+pub use declare::{Declaration, Declared};
 pub use failure::{IcebergFailure, NotCommitted};
 pub use opening::{Opened, Reset};
 pub use pace::Pace;
@@ -68,6 +71,7 @@ pub struct Committed {
 #[derive(Debug)]
 pub struct IcebergCommitter {
     ops: Arc<dyn TableOps>,
+    sink: SinkId,
     keys: Keys,
     pace: Pace,
     clock: fn() -> i64,
@@ -100,6 +104,7 @@ impl IcebergCommitter {
     pub fn new(ops: Arc<dyn TableOps>, sink: &SinkId, pace: Pace, clock: fn() -> i64) -> Self {
         Self {
             ops,
+            sink: sink.clone(),
             keys: Keys::of(&sink.0),
             pace,
             clock,
@@ -109,6 +114,24 @@ impl IcebergCommitter {
 
     pub fn table(&self) -> &Arc<dyn TableOps> {
         &self.ops
+    }
+
+    /// Makes the table what the plan says of it beyond the columns that records need. `columns`: those known before any
+    /// record.
+    ///
+    /// # Errors
+    /// As for [`declare::declare`].
+    pub async fn declare(
+        &self,
+        plan: &IcebergPlan,
+        columns: Option<Schema>,
+    ) -> Result<Declared, IcebergFailure> {
+        let wanted = Declaration {
+            sink: self.sink.clone(),
+            plan: plan.clone(),
+            columns,
+        };
+        Box::pin(declare::declare(&*self.ops, &wanted, self.pace, self.clock)).await
     }
 
     /// # Errors
@@ -240,8 +263,13 @@ impl IcebergCommitter {
         if let Verdict::Fenced { found } = judge_all(&ledger.next, &next.floor, &wish.claims) {
             return Err(IcebergFailure::Fenced { found });
         }
-        let sources: Vec<i32> = table
-            .partition_spec_by_id(wish.spec_id)
+        let spec = table.partition_spec_by_id(wish.spec_id);
+        if spec.is_none() && !wish.files.is_empty() {
+            return Err(IcebergFailure::LayoutMoved {
+                spec_id: wish.spec_id,
+            });
+        }
+        let sources: Vec<i32> = spec
             .iter()
             .flat_map(|spec| spec.fields())
             .map(|field| field.source_id)
@@ -332,7 +360,11 @@ impl IcebergCommitter {
             commit_uuid: Uuid::new_v4(),
             now_ms: (self.clock)(),
             files: wish.files.clone(),
-            spec_id: wish.spec_id,
+            spec_id: if wish.files.is_empty() {
+                base.metadata.default_partition_spec_id()
+            } else {
+                wish.spec_id
+            },
             schema: schema.map(|s| s.schema.clone()),
             set_properties: self.keys.properties(&ledger),
             remove_properties: Vec::new(),
@@ -342,6 +374,13 @@ impl IcebergCommitter {
             Ok(staged) => Ok(Some((staged, ledger))),
             Err(error) => self.later("stage snapshot", error, attempts).map(|()| None),
         }
+    }
+
+    /// Whether the table has another format version by now.
+    async fn upgraded(&self, base: &Base) -> bool {
+        let had = base.metadata.format_version();
+        let now = self.ops.load().await;
+        now.is_ok_and(|now| now.metadata.format_version() != had)
     }
 
     /// Whether it is certainly published.
@@ -372,6 +411,12 @@ impl IcebergCommitter {
             Err(answer @ (CommitError::Unknown(_) | CommitError::Unavailable(_))) => {
                 attempts.uncertain = true;
                 attempts.last = Some(answer);
+            }
+            // Staged for the format version that the table had: refused, where it was upgraded meanwhile, not told a
+            // conflict.
+            Err(CommitError::Refused(_)) if self.upgraded(base).await => {
+                attempts.lost.push((snapshot_id, paths));
+                attempts.last = Some(CommitError::Conflict);
             }
             Err(CommitError::Refused(error)) => {
                 stage::discard(&self.ops.file_io(), &paths).await;

@@ -149,7 +149,7 @@ impl TableDeliver {
                 why: error.failure.to_string(),
                 fenced: true,
             },
-            IcebergFailure::SchemaMoved(_) => {
+            IcebergFailure::SchemaMoved(_) | IcebergFailure::LayoutMoved { .. } => {
                 self.targets.forget();
                 Failure::Reread {
                     why: OneLine(&error.failure).to_string(),

@@ -32,7 +32,7 @@ pub(super) fn all(known: &Known<'_>, commit: Option<&CommitStatus>) -> Vec<Findi
 /// Pods that there are to be.
 pub(super) fn wanted(known: &Known<'_>) -> i32 {
     match (known.verdict, known.deployment) {
-        (Ok(checked), _) if !known.reconciliation_paused => checked.replicas.wanted,
+        (Ok(checked), _) if !known.reconciliation_paused && !known.held => checked.replicas.wanted,
         (_, Some(deployment)) => deployment.wanted,
         _ => 0,
     }
@@ -182,6 +182,11 @@ fn ready(known: &Known<'_>, others: &[Finding]) -> Finding {
     };
     if let Some(invalid) = wrong(Concern::ConfigValid) {
         return invalid;
+    }
+    if known.held
+        && let Some(differs) = wrong(Concern::TableSynced)
+    {
+        return differs;
     }
     if let Some(why) = known.waiting {
         return PROVISIONING.because(why);

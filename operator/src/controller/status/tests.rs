@@ -5,7 +5,7 @@ use tidewater_crds::KafkaS3Sink;
 use tidewater_runtime::errors::class;
 
 use super::*;
-use crate::conditions::{Concern, GROUP_CONFLICT, Trouble};
+use crate::conditions::{CATALOG_UNREACHABLE, Concern, DIFFERS, GROUP_CONFLICT, Trouble};
 use crate::controller::fixtures;
 use crate::controller::validate::{self, References};
 use crate::lag::Lag;
@@ -23,6 +23,8 @@ struct World {
     paused: bool,
     reconciliation_paused: bool,
     waiting: Option<&'static str>,
+    held: bool,
+    table: Option<Finding>,
     deployment: Option<DeploymentFacts>,
     autoscaler: Option<AutoscalerFacts>,
     seen: Seen,
@@ -58,6 +60,8 @@ fn world() -> World {
         paused: false,
         reconciliation_paused: false,
         waiting: None,
+        held: false,
+        table: None,
         deployment: Some(DeploymentFacts {
             wanted: 3,
             observed: true,
@@ -109,12 +113,14 @@ impl World {
                 Some(finding) => Err(finding),
             },
             waiting: self.waiting,
+            held: self.held,
             paused: self.paused,
             reconciliation_paused: self.reconciliation_paused,
             deployment: self.deployment.as_ref(),
             autoscaler: self.autoscaler.as_ref(),
             seen: &self.seen,
-            table: None,
+            table: self.table.as_ref(),
+            table_status: None,
             since: self.since,
             interval: Duration::from_secs(60),
             now: self.now,
@@ -468,4 +474,31 @@ fn records_wait_since_they_were_first_seen_to_and_an_unknown_lag_ends_nothing() 
     assert_eq!(behind(since, Some(9), 7), Some(at(5)));
     assert_eq!(behind(since, None, 7), Some(at(5)));
     assert_eq!(behind(since, Some(0), 7), None);
+}
+
+#[test]
+fn a_table_that_differs_is_the_reason_and_what_runs_goes_on() {
+    let mut world = world();
+    world.before.runtime = Some(RuntimeStatus {
+        image: Some("runtime:0".into()),
+        config_hash: Some("old".into()),
+    });
+    world.held = true;
+    world.table = Some(DIFFERS.because("table sales.orders: no"));
+    assert_eq!(world.of(Concern::Ready), ("False", "Differs"));
+    assert_eq!(world.of(Concern::ConfigValid), ("True", "Valid"));
+    let status = world.status();
+    assert_eq!(status.runtime, world.before.runtime);
+    assert_eq!(status.phase, Some(Phase::Degraded));
+    world.deployment = None;
+    assert_eq!(world.of(Concern::Ready), ("False", "Differs"));
+    assert_eq!(world.status().phase, Some(Phase::Failed));
+}
+
+#[test]
+fn a_catalog_that_the_operator_cannot_look_at_makes_no_sink_unready() {
+    let mut world = world();
+    world.table = Some(CATALOG_UNREACHABLE.found());
+    assert_eq!(world.of(Concern::Ready).0, "True");
+    assert_eq!(world.of(Concern::TableSynced).0, "Unknown");
 }

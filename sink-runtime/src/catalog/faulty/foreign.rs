@@ -114,3 +114,29 @@ pub async fn add_column(table: &dyn TableOps, name: &str) -> Outcome {
 pub async fn remove_properties(table: &dyn TableOps, keys: &[String]) -> Outcome {
     change(table, |_, builder| builder.remove_properties(keys)).await
 }
+
+/// # Errors
+/// What the table answers.
+pub async fn set_property(table: &dyn TableOps, key: &str, value: &str) -> Outcome {
+    change(table, |_, builder| {
+        builder.set_properties([(key.to_owned(), value.to_owned())].into())
+    })
+    .await
+}
+
+/// Partition specs that are not the default one are cleaned away.
+///
+/// # Errors
+/// What the table answers.
+pub async fn remove_old_specs(table: &dyn TableOps) -> Outcome {
+    change(table, |metadata, builder| {
+        let default = metadata.default_partition_spec_id();
+        let old: Vec<i32> = metadata
+            .partition_specs_iter()
+            .map(|spec| spec.spec_id())
+            .filter(|id| *id != default)
+            .collect();
+        builder.remove_partition_specs(&old)
+    })
+    .await
+}

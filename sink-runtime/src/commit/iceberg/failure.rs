@@ -34,6 +34,8 @@ pub enum IcebergFailure {
     Unclaimed,
     #[error("the table's schema moved under the written files")]
     SchemaMoved(#[source] SchemaMoved),
+    #[error("the table has no partition spec {spec_id} any more, which the written files have")]
+    LayoutMoved { spec_id: i32 },
     #[error("the table cannot hold the columns")]
     Incompatible(#[source] Incompatible),
     #[error("the table cannot be created as planned")]
@@ -66,7 +68,7 @@ impl Classified for IcebergFailure {
             Self::Fenced { .. } => class::FENCED,
             Self::Unclaimed => class::INTERNAL,
             // The files are written again on the table as it is; nobody has to do anything.
-            Self::SchemaMoved(_) => class::CATALOG_CONFLICT,
+            Self::SchemaMoved(_) | Self::LayoutMoved { .. } => class::CATALOG_CONFLICT,
             Self::Incompatible(source) => source.class(),
             Self::Mapping(source) => source.class(),
             Self::LedgerUnreadable(_) => class::LEDGER_UNREADABLE,

@@ -1,4 +1,4 @@
-//! Opening a table: load it or create it, compare it with the plan, settle a reset as the plan says.
+//! Opening a table: load it or create it, see that it can hold the columns, settle a reset as the plan says.
 
 use std::collections::BTreeMap;
 
@@ -7,10 +7,11 @@ use iceberg::spec::{
 };
 use uuid::Uuid;
 
+use super::declare::Declaration;
 use super::table_ledger::{Offsets, TableLedger};
 use super::{Attempts, IcebergCommitter, IcebergFailure};
 use crate::catalog::{Base, CatalogError, CommitError};
-use crate::plan::{IcebergPlan, OnDestinationReset};
+use crate::plan::{IcebergPlan, OnDestinationReset, SinkId};
 use crate::schema::Schema;
 use crate::schema::evolution::{self, plan_evolution};
 use crate::schema::iceberg::{partition_spec, sort_order, to_iceberg};
@@ -35,8 +36,6 @@ pub struct Opened {
     pub created: bool,
     /// What was settled by `onDestinationReset`.
     pub reset: Option<Reset>,
-    /// Where the table differs from the plan in what only its creation decides, for people.
-    pub drift: Vec<String>,
 }
 
 /// A reset of the destination that was settled as the plan says.
@@ -114,7 +113,7 @@ impl IcebergCommitter {
                 table: self.ops.describe(),
             });
         }
-        let initial = initial(plan, schema)?;
+        let initial = initial(&self.sink, plan, schema)?;
         match self.ops.create(initial).await {
             Ok(_) => Ok(true),
             Err(CatalogError::TableExists { .. }) => Ok(false),
@@ -130,7 +129,12 @@ pub(super) enum Settled {
     NotYet,
 }
 
-fn initial(plan: &IcebergPlan, schema: &Schema) -> Result<TableMetadata, IcebergFailure> {
+/// The metadata of a table made for `sink`.
+pub(super) fn initial(
+    sink: &SinkId,
+    plan: &IcebergPlan,
+    schema: &Schema,
+) -> Result<TableMetadata, IcebergFailure> {
     let columns = to_iceberg(schema).map_err(IcebergFailure::Mapping)?;
     let spec = partition_spec(&columns, &plan.partition_by).map_err(IcebergFailure::Mapping)?;
     let order = sort_order(&columns, &plan.sort_order).map_err(IcebergFailure::Mapping)?;
@@ -148,13 +152,15 @@ fn initial(plan: &IcebergPlan, schema: &Schema) -> Result<TableMetadata, Iceberg
         3 => FormatVersion::V3,
         other => return Err(refused(format!("no format version {other}").into())),
     };
+    let mut properties = plan.properties.clone();
+    properties.extend(Declaration::marks(sink, plan));
     TableMetadataBuilder::new(
         columns,
         spec,
         order,
         plan.location.clone().unwrap_or_default(),
         version,
-        plan.properties.clone().into_iter().collect(),
+        properties.into_iter().collect(),
     )
     .and_then(TableMetadataBuilder::build)
     .map(|built| built.metadata)
@@ -184,7 +190,6 @@ fn describe(
         location: table.location().to_owned(),
         format_version: table.format_version(),
         last_column_id: table.last_column_id().max(schema.highest_field_id()),
-        drift: drift(table, &schema, plan),
         schema,
         schema_changes,
         spec: table.default_partition_spec().clone(),
@@ -194,44 +199,4 @@ fn describe(
         created: false,
         reset: None,
     })
-}
-
-fn drift(table: &TableMetadata, schema: &SchemaRef, plan: &IcebergPlan) -> Vec<String> {
-    let mut drift = Vec::new();
-    let wanted: Option<Vec<_>> = partition_spec(schema, &plan.partition_by).ok().map(|spec| {
-        spec.fields()
-            .iter()
-            .map(|f| (f.source_id, f.transform))
-            .collect()
-    });
-    let have: Vec<_> = table
-        .default_partition_spec()
-        .fields()
-        .iter()
-        .map(|f| (f.source_id, f.transform))
-        .collect();
-    if wanted.as_ref() != Some(&have) {
-        drift.push("the table is partitioned otherwise than planned; it keeps its own".to_owned());
-    }
-    let wanted = sort_order(schema, &plan.sort_order).ok().map(|o| o.fields);
-    if wanted.as_ref() != Some(&table.default_sort_order().fields) {
-        drift.push("the table is sorted otherwise than planned; it keeps its own".to_owned());
-    }
-    for (key, value) in &plan.properties {
-        if table.properties().get(key) != Some(value) {
-            drift.push(format!("table property \"{key}\" is not \"{value}\""));
-        }
-    }
-    if table.format_version() as u8 != plan.format_version {
-        drift.push(format!(
-            "the table has format version {}",
-            table.format_version() as u8
-        ));
-    }
-    if let Some(location) = &plan.location
-        && location.trim_end_matches('/') != table.location()
-    {
-        drift.push(format!("the table lives in \"{}\"", table.location()));
-    }
-    drift
 }

@@ -22,6 +22,7 @@ use crate::record::OffsetRange;
 use crate::schema::{Field, Schema, Type};
 
 mod contention;
+mod layouts;
 mod lost_replies;
 mod resets;
 mod schemas;

@@ -12,7 +12,8 @@ use uuid::Uuid;
 
 use crate::budget::Budget;
 use crate::commit::iceberg::{
-    Committed, IcebergCommit, IcebergCommitter, IcebergFailure, NotCommitted, Opened, TableLedger,
+    Committed, Declared, IcebergCommit, IcebergCommitter, IcebergFailure, NotCommitted, Opened,
+    TableLedger,
 };
 use crate::engine::worker::ShelfError;
 use crate::errors::{Classified, OneLine, class};
@@ -163,10 +164,14 @@ impl Targets {
     }
 
     async fn open_with(&self, schema: &Schema) -> Result<(Arc<Target>, TableLedger), TargetError> {
+        let first = self.current().is_none();
         let mut committer = self.committer.lock().await;
-        let opened = Box::pin(committer.open(&self.plan, schema)).await?;
-        drop(committer);
+        let mut opened = Box::pin(committer.open(&self.plan, schema)).await?;
         tell(&opened);
+        if first && self.declare(&committer).await? {
+            opened = Box::pin(committer.open(&self.plan, schema)).await?;
+        }
+        drop(committer);
         let ledger = opened.ledger.clone();
         let of_this_table = |target: &Arc<Target>| target.uuid == opened.uuid;
         if let Some(target) = self.current().filter(of_this_table) {
@@ -179,6 +184,27 @@ impl Targets {
         }
         *current = Some(Arc::clone(&target));
         Ok((target, ledger))
+    }
+
+    /// Brings the table to what the resource says, where that can be done; whether that changed it. A table that stays
+    /// otherwise is written to as it is.
+    async fn declare(&self, committer: &IcebergCommitter) -> Result<bool, TargetError> {
+        let declared = committer.declare(&self.plan, self.declared.clone());
+        match Box::pin(declared).await? {
+            Declared::Synced { steps, .. } => {
+                for step in &steps {
+                    tracing::info!(%step, "the table was changed to what the resource says");
+                }
+                Ok(!steps.is_empty())
+            }
+            Declared::Refused { changes, .. } => {
+                for why in &changes.refused {
+                    tracing::warn!(%why, "the table differs from the resource and stays as it is");
+                }
+                Ok(false)
+            }
+            Declared::Awaiting => Ok(false),
+        }
     }
 
     async fn target(&self, opened: &Opened) -> Result<Target, TargetError> {
@@ -299,9 +325,6 @@ fn tell(opened: &Opened) {
             ?reset,
             "the table was reset; settled as spec.onDestinationReset says"
         );
-    }
-    for drift in &opened.drift {
-        tracing::warn!(%drift, "the table differs from the resource");
     }
 }
 

@@ -169,7 +169,7 @@ async fn when_our_properties_are_removed_the_snapshots_rule() {
 async fn a_dropped_table_stops_the_commit_and_is_not_quietly_recreated() {
     let lab = Lab::new();
     let (mut committer, opened) = lab.opened().await;
-    lab.memory.drop_table();
+    lab.memory.forget();
     let lost = committer
         .commit(&commit_of(&opened, 0, None, 10))
         .await
@@ -186,7 +186,7 @@ async fn recreated() -> (Lab, IcebergCommitter, Opened) {
         .commit(&commit_of(&opened, 0, None, 10))
         .await
         .unwrap();
-    lab.memory.drop_table();
+    lab.memory.forget();
     lab.opened().await;
     (lab, committer, opened)
 }

@@ -281,4 +281,8 @@ impl TableOps for Spy {
         self.lists.lock().push(list);
         self.inner.commit(base, built, requirements).await
     }
+
+    async fn drop_table(&self, base: &Base) -> Result<(), CatalogError> {
+        self.inner.drop_table(base).await
+    }
 }
