@@ -10,6 +10,7 @@ mod readme;
 mod rights;
 mod scaling;
 mod settled;
+mod table;
 mod upgrade;
 
 use std::path::Path;

@@ -16,6 +16,7 @@ use tidewater_e2e::{
 mod catalogs;
 mod clock;
 mod crashes;
+mod declared;
 mod evolution;
 mod glue;
 mod groups;
@@ -376,7 +377,7 @@ fn credentials(secret: &str) -> Value {
 }
 
 /// The columns of [`orders`].
-fn order_columns() -> Value {
+pub(crate) fn order_columns() -> Value {
     json!([
         {"name": "order_id", "type": "long", "required": true, "doc": "number of the order"},
         {"name": "customer", "type": "string"},
