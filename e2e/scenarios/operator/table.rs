@@ -84,7 +84,12 @@ async fn a_table_is_there_before_its_pods_and_follows_the_spec_while_they_run() 
     assert_eq!(described["location"], found["status"]["table"]["location"]);
     assert_eq!(described["snapshots"], json!([]), "no pod ever ran");
 
-    patch(&namespace, "icet/orders", json!({"spec": {"paused": false}})).await?;
+    patch(
+        &namespace,
+        "icet/orders",
+        json!({"spec": {"paused": false}}),
+    )
+    .await?;
     namespace
         .await_condition("icet/orders", "Ready", WITHIN)
         .await?;
@@ -107,7 +112,10 @@ async fn a_table_is_there_before_its_pods_and_follows_the_spec_while_they_run() 
     let described = pyiceberg.describe(&IcebergCatalog::Rest, &name).await?;
     assert_eq!(described["properties"]["owner"], "shop");
     assert_eq!(described["default-spec-id"], 1);
-    assert_eq!(described["partition-specs"][1]["fields"][0]["name"], "created_at_day");
+    assert_eq!(
+        described["partition-specs"][1]["fields"][0]["name"],
+        "created_at_day"
+    );
     assert_eq!(described["default-sort-order-id"], 1);
     assert!(described["schemas"].to_string().contains("remark"));
     topic.produce(orders(500, 3)).await?;
@@ -119,7 +127,12 @@ async fn a_table_is_there_before_its_pods_and_follows_the_spec_while_they_run() 
         Ok(count(lab, &tables).await? == [[json!(1500), json!(1500)]])
     });
     Box::pin(all).await?;
-    let events = ["get", "events", "--field-selector=reason=TableChanged", "--output=yaml"];
+    let events = [
+        "get",
+        "events",
+        "--field-selector=reason=TableChanged",
+        "--output=yaml",
+    ];
     let told = namespace.kubectl(&events).await?;
     assert!(told.contains("partition by day(created_at)"), "{told}");
     Ok(())
@@ -132,7 +145,11 @@ async fn a_change_that_the_table_cannot_take_is_told_and_the_pods_go_on() -> Res
     let topic = lab.topic("orders", 1).await?;
     let (tables, warehouse) = (lab.unique("shop"), lab.bucket().await?);
     let orders_table = in_glue(declared(lab, "orders", &topic, &tables), lab, &warehouse);
-    apply(&namespace, &[keys(lab), glue_keys(lab), orders_table.clone()]).await?;
+    apply(
+        &namespace,
+        &[keys(lab), glue_keys(lab), orders_table.clone()],
+    )
+    .await?;
     let ready = |object: &Value| synced(object) && condition(object, "Ready").0 == "True";
     await_object(&namespace, "icet/orders", "it runs", ready).await?;
     let before = get(&namespace, "deployment/orders-icet").await?;
@@ -146,13 +163,22 @@ async fn a_change_that_the_table_cannot_take_is_told_and_the_pods_go_on() -> Res
     assert_eq!(condition(&found, "Ready"), ("False", "Differs"));
     assert_eq!(condition(&found, "ConfigValid").0, "True");
     let why = message(&found, "TableSynced");
-    assert!(why.contains("column \"customer\": the table has string"), "{why}");
-    assert!(why.contains("set property \"owner\""), "the plan too: {why}");
+    assert!(
+        why.contains("column \"customer\": the table has string"),
+        "{why}"
+    );
+    assert!(
+        why.contains("set property \"owner\""),
+        "the plan too: {why}"
+    );
     topic.produce(orders(200, 1)).await?;
     let caught_up = |object: &Value| lag(object) == Some(0);
     await_object(&namespace, "icet/orders", "records go on", caught_up).await?;
     let after = get(&namespace, "deployment/orders-icet").await?;
-    assert_eq!(after["metadata"]["generation"], before["metadata"]["generation"]);
+    assert_eq!(
+        after["metadata"]["generation"],
+        before["metadata"]["generation"]
+    );
     let name = format!("{tables}.orders");
     let pyiceberg = lab.pyiceberg().await?;
     let rows = await_until(WITHIN, "the rows are in the table", async || {
@@ -186,7 +212,13 @@ async fn a_catalog_that_the_operator_cannot_reach_keeps_no_pod_from_starting() -
         |object: &Value| condition(object, "TableSynced") == ("Unknown", "CatalogUnreachable");
     await_object(&namespace, "icet/orders", "it is told", unknown).await?;
     let started = |object: &Value| object["spec"]["replicas"] == 1;
-    await_object(&namespace, "deployment/orders-icet", "pods are asked for", started).await?;
+    await_object(
+        &namespace,
+        "deployment/orders-icet",
+        "pods are asked for",
+        started,
+    )
+    .await?;
 
     proxy.enable().await?;
     let again = |object: &Value| {
@@ -198,8 +230,8 @@ async fn a_catalog_that_the_operator_cannot_reach_keeps_no_pod_from_starting() -
 }
 
 #[tokio::test]
-async fn a_table_goes_with_its_resource_only_where_that_is_said_and_it_was_made_for_it() -> Result<()>
-{
+async fn a_table_goes_with_its_resource_only_where_that_is_said_and_it_was_made_for_it()
+-> Result<()> {
     let lab = Lab::shared().await?;
     let namespace = Box::pin(Box::pin(installed(lab)).await?.namespace()).await?;
     let topic = lab.topic("orders", 1).await?;
@@ -219,7 +251,9 @@ rest.create_table(args, schema=Schema(NestedField(1, 'order_id', LongType(), req
 result = True
 ";
     let pyiceberg = lab.pyiceberg().await?;
-    pyiceberg.run(code, json!(format!("{theirs}.orders"))).await?;
+    pyiceberg
+        .run(code, json!(format!("{theirs}.orders")))
+        .await?;
     let objects = [
         keys(lab),
         deleting("ours", &ours),
@@ -236,10 +270,18 @@ result = True
         };
         let found = await_object(&namespace, &object, "it is committed", done).await?;
         assert_eq!(count(lab, tables).await?, [[json!(50), json!(50)]]);
-        let held = found["metadata"]["finalizers"].as_array().map_or(0, Vec::len);
+        let held = found["metadata"]["finalizers"]
+            .as_array()
+            .map_or(0, Vec::len);
         assert_eq!(held, usize::from(name != "kept"), "{name}");
     }
-    let delete = ["delete", "icet/ours", "icet/kept", "icet/theirs", "--timeout=120s"];
+    let delete = [
+        "delete",
+        "icet/ours",
+        "icet/kept",
+        "icet/theirs",
+        "--timeout=120s",
+    ];
     namespace.kubectl(&delete).await?;
     assert!(!exists(lab, &ours).await?);
     assert!(exists(lab, &kept).await?);
@@ -276,11 +318,13 @@ async fn a_deletion_that_the_catalog_does_not_take_is_told_and_can_be_let_go() -
     namespace
         .kubectl(&["delete", "icet/orders", "--wait=false"])
         .await?;
-    let blocked =
-        |object: &Value| condition(object, "TableSynced") == ("False", "DeletionBlocked");
+    let blocked = |object: &Value| condition(object, "TableSynced") == ("False", "DeletionBlocked");
     let found = await_object(&namespace, "icet/orders", "it is told", blocked).await?;
     assert!(message(&found, "TableSynced").contains("set spec.deletionPolicy: Retain"));
-    assert_eq!(get(&namespace, "deployment/orders-icet").await?, Value::Null);
+    assert_eq!(
+        get(&namespace, "deployment/orders-icet").await?,
+        Value::Null
+    );
     patch(
         &namespace,
         "icet/orders",

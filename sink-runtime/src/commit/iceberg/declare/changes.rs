@@ -8,9 +8,9 @@ use std::fmt;
 
 use iceberg::TableRequirement;
 use iceberg::spec::{
-    FormatVersion, NullOrder, PartitionSpec, Schema as IcebergSchema, SchemaRef, SortDirection,
-    SortOrder, TableMetadata, TableMetadataBuildResult, Transform, UnboundPartitionField,
-    UnboundPartitionSpec,
+    FormatVersion, NullOrder, PartitionSpec, PartitionSpecRef, Schema as IcebergSchema, SchemaRef,
+    SortDirection, SortOrder, TableMetadata, TableMetadataBuildResult, Transform,
+    UnboundPartitionField, UnboundPartitionSpec,
 };
 use serde::{Deserialize, Serialize};
 
@@ -499,6 +499,26 @@ fn sort_text(schema: &IcebergSchema, order: &SortOrder) -> String {
     listed(&fields)
 }
 
+fn known_spec(table: &TableMetadata, fields: &[UnboundPartitionField]) -> Option<i32> {
+    let same = |spec: &&PartitionSpecRef| {
+        let fields = fields
+            .iter()
+            .map(|field| (field.source_id, field.transform, field.name.as_str()));
+        let have = spec.fields().iter();
+        have.map(|field| (field.source_id, field.transform, field.name.as_str()))
+            .eq(fields)
+    };
+    let known = table.partition_specs_iter().find(same);
+    known.map(|spec| spec.spec_id())
+}
+
+fn known_order(table: &TableMetadata, order: &SortOrder) -> Option<i64> {
+    let mut known = table.sort_orders_iter();
+    known
+        .find(|known| known.fields == order.fields)
+        .map(|known| known.order_id)
+}
+
 /// The metadata with all steps taken, unpublished.
 ///
 /// # Errors
@@ -515,14 +535,21 @@ pub(super) fn build(
         builder = match step {
             Step::Upgrade { to, .. } => builder.upgrade_format_version(*to)?,
             Step::Columns { schema, .. } => builder.add_current_schema(schema.as_ref().clone())?,
-            Step::Partition { fields, .. } => {
-                let spec = UnboundPartitionSpec::builder();
-                let spec = spec.add_partition_fields(fields.clone())?.build();
-                builder.add_default_partition_spec(spec)?
-            }
-            Step::Sort { order, .. } => builder
-                .add_sort_order(order.clone())?
-                .set_default_sort_order(-1)?,
+            // What the table had before is named, not added: catalogs refuse to make an addition of it.
+            Step::Partition { fields, .. } => match known_spec(table, fields) {
+                Some(id) => builder.set_default_partition_spec(id)?,
+                None => {
+                    let spec = UnboundPartitionSpec::builder();
+                    let spec = spec.add_partition_fields(fields.clone())?.build();
+                    builder.add_default_partition_spec(spec)?
+                }
+            },
+            Step::Sort { order, .. } => match known_order(table, order) {
+                Some(id) => builder.set_default_sort_order(id)?,
+                None => builder
+                    .add_sort_order(order.clone())?
+                    .set_default_sort_order(-1)?,
+            },
             Step::Set { key, value, .. } => {
                 set.insert(key.clone(), value.clone());
                 builder

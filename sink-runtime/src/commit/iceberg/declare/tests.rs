@@ -285,6 +285,23 @@ async fn partition_fields_get_fresh_ids_and_get_back_those_they_had() {
 }
 
 #[tokio::test]
+async fn a_layout_that_the_table_had_before_is_named_and_not_added_again() {
+    use iceberg::TableUpdate::{AddSortOrder, AddSpec};
+    let table = made().await;
+    let updates = async |wanted: &Declaration| {
+        let metadata = table.load().await.unwrap().metadata;
+        let changes = plan_changes(&metadata, wanted);
+        let built = changes::build(&metadata, None, &changes).unwrap();
+        let adds = |update: &&_| matches!(update, AddSpec { .. } | AddSortOrder { .. });
+        built.changes.iter().filter(adds).count()
+    };
+    for (wanted, added) in [(full(), 2), (declaration(), 0), (full(), 0)] {
+        assert_eq!(updates(&wanted).await, added);
+        steps(&table, &wanted).await;
+    }
+}
+
+#[tokio::test]
 async fn what_was_declared_once_and_is_not_any_more_goes_and_what_others_set_stays() {
     let table = made().await;
     steps(&table, &full()).await;
