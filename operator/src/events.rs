@@ -9,6 +9,7 @@ use kube::Client;
 use kube::runtime::events::{Event, EventType, Recorder, Reporter};
 
 use crate::conditions::{self, Concern, Finding, State, Tell, shortened};
+use crate::controller::table::News;
 
 /// Longest note, in bytes: the API server's own bound.
 const LONGEST: usize = 1024;
@@ -33,13 +34,17 @@ pub fn drift(objects: &[String]) -> Option<Notice> {
     })
 }
 
-/// The operator changed the table to what the spec says.
-pub fn table_changed(steps: &[String]) -> Option<Notice> {
-    (!steps.is_empty()).then(|| Notice {
+/// The operator made the table, or changed it to what the spec says.
+pub fn table_news(news: &News) -> Notice {
+    let (reason, note) = match news {
+        News::Created(table) => ("TableCreated", format!("table {table} was made")),
+        News::Changed(steps) => ("TableChanged", steps.join("; ")),
+    };
+    Notice {
         warning: false,
-        reason: "TableChanged",
-        note: steps.join("; "),
-    })
+        reason,
+        note,
+    }
 }
 
 /// The table went with its resource.

@@ -21,7 +21,7 @@ use super::validate::{self, Checked, Identity, References};
 use super::{Guarded, OfKind, again, build, ending, fetch, names, status};
 use crate::conditions::{Finding, NOT_READY_PAUSED, Row, SCALED_TO_ZERO, State, TABLE_NOT_OBSERVED};
 use crate::errors::{class, of_client};
-use crate::events::{drift, table_changed, transitions};
+use crate::events::{drift, table_news, transitions};
 use crate::observations::{Published, Target};
 
 /// Nothing takes longer; what did is begun anew.
@@ -488,8 +488,8 @@ impl Pass<'_> {
         );
         let mut notices = transitions(&before.conditions, &findings);
         notices.extend(drift(&report.drift));
-        let steps = shared.catalogs.steps(self.key, &identity.uid);
-        notices.extend(table_changed(&steps));
+        let news = shared.catalogs.news(self.key, &identity.uid);
+        notices.extend(news.iter().map(table_news));
         let written = self.write::<S>(identity, before, status).await?;
         let about = ObjectReference {
             api_version: Some(API_VERSION.to_owned()),
@@ -507,6 +507,8 @@ impl Pass<'_> {
             _ if settled => SETTLED,
             _ => UNSETTLED,
         };
+        let table_due = table.as_ref().and_then(|table| table.again);
+        let pause = table_due.map_or(pause, |due| pause.min(due.max(LEFTOVER)));
         Ok(match written {
             Due::In(wait) => again(wait.min(pause)),
             _ => again(pause),

@@ -26,10 +26,10 @@ use crate::observations::{Observations, SinkKey};
 const CONCURRENCY: usize = 8;
 /// One look takes no longer; one that did is begun anew.
 const LONGEST: Duration = Duration::from_secs(30);
-/// Until the next look at a table that was as it shall be.
-const SETTLED: Duration = Duration::from_secs(240);
+/// Until the next look at a table that was as it shall be, or that others have to see to.
+const SETTLED: Duration = Duration::from_secs(300);
 /// The same where something has to be done or to pass.
-const UNSETTLED: Duration = Duration::from_secs(25);
+const UNSETTLED: Duration = Duration::from_secs(20);
 /// The first pause of 0.2 s, doubled up to 2 s: about 3 s in all. The next look is never far.
 const PACE: Pace = Pace {
     attempts: 4,
@@ -145,6 +145,8 @@ fn took_too_long() -> String {
 struct Look {
     finding: Finding,
     table: Option<TableStatus>,
+    /// The table made by this look.
+    created: Option<String>,
     /// Changed by this look.
     steps: Vec<String>,
 }
@@ -154,6 +156,7 @@ impl Look {
         Self {
             finding,
             table: None,
+            created: None,
             steps: Vec::new(),
         }
     }
@@ -173,16 +176,13 @@ fn of_declared(name: &str, declared: Declared) -> Look {
         } => Look {
             finding: SYNCED.found(),
             table: Some(status(&table)),
-            steps: created
-                .then(|| format!("created {name}"))
-                .into_iter()
-                .chain(steps.iter().map(ToString::to_string))
-                .collect(),
+            created: created.then(|| name.to_owned()),
+            steps: steps.iter().map(ToString::to_string).collect(),
         },
         Declared::Refused { table, changes } => Look {
             finding: DIFFERS.because(format!("table {name}: {}", changes.plan())),
             table: Some(status(&table)),
-            steps: Vec::new(),
+            ..Look::of(DIFFERS.found())
         },
         Declared::Awaiting => Look::of(AWAITING_RECORDS.found()),
     }
@@ -225,11 +225,19 @@ pub struct Found {
     at: Instant,
 }
 
+impl Found {
+    fn is_due(&self) -> bool {
+        pause(self).is_some_and(|pause| self.at.elapsed() >= pause)
+    }
+}
+
 /// How a table is, for the status.
 #[derive(Clone, Debug)]
 pub struct TableFound {
     pub finding: Finding,
     pub status: Option<TableStatus>,
+    /// Until the next look is due.
+    pub again: Option<Duration>,
 }
 
 impl TableFound {
@@ -244,14 +252,18 @@ impl From<&Found> for TableFound {
         Self {
             finding: found.finding.clone(),
             status: found.table.clone(),
+            again: pause(found).map(|pause| pause.saturating_sub(found.at.elapsed())),
         }
     }
 }
 
 impl From<Finding> for TableFound {
     fn from(finding: Finding) -> Self {
-        let status = None;
-        Self { finding, status }
+        Self {
+            finding,
+            status: None,
+            again: None,
+        }
     }
 }
 
@@ -277,13 +289,22 @@ pub fn course(found: Option<&Found>, revision: &str, deployed: bool) -> Course {
     }
 }
 
+/// What a look has done.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum News {
+    /// A table of this name.
+    Created(String),
+    /// The steps taken.
+    Changed(Vec<String>),
+}
+
 #[derive(Debug, Default)]
 struct Entry {
     uid: String,
     running: bool,
     found: Option<Found>,
-    /// Steps taken and not told yet.
-    steps: Vec<String>,
+    /// Not told yet.
+    news: Vec<News>,
     dropped: Option<Result<Dropped, String>>,
 }
 
@@ -327,7 +348,7 @@ impl Tables {
         let found = entry.found.clone();
         let due = found
             .as_ref()
-            .is_none_or(|found| found.revision != revision || found.at.elapsed() >= pause(found));
+            .is_none_or(|found| found.revision != revision || found.is_due());
         if due && !entry.running {
             entry.running = true;
             let (wish, revision) = (wish.clone(), revision.to_owned());
@@ -340,8 +361,11 @@ impl Tables {
                         .found
                         .as_ref()
                         .is_none_or(|old| old.finding != look.finding || old.revision != revision);
-                    let news = news || !look.steps.is_empty();
-                    entry.steps.extend(look.steps);
+                    let news = news || !look.steps.is_empty() || look.created.is_some();
+                    entry.news.extend(look.created.map(News::Created));
+                    if !look.steps.is_empty() {
+                        entry.news.push(News::Changed(look.steps));
+                    }
                     entry.found = Some(Found {
                         revision,
                         finding: look.finding,
@@ -421,10 +445,10 @@ impl Tables {
         entry.found.clone()
     }
 
-    /// What looks have changed since this was last asked.
-    pub fn steps(&self, key: &SinkKey, uid: &str) -> Vec<String> {
+    /// What looks have done since this was last asked.
+    pub fn news(&self, key: &SinkKey, uid: &str) -> Vec<News> {
         match self.entries.lock().get_mut(key) {
-            Some(entry) if entry.uid == uid => std::mem::take(&mut entry.steps),
+            Some(entry) if entry.uid == uid => std::mem::take(&mut entry.news),
             _ => Vec::new(),
         }
     }
@@ -463,11 +487,14 @@ impl Drop for Running<'_> {
     }
 }
 
-fn pause(found: &Found) -> Duration {
-    if found.finding.state() == State::True {
-        SETTLED
-    } else {
-        UNSETTLED
+/// Between two looks; `None`: nobody looks.
+fn pause(found: &Found) -> Option<Duration> {
+    let others = [CATALOG_NOT_PERMITTED.reason, CATALOG_REFUSED.reason];
+    match found.finding.state() {
+        _ if found.finding.reason() == TABLE_NOT_OBSERVED.reason => None,
+        State::True => Some(SETTLED),
+        _ if others.contains(&found.finding.reason()) => Some(SETTLED),
+        _ => Some(UNSETTLED),
     }
 }
 

@@ -152,6 +152,23 @@ async fn a_drop_that_failed_is_told_once_and_tried_again() {
 }
 
 #[test]
+fn what_may_pass_is_looked_at_again_soon_and_what_others_must_do_is_not_asked_for_all_the_time() {
+    let again = |row: &'static crate::conditions::Row| {
+        let found = found("r", row.found());
+        TableFound::from(&found)
+            .again
+            .map(|again| again.as_secs_f64().round())
+    };
+    assert_eq!(again(&SYNCED), Some(300.0));
+    assert_eq!(again(&CATALOG_NOT_PERMITTED), Some(300.0));
+    assert_eq!(again(&CATALOG_REFUSED), Some(300.0));
+    assert_eq!(again(&CATALOG_UNREACHABLE), Some(20.0));
+    assert_eq!(again(&AWAITING_RECORDS), Some(20.0));
+    assert_eq!(again(&DIFFERS), Some(20.0));
+    assert_eq!(again(&TABLE_NOT_OBSERVED), None);
+}
+
+#[test]
 fn after_a_restart_the_table_is_as_the_status_says() {
     let differs = DIFFERS.because("table sales.orders: no");
     let epoch = k8s_openapi::jiff::Timestamp::UNIX_EPOCH;
