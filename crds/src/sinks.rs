@@ -183,9 +183,9 @@ pub struct IcebergTableSpec {
     #[serde(default = "yes")]
     pub create_if_missing: bool,
     /// What becomes of the table when this resource is deleted from a cluster: `Retain`, or `Delete`, which drops it once
-    /// the last pod has ended, if this resource made it and no other sink has written to it. REST and local catalogs
-    /// remove the files too; of a table in Glue the entry goes and the files stay. Needs a catalog that the operator
-    /// reaches. Example: `Delete`.
+    /// the last pod has ended, if it was made for this resource and no other sink has written to it. A REST catalog is
+    /// asked to purge the files too; of a table in Glue the entry goes and the files stay; a table of a local catalog stays,
+    /// since the operator cannot see it. What cannot be dropped within ten minutes stays. Example: `Delete`.
     #[serde(default)]
     pub deletion_policy: DeletionPolicy,
     /// Where a new table's files go. Default: the catalog's choice. Example: `s3://lake/warehouse/sales/orders`.

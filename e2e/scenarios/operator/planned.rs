@@ -10,7 +10,7 @@ use tokio::process::Command;
 use super::*;
 
 /// What `plan -f` says of a resource.
-async fn plan(lab: &Lab, cluster: &Cluster, resource: &Value) -> Result<(bool, String)> {
+pub(super) async fn plan(lab: &Lab, cluster: &Cluster, resource: &Value) -> Result<(bool, String)> {
     let file = lab.scratch()?.join("resource.yaml");
     std::fs::write(&file, resource.to_string())?;
     let output = Command::new(operator_binary()?)

@@ -5,6 +5,7 @@ use anyhow::Result;
 use serde_json::{Value, json};
 use tidewater_e2e::{IcebergCatalog, Lab, await_until, orders};
 
+use super::planned::plan;
 use super::*;
 use crate::table::order_columns;
 
@@ -69,13 +70,20 @@ async fn exists(lab: &Lab, tables: &str) -> Result<bool> {
 #[tokio::test]
 async fn a_table_is_there_before_its_pods_and_follows_the_spec_while_they_run() -> Result<()> {
     let lab = Lab::shared().await?;
-    let namespace = Box::pin(Box::pin(installed(lab)).await?.namespace()).await?;
+    let cluster = Box::pin(installed(lab)).await?;
+    let namespace = Box::pin(cluster.namespace()).await?;
     let topic = lab.topic("orders", 2).await?;
     let tables = lab.unique("shop");
     let mut orders_table = declared(lab, "orders", &topic, &tables);
+    orders_table["metadata"]["namespace"] = json!(namespace.name());
     orders_table["spec"]["paused"] = json!(true);
     orders_table["spec"]["partitionBy"] = json!(["country"]);
-    apply(&namespace, &[keys(lab), orders_table]).await?;
+    apply(&namespace, &[keys(lab)]).await?;
+    let (sound, said) = plan(lab, cluster, &orders_table).await?;
+    let title = format!("table {tables}.orders");
+    assert!(sound && said.contains(&format!("+ {title}")), "{said}");
+    assert!(!exists(lab, &tables).await?, "a plan makes nothing");
+    apply(&namespace, &[orders_table.clone()]).await?;
     let found = await_object(&namespace, "icet/orders", "the table is made", synced).await?;
     let pyiceberg = lab.pyiceberg().await?;
     let name = format!("{tables}.orders");
@@ -103,6 +111,14 @@ async fn a_table_is_there_before_its_pods_and_follows_the_spec_while_they_run() 
         "sortOrder": ["order_id"],
         "properties": {"owner": "shop"},
     }});
+    merge(&mut orders_table["spec"], change["spec"].clone());
+    let (sound, said) = plan(lab, cluster, &orders_table).await?;
+    for told in [
+        format!("~ {title}"),
+        "partition by day(created_at)".to_owned(),
+    ] {
+        assert!(sound && said.contains(&told), "{told}: {said}");
+    }
     patch(&namespace, "icet/orders", change).await?;
     topic.produce(orders(500, 2)).await?;
     let done = |object: &Value| {

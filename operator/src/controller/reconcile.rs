@@ -16,10 +16,10 @@ use super::kind::SinkKind;
 use super::live::{ChildKind, DeploymentFacts, Facts};
 use super::memory::Memory;
 use super::status::{Due, due};
-use super::table::{self, Course, TableFound};
+use super::table::{Course, TableFound};
 use super::validate::{self, Checked, Identity, References};
 use super::{Guarded, OfKind, again, build, ending, fetch, names, status};
-use crate::conditions::{Finding, NOT_READY_PAUSED, Row, SCALED_TO_ZERO, State, TABLE_NOT_OBSERVED};
+use crate::conditions::{Finding, NOT_READY_PAUSED, Row, SCALED_TO_ZERO, State};
 use crate::errors::{class, of_client};
 use crate::events::{drift, table_news, transitions};
 use crate::observations::{Published, Target};
@@ -204,26 +204,37 @@ impl Pass<'_> {
         );
         drop(secrets);
         let mut report = Report::default();
-        let mut table = None;
+        let table;
         let outcome = match verdict {
             Err(finding) => {
                 if rests(sink) && !frozen {
                     self.stop(&identity).await?;
                 }
-                table = self.last_found(&identity, &before);
+                table = self
+                    .context
+                    .shared
+                    .catalogs
+                    .last(self.key, &identity.uid, &before);
                 Outcome::Refused(finding)
             }
             Ok(checked) => {
                 self.look_at(&checked);
                 if frozen {
-                    table = self.last_found(&identity, &before);
+                    table = self
+                        .context
+                        .shared
+                        .catalogs
+                        .last(self.key, &identity.uid, &before);
                     Outcome::InForce(Box::new(checked))
                 } else {
                     if sink.deletes_table() != ending::is_held(sink.meta()) {
                         // Before there is a table that is to go.
                         ending::hold::<S>(self.context, sink.meta(), sink.deletes_table()).await?;
                     }
-                    let course = self.table(&checked, &before, deployment.as_deref(), &mut table);
+                    let catalogs = &self.context.shared.catalogs;
+                    let (course, found) =
+                        catalogs.course(self.key, &checked, &before, deployment.as_deref());
+                    table = found;
                     match course {
                         Course::Go => self.apply(checked, &mut report).await?,
                         Course::Hold => {
@@ -273,7 +284,11 @@ impl Pass<'_> {
             "cannot be read by this version of the operator: {error}"
         ));
         let outcome = Outcome::Refused(finding);
-        let table = self.last_found(&identity, &before);
+        let table = self
+            .context
+            .shared
+            .catalogs
+            .last(self.key, &identity.uid, &before);
         let report = Report::default();
         self.tell::<S>(
             &identity,
@@ -306,41 +321,6 @@ impl Pass<'_> {
             .live(kind, &identity.namespace, &identity.child)?;
         let owner = live.owner.as_ref().map(|owner| owner.uid.as_str());
         (owner == Some(identity.uid.as_str())).then_some(live)
-    }
-
-    /// What may be done as far as the table goes; `found` becomes how it is.
-    fn table(
-        &self,
-        checked: &Checked,
-        before: &SinkStatus,
-        deployment: Option<&DeploymentFacts>,
-        found: &mut Option<TableFound>,
-    ) -> Course {
-        let Some(wish) = &checked.table else {
-            return Course::Go;
-        };
-        let tables = &self.context.shared.catalogs;
-        let revision = checked.revision();
-        let known = tables.look(self.key, &checked.identity.uid, &revision, wish);
-        let deployed = deployment
-            .and_then(|deployment| deployment.config_hash.as_ref())
-            .is_some_and(|hash| *hash == checked.config.hash);
-        *found = known
-            .as_ref()
-            .filter(|known| known.revision == revision)
-            .map(TableFound::from)
-            .or_else(|| TableFound::remembered(before))
-            .or_else(|| Some(TABLE_NOT_OBSERVED.found().into()));
-        table::course(known.as_ref(), &revision, deployed)
-    }
-
-    /// How the table was found last, while nobody looks.
-    fn last_found(&self, identity: &Identity, before: &SinkStatus) -> Option<TableFound> {
-        let known = self.context.shared.catalogs.known(self.key, &identity.uid);
-        known
-            .as_ref()
-            .map(TableFound::from)
-            .or_else(|| TableFound::remembered(before))
     }
 
     /// Lag and pods are looked at by what is in force.

@@ -8,213 +8,29 @@ use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
 use tidewater_crds::{SinkStatus, TableStatus};
-use tidewater_runtime::commit::iceberg::declare::{
-    Dropped, declare, drop_made, preview as preview_table,
-};
-use tidewater_runtime::commit::iceberg::{Declaration, Declared, IcebergFailure, Pace};
-use tidewater_runtime::errors::{Classified, OneLine, class};
-use tidewater_runtime::plan::{CatalogPlan, Plan};
+use tidewater_runtime::commit::iceberg::declare::Dropped;
 use tokio::sync::Semaphore;
 
+use super::live::DeploymentFacts;
+use super::validate::Checked;
 use crate::conditions::{
-    AWAITING_RECORDS, CATALOG_NOT_PERMITTED, CATALOG_REFUSED, CATALOG_UNREACHABLE, Concern,
-    DIFFERS, Finding, SYNCED, State, TABLE_MISSING, TABLE_NOT_OBSERVED, remembered,
+    CATALOG_NOT_PERMITTED, CATALOG_REFUSED, CATALOG_UNREACHABLE, Concern, Finding, State,
+    TABLE_NOT_OBSERVED, remembered,
 };
 use crate::observations::{Observations, SinkKey};
 
+mod wish;
+
+pub use wish::{Preview, TableWish};
+
+use wish::{LONGEST, Look, took_too_long};
+
 /// Looks at a time, of all resources.
 const CONCURRENCY: usize = 8;
-/// One look takes no longer; one that did is begun anew.
-const LONGEST: Duration = Duration::from_secs(30);
 /// Until the next look at a table that was as it shall be, or that others have to see to.
 const SETTLED: Duration = Duration::from_secs(300);
 /// The same where something has to be done or to pass.
 const UNSETTLED: Duration = Duration::from_secs(20);
-/// The first pause of 0.2 s, doubled up to 2 s: about 3 s in all. The next look is never far.
-const PACE: Pace = Pace {
-    attempts: 4,
-    first: Duration::from_millis(200),
-    longest: Duration::from_secs(2),
-};
-
-/// What a resource wants of a catalog.
-#[derive(Clone, Debug)]
-pub enum TableWish {
-    Iceberg(Box<Declaration>),
-}
-
-/// What applying a spec would change in the catalog.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Preview {
-    pub exists: bool,
-    pub steps: Vec<String>,
-    pub refused: Vec<String>,
-}
-
-impl TableWish {
-    /// `None`: the resource has nothing to do with a catalog.
-    pub fn of(plan: &Plan) -> Option<Self> {
-        Declaration::of(plan).map(|wanted| Self::Iceberg(Box::new(wanted)))
-    }
-
-    /// `namespace.table`.
-    pub fn name(&self) -> String {
-        match self {
-            Self::Iceberg(wanted) => {
-                format!("{}.{}", wanted.plan.namespace.join("."), wanted.plan.table)
-            }
-        }
-    }
-
-    /// Only the pods can see it.
-    pub fn hidden(&self) -> bool {
-        match self {
-            Self::Iceberg(wanted) => matches!(wanted.plan.catalog, CatalogPlan::Local { .. }),
-        }
-    }
-
-    /// Makes the table what is wanted.
-    async fn sync(&self) -> Look {
-        match self {
-            Self::Iceberg(wanted) => {
-                let declared = async {
-                    let ops = Box::pin(tidewater_runtime::catalog::connect(&wanted.plan)).await;
-                    let ops = ops.map_err(|error| of_catalog(&error))?;
-                    let declared = Box::pin(declare(&*ops, wanted, PACE, now_ms)).await;
-                    declared.map_err(|error| of_failure(&error))
-                };
-                match declared.await {
-                    Ok(declared) => of_declared(&self.name(), declared),
-                    Err(finding) => Look::of(finding),
-                }
-            }
-        }
-    }
-
-    /// What [`Self::sync`] would change.
-    ///
-    /// # Errors
-    /// Why it cannot be told.
-    pub async fn preview(&self) -> Result<Preview, String> {
-        let Self::Iceberg(wanted) = self;
-        let told = |error: &dyn std::error::Error| OneLine(error).to_string();
-        let asked = async {
-            let ops = Box::pin(tidewater_runtime::catalog::connect(&wanted.plan)).await;
-            let ops = ops.map_err(|error| told(&error))?;
-            let changes = Box::pin(preview_table(&*ops, wanted, now_ms)).await;
-            changes.map_err(|error| told(&error))
-        };
-        let changes = tokio::time::timeout(LONGEST, asked)
-            .await
-            .map_err(|_| took_too_long())??;
-        Ok(match changes {
-            Some(changes) => Preview {
-                exists: true,
-                steps: changes.steps.iter().map(ToString::to_string).collect(),
-                refused: changes.refused,
-            },
-            None if wanted.columns.is_some() && !wanted.plan.create_if_missing => Preview {
-                refused: vec![TABLE_MISSING.message.to_owned()],
-                ..Preview::default()
-            },
-            None => Preview::default(),
-        })
-    }
-
-    /// Drops the table if it was made for this resource.
-    async fn delete(&self) -> Result<Dropped, String> {
-        let Self::Iceberg(wanted) = self;
-        let told = |error: &dyn std::error::Error| OneLine(error).to_string();
-        let ops = Box::pin(tidewater_runtime::catalog::connect(&wanted.plan)).await;
-        let ops = ops.map_err(|error| told(&error))?;
-        let dropped = Box::pin(drop_made(&*ops, &wanted.sink, PACE)).await;
-        dropped.map_err(|error| told(&error))
-    }
-}
-
-fn now_ms() -> i64 {
-    k8s_openapi::jiff::Timestamp::now().as_millisecond()
-}
-
-fn took_too_long() -> String {
-    format!("no answer within {} s", LONGEST.as_secs())
-}
-
-/// What a look came to.
-#[derive(Clone, Debug)]
-struct Look {
-    finding: Finding,
-    table: Option<TableStatus>,
-    /// The table made by this look.
-    created: Option<String>,
-    /// Changed by this look.
-    steps: Vec<String>,
-}
-
-impl Look {
-    fn of(finding: Finding) -> Self {
-        Self {
-            finding,
-            table: None,
-            created: None,
-            steps: Vec::new(),
-        }
-    }
-}
-
-fn of_declared(name: &str, declared: Declared) -> Look {
-    let status = |table: &tidewater_runtime::catalog::Base| TableStatus {
-        uuid: Some(table.metadata.uuid().to_string()),
-        location: Some(table.metadata.location().to_owned()),
-        format_version: Some(i64::from(table.metadata.format_version() as u8)),
-    };
-    match declared {
-        Declared::Synced {
-            table,
-            created,
-            steps,
-        } => Look {
-            finding: SYNCED.found(),
-            table: Some(status(&table)),
-            created: created.then(|| name.to_owned()),
-            steps: steps.iter().map(ToString::to_string).collect(),
-        },
-        Declared::Refused { table, changes } => Look {
-            finding: DIFFERS.because(format!("table {name}: {}", changes.plan())),
-            table: Some(status(&table)),
-            ..Look::of(DIFFERS.found())
-        },
-        Declared::Awaiting => Look::of(AWAITING_RECORDS.found()),
-    }
-}
-
-fn of_failure(failure: &IcebergFailure) -> Finding {
-    let why = OneLine(failure).to_string();
-    match failure {
-        IcebergFailure::TableMissing { .. } => {
-            TABLE_MISSING.because(format!("{why}: {}", TABLE_MISSING.message))
-        }
-        _ => of_class(failure.class().reason, why),
-    }
-}
-
-fn of_catalog(error: &tidewater_runtime::catalog::CatalogError) -> Finding {
-    of_class(error.class().reason, OneLine(error).to_string())
-}
-
-fn of_class(reason: &str, why: String) -> Finding {
-    let is = |class: tidewater_runtime::errors::Class| class.reason == reason;
-    if is(class::CATALOG_DENIED) {
-        CATALOG_NOT_PERMITTED.because(why)
-    } else if is(class::TABLE_INCOMPATIBLE) || is(class::INVALID_SPEC) {
-        DIFFERS.because(why)
-    } else if is(class::CATALOG_REFUSED) {
-        CATALOG_REFUSED.because(why)
-    } else {
-        CATALOG_UNREACHABLE.because(why)
-    }
-}
-
 /// What is known of a resource's table.
 #[derive(Clone, Debug)]
 pub struct Found {
@@ -378,6 +194,40 @@ impl Tables {
             });
         }
         found
+    }
+
+    /// What may be done as far as the table goes, and how it is. `before`: the status as it was.
+    pub fn course(
+        &self,
+        key: &SinkKey,
+        checked: &Checked,
+        before: &SinkStatus,
+        deployment: Option<&DeploymentFacts>,
+    ) -> (Course, Option<TableFound>) {
+        let Some(wish) = &checked.table else {
+            return (Course::Go, None);
+        };
+        let revision = checked.revision();
+        let known = self.look(key, &checked.identity.uid, &revision, wish);
+        let deployed = deployment
+            .and_then(|deployment| deployment.config_hash.as_ref())
+            .is_some_and(|hash| *hash == checked.config.hash);
+        let found = known
+            .as_ref()
+            .filter(|known| known.revision == revision)
+            .map(TableFound::from)
+            .or_else(|| TableFound::remembered(before))
+            .unwrap_or_else(|| TABLE_NOT_OBSERVED.found().into());
+        (course(known.as_ref(), &revision, deployed), Some(found))
+    }
+
+    /// How the table was found last, while nobody looks.
+    pub fn last(&self, key: &SinkKey, uid: &str, before: &SinkStatus) -> Option<TableFound> {
+        let known = self.known(key, uid);
+        known
+            .as_ref()
+            .map(TableFound::from)
+            .or_else(|| TableFound::remembered(before))
     }
 
     /// What became of the table of a resource that is being deleted; begins to drop it where nothing is known.

@@ -3,10 +3,13 @@
 use serde_json::json;
 use tidewater_crds::IcebergTable;
 use tidewater_runtime::catalog::CatalogError;
+use tidewater_runtime::commit::iceberg::IcebergFailure;
 use tidewater_runtime::plan::NoSecrets;
 use tokio::sync::mpsc::Receiver;
 
+use super::wish::of_failure;
 use super::*;
+use crate::conditions::{AWAITING_RECORDS, DIFFERS, SYNCED, TABLE_MISSING};
 use crate::controller::fixtures;
 use crate::controller::kind::SinkKind;
 

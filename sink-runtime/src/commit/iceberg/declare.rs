@@ -11,7 +11,9 @@ use crate::plan::SinkId;
 
 use super::{IcebergFailure, Pace, opening};
 
+mod build;
 mod changes;
+mod layout;
 
 pub use changes::{CREATED_BY, Changes, Declaration, Step, plan_changes};
 
@@ -90,11 +92,11 @@ pub async fn declare(
             let table = base;
             return Ok(Declared::Refused { table, changes });
         }
-        if let Some(error) = changes::too_early(&base, clock()) {
+        if let Some(error) = build::too_early(&base, clock()) {
             asked.failed("change table", error)?;
             continue;
         }
-        let built = match changes::build(&base.metadata, base.metadata_location.clone(), &changes) {
+        let built = match build::build(&base.metadata, base.metadata_location.clone(), &changes) {
             Ok(built) => built,
             Err(error) => {
                 changes.refused.push(OneLine(&error).to_string());
@@ -102,7 +104,7 @@ pub async fn declare(
                 return Ok(Declared::Refused { table, changes });
             }
         };
-        let requirements = changes::requirements(&base.metadata);
+        let requirements = build::requirements(&base.metadata);
         asked.sent += 1;
         sent = Some(changes);
         match ops.commit(&base, built, requirements).await {
@@ -131,8 +133,8 @@ pub async fn preview(
     };
     let mut changes = plan_changes(&base.metadata, wanted);
     if changes.refused.is_empty()
-        && changes::too_early(&base, clock()).is_none()
-        && let Err(error) = changes::build(&base.metadata, None, &changes)
+        && build::too_early(&base, clock()).is_none()
+        && let Err(error) = build::build(&base.metadata, None, &changes)
     {
         changes.refused.push(OneLine(&error).to_string());
     }

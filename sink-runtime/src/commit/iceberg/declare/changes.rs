@@ -6,15 +6,13 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 
-use iceberg::TableRequirement;
 use iceberg::spec::{
-    FormatVersion, NullOrder, PartitionSpec, PartitionSpecRef, Schema as IcebergSchema, SchemaRef,
-    SortDirection, SortOrder, TableMetadata, TableMetadataBuildResult, Transform,
-    UnboundPartitionField, UnboundPartitionSpec,
+    FormatVersion, Schema as IcebergSchema, SchemaRef, SortOrder, TableMetadata,
+    UnboundPartitionField,
 };
 use serde::{Deserialize, Serialize};
 
-use crate::catalog::{Base, CatalogError};
+use super::layout::{numbered, partition_text, same_partitions, sort_text};
 use crate::errors::OneLine;
 use crate::plan::{Destination, IcebergPlan, Plan, SinkId, ValueSchema};
 use crate::schema::evolution::{self, plan_evolution};
@@ -23,10 +21,6 @@ use crate::schema::{Schema, arrow as arrow_schema};
 
 /// The sink that made the table; only that one ever drops it.
 pub const CREATED_BY: &str = "tidewater.created-by";
-/// Ids of partition fields start here.
-const FIRST_PARTITION_ID: i32 = 1000;
-/// Metadata that are this much older than what they replace are refused by readers and writers alike.
-const SKEW_MS: i64 = 60_000;
 
 /// What a resource says of its table.
 #[derive(Clone, Debug)]
@@ -170,7 +164,7 @@ pub struct Changes {
     /// Why the table cannot become what it shall be, one sentence each. While there is any, no step is taken.
     pub refused: Vec<String>,
     /// Our record in the table as it is to be, where it differs.
-    record: Option<(String, Option<String>)>,
+    pub(super) record: Option<(String, Option<String>)>,
 }
 
 impl Changes {
@@ -405,208 +399,6 @@ impl Draft<'_> {
         let text = (record != Record::default()).then(|| record.text());
         self.changes.record = Some((record_key(&self.wanted.sink.0), text));
     }
-}
-
-/// `named`: which of the wanted fields have a name of the user's choice. Fields that are void take no part.
-fn same_partitions(have: &PartitionSpec, wanted: &PartitionSpec, named: &[bool]) -> bool {
-    let void = |transform: Transform| transform == Transform::Void;
-    let keep_void = wanted.fields().iter().any(|field| void(field.transform));
-    let have: Vec<_> = have
-        .fields()
-        .iter()
-        .filter(|field| keep_void || !void(field.transform))
-        .collect();
-    have.len() == wanted.fields().len()
-        && have
-            .iter()
-            .zip(wanted.fields())
-            .enumerate()
-            .all(|(i, (have, wanted))| {
-                have.source_id == wanted.source_id
-                    && have.transform == wanted.transform
-                    && (!named.get(i).copied().unwrap_or_default() || have.name == wanted.name)
-            })
-}
-
-/// With the id that the table gave the same field before, or else a fresh one. Said outright: a catalog that numbers by
-/// itself may give one that is taken.
-fn numbered(table: &TableMetadata, spec: &PartitionSpec) -> Vec<UnboundPartitionField> {
-    let mut last = table.last_partition_id().max(FIRST_PARTITION_ID - 1);
-    let known = |source_id: i32, transform: Transform| {
-        table
-            .partition_specs_iter()
-            .flat_map(|spec| spec.fields())
-            .find(|field| field.source_id == source_id && field.transform == transform)
-            .map(|field| field.field_id)
-    };
-    let numbered = spec.fields().iter().map(|field| {
-        let id = known(field.source_id, field.transform).unwrap_or_else(|| {
-            last += 1;
-            last
-        });
-        UnboundPartitionField {
-            source_id: field.source_id,
-            field_id: Some(id),
-            name: field.name.clone(),
-            transform: field.transform,
-        }
-    });
-    numbered.collect()
-}
-
-fn applied(schema: &IcebergSchema, source_id: i32, transform: Transform) -> String {
-    let column = schema.name_by_field_id(source_id).unwrap_or("?");
-    match transform {
-        Transform::Identity => column.to_owned(),
-        Transform::Bucket(n) => format!("bucket({n}, {column})"),
-        Transform::Truncate(n) => format!("truncate({n}, {column})"),
-        other => format!("{other}({column})"),
-    }
-}
-
-fn listed(fields: &[String]) -> String {
-    if fields.is_empty() {
-        "nothing".to_owned()
-    } else {
-        fields.join(", ")
-    }
-}
-
-fn partition_text(schema: &IcebergSchema, spec: &PartitionSpec) -> String {
-    let fields = spec.fields().iter();
-    let fields: Vec<_> = fields
-        .map(|field| applied(schema, field.source_id, field.transform))
-        .collect();
-    listed(&fields)
-}
-
-fn sort_text(schema: &IcebergSchema, order: &SortOrder) -> String {
-    let fields = order.fields.iter();
-    let fields: Vec<_> = fields
-        .map(|field| {
-            let what = applied(schema, field.source_id, field.transform);
-            let direction = match field.direction {
-                SortDirection::Ascending => "asc",
-                SortDirection::Descending => "desc",
-            };
-            let nulls = match field.null_order {
-                NullOrder::First => "first",
-                NullOrder::Last => "last",
-            };
-            format!("{what} {direction} nulls {nulls}")
-        })
-        .collect();
-    listed(&fields)
-}
-
-fn known_spec(table: &TableMetadata, fields: &[UnboundPartitionField]) -> Option<i32> {
-    let same = |spec: &&PartitionSpecRef| {
-        let fields = fields
-            .iter()
-            .map(|field| (field.source_id, field.transform, field.name.as_str()));
-        let have = spec.fields().iter();
-        have.map(|field| (field.source_id, field.transform, field.name.as_str()))
-            .eq(fields)
-    };
-    let known = table.partition_specs_iter().find(same);
-    known.map(|spec| spec.spec_id())
-}
-
-fn known_order(table: &TableMetadata, order: &SortOrder) -> Option<i64> {
-    let mut known = table.sort_orders_iter();
-    known
-        .find(|known| known.fields == order.fields)
-        .map(|known| known.order_id)
-}
-
-/// The metadata with all steps taken, unpublished.
-///
-/// # Errors
-/// What does not make valid metadata.
-pub(super) fn build(
-    table: &TableMetadata,
-    location: Option<String>,
-    changes: &Changes,
-) -> Result<TableMetadataBuildResult, iceberg::Error> {
-    let mut builder = table.clone().into_builder(location);
-    let mut set = std::collections::HashMap::new();
-    let mut remove = Vec::new();
-    for step in &changes.steps {
-        builder = match step {
-            Step::Upgrade { to, .. } => builder.upgrade_format_version(*to)?,
-            Step::Columns { schema, .. } => builder.add_current_schema(schema.as_ref().clone())?,
-            // What the table had before is named, not added: catalogs refuse to make an addition of it.
-            Step::Partition { fields, .. } => match known_spec(table, fields) {
-                Some(id) => builder.set_default_partition_spec(id)?,
-                None => {
-                    let spec = UnboundPartitionSpec::builder();
-                    let spec = spec.add_partition_fields(fields.clone())?.build();
-                    builder.add_default_partition_spec(spec)?
-                }
-            },
-            Step::Sort { order, .. } => match known_order(table, order) {
-                Some(id) => builder.set_default_sort_order(id)?,
-                None => builder
-                    .add_sort_order(order.clone())?
-                    .set_default_sort_order(-1)?,
-            },
-            Step::Set { key, value, .. } => {
-                set.insert(key.clone(), value.clone());
-                builder
-            }
-            Step::Remove { key } => {
-                remove.push(key.clone());
-                builder
-            }
-        };
-    }
-    match &changes.record {
-        Some((key, Some(text))) => drop(set.insert(key.clone(), text.clone())),
-        Some((key, None)) => remove.push(key.clone()),
-        None => {}
-    }
-    if !set.is_empty() {
-        builder = builder.set_properties(set)?;
-    }
-    if !remove.is_empty() {
-        builder = builder.remove_properties(&remove)?;
-    }
-    builder.build()
-}
-
-/// What must still hold when the steps are published. Rows may come meanwhile.
-pub(super) fn requirements(table: &TableMetadata) -> Vec<TableRequirement> {
-    vec![
-        TableRequirement::UuidMatch { uuid: table.uuid() },
-        TableRequirement::CurrentSchemaIdMatch {
-            current_schema_id: table.current_schema_id(),
-        },
-        TableRequirement::LastAssignedFieldIdMatch {
-            last_assigned_field_id: table.last_column_id(),
-        },
-        TableRequirement::DefaultSpecIdMatch {
-            default_spec_id: table.default_partition_spec_id(),
-        },
-        TableRequirement::LastAssignedPartitionIdMatch {
-            last_assigned_partition_id: table.last_partition_id(),
-        },
-        TableRequirement::DefaultSortOrderIdMatch {
-            default_sort_order_id: table.default_sort_order_id(),
-        },
-    ]
-}
-
-/// Publishing has to wait while our clock is that far behind whoever changed the table last.
-pub(super) fn too_early(base: &Base, now_ms: i64) -> Option<CatalogError> {
-    let ahead = base.metadata.last_updated_ms() - now_ms;
-    (ahead > SKEW_MS).then(|| CatalogError::Unavailable {
-        operation: "change table metadata",
-        source: format!(
-            "the clock of its last writer is {} s ahead of ours",
-            ahead / 1000
-        )
-        .into(),
-    })
 }
 
 /// Why the table is not dropped for `sink`; `None`: it made it, and nobody else of ours wrote to it.

@@ -291,7 +291,7 @@ async fn a_layout_that_the_table_had_before_is_named_and_not_added_again() {
     let updates = async |wanted: &Declaration| {
         let metadata = table.load().await.unwrap().metadata;
         let changes = plan_changes(&metadata, wanted);
-        let built = changes::build(&metadata, None, &changes).unwrap();
+        let built = build::build(&metadata, None, &changes).unwrap();
         let adds = |update: &&_| matches!(update, AddSpec { .. } | AddSortOrder { .. });
         built.changes.iter().filter(adds).count()
     };
