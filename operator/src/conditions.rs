@@ -391,9 +391,7 @@ pub fn page() -> String {
          which generation of the spec a condition speaks of.\n\n\
          Events are sent when a condition changes, with its reason and message. Where `Ready` is `False` because of another\n\
          condition it has that condition's reason, and one event tells both. Reasons with an advice for a meaning are those\n\
-         of [errors](errors.md). Besides there are the events `DriftRepaired` (a child that somebody changed was put back),\n\
-         `TableCreated` and `TableChanged` (the table was made, or changed to what the spec says), `TableDropped` and\n\
-         `TableKept` (what became of the table of a deleted resource).\n",
+         of [errors](errors.md).\n",
     );
     for concern in Concern::ALL {
         let rows: Vec<_> = all().filter(|row| row.concern == concern).collect();

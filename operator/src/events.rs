@@ -14,8 +14,12 @@ use crate::controller::table::News;
 /// Longest note, in bytes: the API server's own bound.
 const LONGEST: usize = 1024;
 const ACTION: &str = "Reconcile";
-/// Reason of the one event that tells of no condition.
+/// Reasons of the events that tell of no condition.
 const DRIFT: &str = "DriftRepaired";
+const TABLE_CREATED: &str = "TableCreated";
+const TABLE_CHANGED: &str = "TableChanged";
+const TABLE_DROPPED: &str = "TableDropped";
+const TABLE_KEPT: &str = "TableKept";
 
 /// One event.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -37,8 +41,8 @@ pub fn drift(objects: &[String]) -> Option<Notice> {
 /// The operator made the table, or changed it to what the spec says.
 pub fn table_news(news: &News) -> Notice {
     let (reason, note) = match news {
-        News::Created(table) => ("TableCreated", format!("table {table} was made")),
-        News::Changed(steps) => ("TableChanged", steps.join("; ")),
+        News::Created(table) => (TABLE_CREATED, format!("table {table} was made")),
+        News::Changed(steps) => (TABLE_CHANGED, steps.join("; ")),
     };
     Notice {
         warning: false,
@@ -51,7 +55,7 @@ pub fn table_news(news: &News) -> Notice {
 pub fn table_dropped(table: &str) -> Notice {
     Notice {
         warning: false,
-        reason: "TableDropped",
+        reason: TABLE_DROPPED,
         note: format!("table {table} was dropped from its catalog"),
     }
 }
@@ -60,7 +64,7 @@ pub fn table_dropped(table: &str) -> Notice {
 pub fn table_kept(table: &str, why: &str) -> Notice {
     Notice {
         warning: true,
-        reason: "TableKept",
+        reason: TABLE_KEPT,
         note: format!("table {table} is not dropped: {why}"),
     }
 }
@@ -137,11 +141,40 @@ pub fn page() -> String {
             row.reason, row.message
         );
     }
-    let _ = writeln!(
-        page,
-        "| `{DRIFT}` | Normal | somebody else had changed or removed what was made for the resource | it was put back; \
-         the note says what |"
-    );
+    for (reason, kind, when, meaning) in [
+        (
+            DRIFT,
+            "Normal",
+            "somebody else had changed or removed what was made for the resource",
+            "it was put back; the note says what",
+        ),
+        (
+            TABLE_CREATED,
+            "Normal",
+            "the operator made the table",
+            "it is in the catalog before the first pod",
+        ),
+        (
+            TABLE_CHANGED,
+            "Normal",
+            "the operator changed the table to what the spec says",
+            "the note has the changes",
+        ),
+        (
+            TABLE_DROPPED,
+            "Normal",
+            "a resource with `deletionPolicy: Delete` was deleted",
+            "the table went with it",
+        ),
+        (
+            TABLE_KEPT,
+            "Warning",
+            "a resource with `deletionPolicy: Delete` was deleted",
+            "the table stays, for the reason in the note",
+        ),
+    ] {
+        let _ = writeln!(page, "| `{reason}` | {kind} | {when} | {meaning} |");
+    }
     page
 }
 
