@@ -335,6 +335,13 @@ impl Progress {
         commit.consecutive_failures
     }
 
+    /// What is in the way of a step that is being tried again; nothing has failed yet.
+    pub fn hindered(&self, class: Class, why: String) {
+        let mut inner = self.inner.lock();
+        inner.commit.last_error = Some(why);
+        inner.commit.last_error_reason = Some(class.reason);
+    }
+
     pub fn snapshot(&self) -> Snapshot {
         let inner = self.inner.lock();
         let counters = &self.counters;

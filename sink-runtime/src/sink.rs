@@ -133,6 +133,7 @@ async fn run_table(
     let committer = IcebergCommitter::new(ops, &plan.sink, Pace::default(), || {
         chrono::Utc::now().timestamp_millis()
     });
+    let committer = committer.heard_by(Arc::new(progress.clone()));
     let budget = progress.budget.clone();
     let targets = Targets::new(
         table.clone(),

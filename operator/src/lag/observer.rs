@@ -38,7 +38,7 @@ impl Default for Pace {
         Self {
             interval: Duration::from_secs(10),
             at_once: 4,
-            clients: 32,
+            clients: 8,
         }
     }
 }

@@ -5,6 +5,7 @@
 //! outcome is looked up in the table, never guessed; staged files are deleted only when no metadata can name them.
 
 use std::collections::BTreeMap;
+use std::fmt;
 use std::sync::Arc;
 
 use iceberg::spec::{DataFile, SchemaRef};
@@ -12,7 +13,7 @@ use uuid::Uuid;
 
 use crate::catalog::stage::{self, Change, Staged, fresh_snapshot_id};
 use crate::catalog::{Base, CatalogError, CommitError, TableOps};
-use crate::errors::Retry;
+use crate::errors::{Class, Classified, OneLine, Retry};
 use crate::failpoint;
 use crate::ledger::{Claim, CommitId, Verdict, judge_all};
 use crate::plan::{IcebergPlan, SinkId};
@@ -71,12 +72,18 @@ pub struct Committed {
 #[derive(Debug)]
 pub struct IcebergCommitter {
     ops: Arc<dyn TableOps>,
+    hears: Option<Arc<dyn Hears>>,
     sink: SinkId,
     keys: Keys,
     pace: Pace,
     clock: fn() -> i64,
     /// The table that was opened, and its ledger as last seen.
     known: Option<(Uuid, TableLedger)>,
+}
+
+/// Hears why a step is tried again, long before all attempts are used up.
+pub trait Hears: fmt::Debug + Send + Sync {
+    fn tried_again(&self, class: Class, why: &str);
 }
 
 /// What earlier attempts of one call left behind.
@@ -104,12 +111,20 @@ impl IcebergCommitter {
     pub fn new(ops: Arc<dyn TableOps>, sink: &SinkId, pace: Pace, clock: fn() -> i64) -> Self {
         Self {
             ops,
+            hears: None,
             sink: sink.clone(),
             keys: Keys::of(&sink.0),
             pace,
             clock,
             known: None,
         }
+    }
+
+    /// With somebody who hears of every step that has to be tried again.
+    #[must_use]
+    pub fn heard_by(mut self, hears: Arc<dyn Hears>) -> Self {
+        self.hears = Some(hears);
+        self
     }
 
     pub fn table(&self) -> &Arc<dyn TableOps> {
@@ -218,12 +233,19 @@ impl IcebergCommitter {
         error: CatalogError,
         attempts: &mut Attempts,
     ) -> Result<(), IcebergFailure> {
-        use crate::errors::Classified;
-        if error.class().retry != Retry::Backoff {
+        let class = error.class();
+        if class.retry != Retry::Backoff {
             return Err(self.failed(step, error));
         }
+        self.tried_again(step, class, &error);
         attempts.last = Some(CommitError::Unavailable(error.into()));
         Ok(())
+    }
+
+    fn tried_again(&self, step: &'static str, class: Class, why: &dyn std::error::Error) {
+        if let Some(hears) = &self.hears {
+            hears.tried_again(class, &format!("{step}: {}", OneLine(why)));
+        }
     }
 
     fn failed(&self, step: &'static str, error: CatalogError) -> IcebergFailure {
@@ -410,6 +432,7 @@ impl IcebergCommitter {
             // "Not now" may come from a gateway that gave up waiting: no more certain than no answer.
             Err(answer @ (CommitError::Unknown(_) | CommitError::Unavailable(_))) => {
                 attempts.uncertain = true;
+                self.tried_again("commit", answer.class(), &answer);
                 attempts.last = Some(answer);
             }
             // Staged for the format version that the table had: refused, where it was upgraded meanwhile, not told a

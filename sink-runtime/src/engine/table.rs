@@ -9,8 +9,8 @@ use self::target::Targets;
 use self::topics::{TopicIds, mark, new_ids, recreated, told, unrecorded};
 use super::coordinator::CutScope;
 use super::deliver::{Deliver, Facts, Failure, Job, Landed};
-use crate::commit::iceberg::{IcebergCommit, IcebergFailure, NotCommitted, TableLedger};
-use crate::errors::{OneLine, class};
+use crate::commit::iceberg::{Hears, IcebergCommit, IcebergFailure, NotCommitted, TableLedger};
+use crate::errors::{Class, OneLine, class};
 use crate::ledger::{Claim, CommitId, Progress as Known, Recorded, SourceCheck, check_source};
 use crate::observe::{CommitOutcome, Progress};
 use crate::plan::{OnRecordsExpired, OnSourceReset, Plan};
@@ -169,6 +169,13 @@ impl TableDeliver {
             }
             failure => Failure::of(failure),
         }
+    }
+}
+
+impl Hears for Progress {
+    fn tried_again(&self, class: Class, why: &str) {
+        tracing::warn!(error = why, advice = class.advice, "tried again");
+        self.hindered(class, why.to_owned());
     }
 }
 

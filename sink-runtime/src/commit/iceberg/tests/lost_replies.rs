@@ -119,3 +119,32 @@ async fn the_last_attempt_too_is_looked_up_before_giving_up() {
     let done = committer.commit(&commit_of(&opened, 0, None, 10)).await;
     assert!(done.unwrap().already);
 }
+
+#[derive(Debug, Default)]
+struct Heard(parking_lot::Mutex<Vec<&'static str>>);
+
+impl Hears for Heard {
+    fn tried_again(&self, class: Class, why: &str) {
+        assert!(why.starts_with("commit: "), "{why}");
+        self.0.lock().push(class.reason);
+    }
+}
+
+#[tokio::test]
+async fn what_is_in_the_way_is_told_while_it_is_tried_again() {
+    let lab = Lab::with(vec![
+        Step::outcome(Outcome::LostRequest),
+        Step::outcome(Outcome::LostReply),
+    ]);
+    let (committer, opened) = lab.opened().await;
+    let heard = Arc::new(Heard::default());
+    let mut committer = committer.heard_by(heard.clone());
+    committer
+        .commit(&commit_of(&opened, 0, None, 10))
+        .await
+        .unwrap();
+    assert_eq!(
+        *heard.0.lock(),
+        ["CatalogUnavailable", "CatalogUnavailable"]
+    );
+}
