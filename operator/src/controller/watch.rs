@@ -39,6 +39,9 @@ where
     namespaces.iter().map(api).collect()
 }
 
+/// Objects in one answer to a list. A page is held as text, as objects and as what is kept of them at the same time.
+const PAGE: u32 = 50;
+
 /// Watches `apis`, each trying again by itself, and makes of every object what is to be kept of it. `kept` is the store
 /// that the events go to.
 pub fn watch<Raw, K>(
@@ -55,7 +58,7 @@ where
     let count = apis.len();
     let streams = apis.into_iter().enumerate().map(|(source, api)| {
         let keep = keep.clone();
-        watcher(api, config.clone())
+        watcher(api, config.clone().page_size(PAGE))
             .default_backoff()
             .map(move |event| (source, event.map(|event| mapped(event, &keep))))
             .boxed()

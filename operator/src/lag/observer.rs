@@ -37,8 +37,8 @@ impl Default for Pace {
     fn default() -> Self {
         Self {
             interval: Duration::from_secs(10),
-            at_once: 4,
-            clients: 8,
+            at_once: 3,
+            clients: 4,
         }
     }
 }
