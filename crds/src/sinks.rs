@@ -13,6 +13,7 @@ use crate::catalog::{
 use crate::dataset::{
     DatasetCommitSpec, Delivery, OutputSpec, PartitioningSpec, RotationSpec, max_open_files,
 };
+use crate::glue::GlueTableSpec;
 use crate::parquet::{ParquetSpec, yes};
 use crate::pod::PodSpec;
 use crate::quantity::ByteSize;
@@ -56,6 +57,8 @@ use crate::value::{
 #[x_kube(validation = Rule::new("has(self.deadLetter) || !has(self.onError) || self.onError != 'DeadLetter'").message("onError: DeadLetter needs deadLetter").field_path(".onError"))]
 #[x_kube(validation = Rule::new("has(self.deadLetter) || self.tombstones != 'DeadLetter'").message("tombstones: DeadLetter needs deadLetter").field_path(".tombstones"))]
 #[x_kube(validation = Rule::new("!has(self.deadLetter) || !has(self.deadLetter.topic) || !has(self.source.topics) || !(self.deadLetter.topic in self.source.topics)").message("the source reads this topic: it would feed itself; choose another").field_path(".deadLetter"))]
+#[x_kube(validation = Rule::new("!has(self.glue) || has(self.destination.s3)").message("glue needs destination.s3").field_path(".glue"))]
+#[x_kube(validation = Rule::new("!has(self.glue) || has(self.glue.table) || (has(self.source.topics) && self.source.topics.size() == 1)").message("a dataset of several topics is one table: give glue.table a name").field_path(".glue"))]
 #[x_kube(validation = Rule::new("!has(self.rotation.partitionClose) || (has(self.partitioning) && self.partitioning.exists_one(p, has(p.time) && !(has(p.time.source) && p.time.source == 'WallClock')))").message("partitionClose needs exactly one time in partitioning that is not by wall clock").field_path(".rotation"))]
 pub struct KafkaS3SinkSpec {
     /// Pods that share the work; leave it out when an autoscaler owns it. More than the topics have partitions stand
@@ -104,6 +107,10 @@ pub struct KafkaS3SinkSpec {
     pub commit: DatasetCommitSpec,
     /// Where the files go. Cannot be changed. Example: `{s3: {bucket: lake, prefix: raw/orders}}`.
     pub destination: DestinationSpec,
+    /// The table of the AWS Glue Data Catalog that shows the files on S3 to Athena, Spark and others. Default: none.
+    /// Example: `{database: raw, table: orders, partitions: Register}`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub glue: Option<GlueTableSpec>,
     /// `ExactlyOnce`, or `AtLeastOnce` for stores without conditional writes. Example: `AtLeastOnce`.
     #[serde(default)]
     pub delivery: Delivery,

@@ -15,6 +15,7 @@ use crate::store::{self, BoxError, Store, StoreError};
 pub mod faulty;
 #[cfg(feature = "cloud")]
 pub mod glue;
+pub mod hive;
 pub mod local;
 pub mod memory;
 mod metadata_file;

@@ -71,6 +71,9 @@ pub mod class {
         TABLE_REPLACED = Never, User, "TableReplaced", "the table was dropped and recreated; choose with spec.onDestinationReset";
         TABLE_ROLLED_BACK = Never, User, "TableRolledBack", "the table was rolled back; choose with spec.onDestinationReset";
         TABLE_INCOMPATIBLE = Never, User, "TableIncompatible", "change the schema as the message says, or allow the evolution";
+        CATALOG_DATABASE_MISSING = Backoff, User, "CatalogDatabaseNotFound", "create the database, or set spec.glue.createDatabase: true";
+        TABLE_NOT_OURS = Backoff, User, "TableNotOurs", "choose another table, or take it over as the message says";
+        TABLE_DIFFERS = Backoff, User, "TableDiffers", "change the table or the resource as the message says";
         CATALOG_REFUSED = Never, External, "CatalogRefused", "read the catalog's message";
         LEDGER_UNREADABLE = Never, External, "LedgerUnreadable", "restore the ledger object from a backup or a bucket version";
         FILES_LOST = Reload, External, "StagedFilesLost", "a lifecycle rule or another tool removed uploads in progress; the records are read again";

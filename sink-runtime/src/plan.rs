@@ -6,6 +6,7 @@ use std::fmt;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use crate::catalog::hive::HivePlan;
 use crate::record::{TopicName, TopicPartition};
 use crate::schema::{Schema, Type};
 
@@ -29,8 +30,8 @@ mod store;
 mod tests;
 
 pub use access::{
-    AssumeRole, AwsCredentials, Checksum, Encryption, GluePlan, RestAuth, RestPlan, S3Access,
-    S3Plan, Timeouts,
+    AssumeRole, AwsCredentials, Checksum, Encryption, GlueAccess, GluePlan, RestAuth, RestPlan,
+    S3Access, S3Plan, Timeouts,
 };
 pub use pod::{BudgetOrigin, Container, PodPlan};
 pub use problem::{PlanErrors, Problem};
@@ -268,6 +269,8 @@ pub struct DatasetPlan {
     pub partitioning: Vec<PartitionExpr>,
     pub output: OutputFormat,
     pub delivery: Delivery,
+    /// The Glue table that shows it.
+    pub glue: Option<HivePlan>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -8,6 +8,9 @@ use tokio::runtime::Handle;
 use tokio::sync::watch;
 
 use crate::budget::Budget;
+#[cfg(feature = "cloud")]
+use crate::catalog::hive::Keeper;
+use crate::catalog::hive::Registrar;
 use crate::commit::backoff::BackoffPolicy;
 use crate::commit::dataset::DatasetCommitter;
 use crate::commit::iceberg::{IcebergCommitter, Pace};
@@ -91,19 +94,40 @@ async fn run_dataset(
         StorePlan::S3(s3) => s3.upload_concurrency,
         StorePlan::Local { .. } => LOCAL_UPLOADS,
     };
+    let registrar = dataset
+        .glue
+        .as_ref()
+        .map(|glue| Arc::new(Registrar::new(glue)));
+    #[cfg(feature = "cloud")]
+    let kept = match dataset.glue.as_ref().zip(registrar.clone()) {
+        Some((glue, registrar)) => {
+            let (store, progress) = (Arc::clone(&store), progress.clone());
+            Some(Box::pin(Keeper::start(&plan, glue, store, registrar, progress)).await)
+        }
+        None => None,
+    };
     let uploader = Uploader::new(store, Handle::current(), uploads, progress.budget.clone());
     let deliver = Arc::new(DatasetDeliver::new(
         &plan,
         Arc::clone(&committer),
         uploader.clone(),
         progress.clone(),
+        registrar.clone(),
     ));
     let (for_shelf, budget) = (Arc::clone(&plan), progress.budget.clone());
     let shelf = move |_| {
-        DatasetShelf::new(&for_shelf, &dataset, &committer, &uploader, &budget)
-            .map_err(|e| stopped(&e))
+        let registrar = registrar.clone();
+        DatasetShelf::new(
+            &for_shelf, &dataset, &committer, &uploader, &budget, registrar,
+        )
+        .map_err(|e| stopped(&e))
     };
-    engine::run(plan, progress, deliver, letters, shelf, until, shutdown).await
+    let ended = engine::run(plan, progress, deliver, letters, shelf, until, shutdown).await;
+    #[cfg(feature = "cloud")]
+    if let Some(kept) = kept {
+        kept.finish().await;
+    }
+    ended
 }
 
 /// The committer of a dataset's ledgers, as the runtime and `tidewater status` use it.

@@ -168,6 +168,22 @@ pub trait Store: Send + Sync + std::fmt::Debug {
     /// Every object under `prefix`, by key.
     async fn list(&self, prefix: &str) -> Result<Vec<ObjectInfo>, StoreError>;
 
+    /// Names of the folders directly under `prefix`, which is empty or ends with a slash: parts of keys up to the next
+    /// slash, by name.
+    async fn folders(&self, prefix: &str) -> Result<Vec<String>, StoreError> {
+        let mut folders = Vec::new();
+        for object in self.list(prefix).await? {
+            let below = object.key.strip_prefix(prefix).unwrap_or_default();
+            if let Some((folder, _)) = below.split_once('/')
+                && folders.last().is_none_or(|last| last != folder)
+            {
+                folders.push(folder.to_owned());
+            }
+        }
+        folders.dedup();
+        Ok(folders)
+    }
+
     async fn begin(
         &self,
         key: &str,

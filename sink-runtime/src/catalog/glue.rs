@@ -1,15 +1,11 @@
 //! Iceberg tables in the AWS Glue Data Catalog: a Glue table whose parameters point to the current metadata file.
 //! A commit writes the next metadata file and moves the pointer with `UpdateTable` under the table's `VersionId`.
-//!
-//! The SDK never repeats `UpdateTable` by itself: its second attempt could meet its first one's success and report a
-//! conflict. What else Glue stores with the table (owner, description, foreign parameters) is kept.
+//! What else Glue stores with the table (owner, description, foreign parameters) is kept.
 
 use std::sync::Arc;
 
 use async_trait::async_trait;
-use aws_sdk_glue::Client;
-use aws_sdk_glue::config::retry::RetryConfig;
-use aws_sdk_glue::types::{DatabaseInput, StorageDescriptor, Table, TableInput};
+use aws_sdk_glue::types::{StorageDescriptor, Table, TableInput};
 use iceberg::TableRequirement;
 use iceberg::io::FileIO;
 use iceberg::spec::{TableMetadata, TableMetadataBuildResult};
@@ -20,9 +16,11 @@ use super::{Base, CatalogError, CommitError, TableOps};
 use crate::aws::aws_config;
 use crate::plan::{GluePlan, S3Plan};
 
+pub(super) mod client;
 mod columns;
-mod faults;
+pub(super) mod faults;
 
+use client::{GlueClient, kept};
 use faults::Fault;
 
 const TABLE_TYPE: &str = "table_type";
@@ -31,12 +29,7 @@ const PREVIOUS: &str = "previous_metadata_location";
 
 #[derive(Clone, Debug)]
 pub struct GlueTable {
-    client: Client,
-    /// Without retries.
-    committing: Client,
-    catalog_id: Option<String>,
-    database: String,
-    table: String,
+    client: GlueClient,
     warehouse: String,
     io: FileIO,
 }
@@ -56,87 +49,33 @@ impl GlueTable {
                 source: "a Glue namespace is one database name".into(),
             });
         };
-        let config = aws_config(&plan.access, &plan.timeouts).await;
+        let glue = &plan.glue;
+        let config = aws_config(&glue.access, &glue.timeouts).await;
         let files = match storage {
             Some(storage) => aws_config(&storage.access, &storage.timeouts).await,
             None => config.clone(),
         };
         let mut options = ObjectOptions::of(storage);
         if storage.is_none() {
-            options.path_style = plan.access.path_style;
+            options.path_style = glue.access.path_style;
         }
-        let once = aws_sdk_glue::config::Builder::from(&config)
-            .retry_config(RetryConfig::disabled())
-            .build();
         Ok(Self {
-            client: Client::new(&config),
-            committing: Client::from_conf(once),
-            catalog_id: plan.catalog_id.clone(),
-            database: database.clone(),
-            table: table.to_owned(),
+            client: GlueClient::new(&config, glue.catalog_id.as_deref(), database, table),
             warehouse: plan.warehouse.trim_end_matches('/').to_owned(),
             io: s3_file_io(&files, options),
         })
     }
 
     fn name(&self) -> String {
-        format!("{}.{}", self.database, self.table)
+        format!("{}.{}", self.client.database, self.client.table)
     }
 
     async fn get(&self) -> Result<Table, Fault> {
-        let request = self
-            .client
-            .get_table()
-            .set_catalog_id(self.catalog_id.clone())
-            .database_name(&self.database)
-            .name(&self.table);
-        let answer = Box::pin(request.send()).await.map_err(Fault::of)?;
-        answer
-            .table
-            .ok_or_else(|| Fault::unanswered("an answer without a table"))
+        self.client.get().await
     }
 
     fn catalog_error(&self, operation: &'static str, fault: Fault) -> CatalogError {
         fault.into_catalog_error(operation, &self.name())
-    }
-
-    /// Makes the database where it is missing; others may do so at the same time.
-    async fn ensure_database(&self) -> Result<(), CatalogError> {
-        let get = self
-            .client
-            .get_database()
-            .set_catalog_id(self.catalog_id.clone())
-            .name(&self.database);
-        match Box::pin(get.send()).await.map_err(Fault::of) {
-            Ok(_) => return Ok(()),
-            Err(Fault::Missing) => {}
-            Err(fault) => return Err(self.catalog_error("look up database", fault)),
-        }
-        let input = DatabaseInput::builder()
-            .name(&self.database)
-            .build()
-            .map_err(|e| metadata_file::metadata_error("name database", e))?;
-        let create = self
-            .client
-            .create_database()
-            .set_catalog_id(self.catalog_id.clone())
-            .database_input(input);
-        match Box::pin(create.send()).await.map_err(Fault::of) {
-            Ok(_) | Err(Fault::Exists) => Ok(()),
-            Err(fault) => Err(self.catalog_error("create database", fault)),
-        }
-    }
-
-    async fn update(&self, version: &str, input: TableInput) -> Result<(), Fault> {
-        let request = self
-            .committing
-            .update_table()
-            .set_catalog_id(self.catalog_id.clone())
-            .database_name(&self.database)
-            .table_input(input)
-            .skip_archive(true)
-            .version_id(version);
-        Box::pin(request.send()).await.map(drop).map_err(Fault::of)
     }
 }
 
@@ -173,24 +112,9 @@ fn table_input(
         .unwrap_or_else(|| StorageDescriptor::builder().build());
     descriptor.columns = Some(columns::glue_columns(metadata.current_schema())?);
     descriptor.location = Some(metadata.location().to_owned());
-    TableInput::builder()
-        .name(name)
-        .set_description(current.and_then(|t| t.description.clone()))
-        .set_owner(current.and_then(|t| t.owner.clone()))
-        .set_last_access_time(current.and_then(|t| t.last_access_time))
-        .set_last_analyzed_time(current.and_then(|t| t.last_analyzed_time))
-        .retention(current.map_or(0, |t| t.retention))
+    kept(name, current)
         .storage_descriptor(descriptor)
-        .set_partition_keys(current.and_then(|t| t.partition_keys.clone()))
-        .set_view_original_text(current.and_then(|t| t.view_original_text.clone()))
-        .set_view_expanded_text(current.and_then(|t| t.view_expanded_text.clone()))
-        .table_type(
-            current
-                .and_then(|t| t.table_type.clone())
-                .unwrap_or_else(|| "EXTERNAL_TABLE".to_owned()),
-        )
         .set_parameters(Some(parameters))
-        .set_target_table(current.and_then(|t| t.target_table.clone()))
         .build()
         .map_err(|e| metadata_file::metadata_error("describe table to Glue", e))
 }
@@ -220,9 +144,13 @@ impl TableOps for GlueTable {
     }
 
     async fn create(&self, initial: TableMetadata) -> Result<Base, CatalogError> {
-        self.ensure_database().await?;
+        let database = self.client.ensure_database().await;
+        database.map_err(|(operation, fault)| self.catalog_error(operation, fault))?;
         let initial = if initial.location().is_empty() {
-            let location = format!("{}/{}.db/{}", self.warehouse, self.database, self.table);
+            let location = format!(
+                "{}/{}.db/{}",
+                self.warehouse, self.client.database, self.client.table
+            );
             initial
                 .into_builder(None)
                 .set_location(location)
@@ -234,14 +162,9 @@ impl TableOps for GlueTable {
         };
         let location = metadata_file::next_location(&initial, None);
         metadata_file::write(&self.io, &location, &initial).await?;
-        let request = self
-            .committing
-            .create_table()
-            .set_catalog_id(self.catalog_id.clone())
-            .database_name(&self.database)
-            .table_input(table_input(&self.table, None, &initial, &location)?);
-        match Box::pin(request.send()).await.map_err(Fault::of) {
-            Ok(_) => self.load().await,
+        let input = table_input(&self.client.table, None, &initial, &location)?;
+        match self.client.create(input).await {
+            Ok(()) => self.load().await,
             Err(fault) => {
                 if fault.certain() {
                     super::stage::discard(&self.io, &[location]).await;
@@ -286,9 +209,14 @@ impl TableOps for GlueTable {
                 CatalogError::Unavailable { source, .. } => CommitError::Unavailable(source),
                 other => CommitError::Refused(other),
             })?;
-        let input = table_input(&self.table, Some(&current), &built.metadata, &location)
-            .map_err(CommitError::Refused)?;
-        match self.update(version, input).await {
+        let input = table_input(
+            &self.client.table,
+            Some(&current),
+            &built.metadata,
+            &location,
+        )
+        .map_err(CommitError::Refused)?;
+        match self.client.update(Some(version), input).await {
             Ok(()) => {
                 metadata_file::remove_expired(&self.io, &built).await;
                 Ok(())

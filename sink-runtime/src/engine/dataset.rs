@@ -8,11 +8,12 @@ use async_trait::async_trait;
 use self::file::Whereabouts;
 use super::coordinator::CutScope;
 use super::deliver::{Deliver, Facts, Failure, Job, Landed};
+use crate::catalog::hive::Registrar;
 use crate::commit::dataset::{CommitFailure, CommitRequest, DatasetCommitter, ResetRequest};
 use crate::errors::{OneLine, class};
 use crate::ledger::{
-    CommitId, LedgerDocument, Progress as Known, Recorded, Resume, SourceCheck, after_expiry,
-    check_source,
+    CommitId, LedgerDocument, PendingFile, Progress as Known, Recorded, Resume, SourceCheck,
+    after_expiry, check_source,
 };
 use crate::observe::{CommitOutcome, Progress};
 use crate::plan::{OnRecordsExpired, OnSourceReset, Plan};
@@ -34,6 +35,8 @@ pub struct DatasetDeliver {
     committer: Arc<DatasetCommitter>,
     uploader: Uploader,
     progress: Progress,
+    /// Told of what became visible, where a table shows the dataset.
+    registrar: Option<Arc<Registrar>>,
     on_source_reset: OnSourceReset,
     on_records_expired: OnRecordsExpired,
     cluster: parking_lot::Mutex<Option<String>>,
@@ -45,11 +48,13 @@ impl DatasetDeliver {
         committer: Arc<DatasetCommitter>,
         uploader: Uploader,
         progress: Progress,
+        registrar: Option<Arc<Registrar>>,
     ) -> Self {
         Self {
             committer,
             uploader,
             progress,
+            registrar,
             on_source_reset: plan.source.on_source_reset,
             on_records_expired: plan.source.on_records_expired,
             cluster: parking_lot::Mutex::new(None),
@@ -64,6 +69,8 @@ impl DatasetDeliver {
         let Some(document) = &recovered.document else {
             return Ok(Known::default());
         };
+        // Whoever made them visible may have died before it told Glue.
+        self.tell(recovered.completed.iter().chain(&document.pending));
         let mut topic_id = facts.topic_id.clone();
         let check = check_source(Recorded::from(document), &facts.origin());
         let recreated = matches!(check, SourceCheck::Recreated { .. });
@@ -115,6 +122,12 @@ impl DatasetDeliver {
             floor: Some(next),
             reread: false,
         })
+    }
+
+    fn tell<'a>(&self, visible: impl Iterator<Item = &'a PendingFile>) {
+        if let Some(registrar) = &self.registrar {
+            registrar.visible(visible.map(|file| file.key.as_str()));
+        }
     }
 
     /// A ledger from before the topic's id was known takes it now, not when records come: what is recreated meanwhile
@@ -223,6 +236,7 @@ impl Deliver for DatasetDeliver {
             if committed.already {
                 landed.outcome = CommitOutcome::AlreadyCommitted;
             }
+            self.tell(committed.files.iter().chain(&committed.recovered));
             landed.next.insert(lane.tp.clone(), committed.next);
         }
         for file in &mut job.files {

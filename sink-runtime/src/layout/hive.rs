@@ -27,7 +27,7 @@ mod time;
 mod values;
 
 pub use closing::Closing;
-pub use names::{DEFAULT_PARTITION, escape};
+pub use names::{DEFAULT_PARTITION, escape, unescape};
 
 /// Distinct values remembered per level; above it everything is learnt anew.
 const KNOWN: usize = 1 << 16;

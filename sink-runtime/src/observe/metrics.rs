@@ -50,6 +50,22 @@ pub const TABLE: &[(&str, &str)] = &[
         "Records of an owned partition that are not in the destination, gauge.",
     ),
     (
+        GLUE_REGISTERED,
+        "Partitions registered in Glue by this process, counter.",
+    ),
+    (
+        GLUE_WAITING,
+        "Folders with files that Glue does not know yet, gauge.",
+    ),
+    (
+        GLUE_FAILURES,
+        "Failed attempts to look at or change the Glue table, counter.",
+    ),
+    (
+        GLUE_SYNCED,
+        "1 while the Glue table is as the resource wants it, else 0, gauge.",
+    ),
+    (
         CLIENT_QUEUE,
         "Messages in the Kafka client's fetch queue, gauge.",
     ),
@@ -76,6 +92,10 @@ const COMMIT_SECONDS: &str = "tidewater_commit_seconds";
 const FAILURES: &str = "tidewater_commit_consecutive_failures";
 const STOPPED: &str = "tidewater_sink_stopped";
 const LAG: &str = "tidewater_partition_lag_records";
+const GLUE_REGISTERED: &str = "tidewater_glue_partitions_registered_total";
+const GLUE_WAITING: &str = "tidewater_glue_partitions_waiting";
+const GLUE_FAILURES: &str = "tidewater_glue_failures_total";
+const GLUE_SYNCED: &str = "tidewater_glue_table_synced";
 const CLIENT_QUEUE: &str = "tidewater_kafka_queued_messages";
 const CLIENT_RX: &str = "tidewater_kafka_received_bytes_total";
 const BROKERS_UP: &str = "tidewater_kafka_brokers_up";
@@ -257,6 +277,32 @@ pub fn page(sinks: &[Progress]) -> String {
         })
     });
     counter(COMMITS, "outcome", outcomes.collect());
+
+    let tables = |f: &dyn Fn(&super::TableProgress) -> Option<u64>| {
+        let of = |s: &Progress| s.inner.lock().table.as_ref().and_then(f);
+        let found = sinks
+            .iter()
+            .filter_map(|s| Some((s.sink.to_string(), of(s)?)));
+        found.collect::<Vec<_>>()
+    };
+    let counted = |values: Vec<(String, u64)>| {
+        let counted = values.into_iter();
+        counted.map(|(sink, n)| (sink, String::new(), n)).collect()
+    };
+    let registered = tables(&|t| Some(t.partitions_registered));
+    counter(GLUE_REGISTERED, "", counted(registered));
+    counter(GLUE_FAILURES, "", counted(tables(&|t| Some(t.failures))));
+    for (name, values) in [
+        (GLUE_WAITING, tables(&|t| Some(t.partitions_waiting))),
+        (GLUE_SYNCED, tables(&|t| t.synced.map(u64::from))),
+    ] {
+        if let Ok(vec) = IntGaugeVec::new(Opts::new(name, help(name)), &["sink"]) {
+            for (sink, value) in values {
+                vec.with_label_values(&[&sink]).set(value as i64);
+            }
+            families.extend(vec.collect());
+        }
+    }
 
     let mut gauge = |name: &str, f: &dyn Fn(&super::Inner, &Progress) -> i64| {
         let Ok(vec) = IntGaugeVec::new(Opts::new(name, help(name)), &["sink"]) else {

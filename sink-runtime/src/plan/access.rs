@@ -106,11 +106,18 @@ pub enum RestAuth {
     },
 }
 
+/// How Glue is reached, and whose catalog is meant.
+#[derive(Clone, Debug)]
+pub struct GlueAccess {
+    pub access: S3Access,
+    /// `None`: the credentials' own account's.
+    pub catalog_id: Option<String>,
+    pub timeouts: Timeouts,
+}
+
 #[derive(Clone, Debug)]
 pub struct GluePlan {
-    pub access: S3Access,
-    pub catalog_id: Option<String>,
+    pub glue: GlueAccess,
     /// `s3://bucket/prefix` under which new tables are created.
     pub warehouse: String,
-    pub timeouts: Timeouts,
 }

@@ -56,7 +56,12 @@ impl Columns {
     }
 
     pub(super) fn holds(&self, column: &str) -> bool {
-        find_column(&self.known, column).is_some()
+        self.get(column).is_some()
+    }
+
+    /// The type of a column, where it is known.
+    pub(super) fn get(&self, column: &str) -> Option<&Type> {
+        find_column(&self.known, column)
     }
 }
 

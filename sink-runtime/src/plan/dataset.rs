@@ -23,6 +23,7 @@ use super::{
 use crate::schema::Type;
 
 mod folders;
+mod glue;
 
 pub(super) fn plan(
     checks: &mut Checks,
@@ -59,7 +60,7 @@ pub(super) fn plan(
         sink: &sink,
         memory_budget: pod.memory_budget,
     };
-    let dataset = DatasetPlan {
+    let mut dataset = DatasetPlan {
         store: destination(checks, &asking, spec),
         partitioning: partitioning(checks, &columns, &spec.partitioning),
         output: output(checks, &columns, &spec.output),
@@ -67,7 +68,12 @@ pub(super) fn plan(
             DeliverySpec::ExactlyOnce => Delivery::ExactlyOnce,
             DeliverySpec::AtLeastOnce => Delivery::AtLeastOnce,
         },
+        glue: None,
     };
+    if let Some(spec) = &spec.glue {
+        let topics = &source.topics;
+        dataset.glue = glue::plan(checks, &asking, spec, topics, &decode, &dataset);
+    }
     let rotation = rotation(checks, &spec.rotation, &dataset.partitioning);
     Plan {
         dead_letter: decode::dead_letter(checks, spec.dead_letter.as_ref(), &source.topics),

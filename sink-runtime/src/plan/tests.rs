@@ -15,6 +15,7 @@ use serde_json::{Value, json};
 use super::*;
 
 mod arrival;
+mod glue;
 
 const FULL_S3: &str = include_str!("tests/full-s3.yaml");
 const FULL_ICEBERG: &str = include_str!("tests/full-iceberg.yaml");

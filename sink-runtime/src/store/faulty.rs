@@ -293,6 +293,11 @@ impl Store for FaultyStore {
             .await
     }
 
+    async fn folders(&self, prefix: &str) -> Result<Vec<String>, StoreError> {
+        self.call(Operation::List, prefix, self.inner.folders(prefix))
+            .await
+    }
+
     async fn begin(
         &self,
         key: &str,

@@ -374,6 +374,22 @@ impl Store for S3Store {
         Ok(found)
     }
 
+    async fn folders(&self, prefix: &str) -> Result<Vec<String>, StoreError> {
+        let full = self.full(prefix);
+        let request = self.client.list_objects_v2().bucket(&self.bucket);
+        let request = request.prefix(&full).delimiter("/");
+        let mut pages = request.into_paginator().send();
+        let mut found = Vec::new();
+        while let Some(page) = Box::pin(pages.next()).await {
+            let page = page.map_err(|e| self.error("list", prefix, Failure::of(&e)))?;
+            for folder in page.common_prefixes.into_iter().flatten() {
+                let name = folder.prefix.as_deref().and_then(|p| p.strip_prefix(&full));
+                found.extend(name.map(|name| name.trim_end_matches('/').to_owned()));
+            }
+        }
+        Ok(found)
+    }
+
     async fn begin(
         &self,
         key: &str,

@@ -7,7 +7,7 @@ use crate::store::BoxError;
 
 /// An error by what it says about the request.
 #[derive(Debug)]
-pub(super) enum Fault {
+pub(in crate::catalog) enum Fault {
     Missing,
     Exists,
     /// Another writer was first.
@@ -23,7 +23,7 @@ pub(super) enum Fault {
 }
 
 impl Fault {
-    pub(super) fn of<E>(error: SdkError<E>) -> Self
+    pub(in crate::catalog) fn of<E>(error: SdkError<E>) -> Self
     where
         E: ProvideErrorMetadata + std::error::Error + Send + Sync + 'static,
     {
@@ -72,16 +72,20 @@ impl Fault {
         }
     }
 
-    pub(super) fn unanswered(what: &'static str) -> Self {
+    pub(in crate::catalog) fn unanswered(what: &'static str) -> Self {
         Self::Unanswered(what.into())
     }
 
     /// Nothing was changed, for sure.
-    pub(super) fn certain(&self) -> bool {
+    pub(in crate::catalog) fn certain(&self) -> bool {
         !matches!(self, Self::Unanswered(_))
     }
 
-    pub(super) fn into_catalog_error(self, operation: &'static str, table: &str) -> CatalogError {
+    pub(in crate::catalog) fn into_catalog_error(
+        self,
+        operation: &'static str,
+        table: &str,
+    ) -> CatalogError {
         let table = table.to_owned();
         match self {
             Self::Missing => CatalogError::NoSuchTable { table },
@@ -98,7 +102,7 @@ impl Fault {
         }
     }
 
-    pub(super) fn into_commit_error(self, table: &str) -> CommitError {
+    pub(in crate::catalog) fn into_commit_error(self, table: &str) -> CommitError {
         match self {
             Self::Conflict => CommitError::Conflict,
             Self::Unanswered(source) => CommitError::Unknown(source),

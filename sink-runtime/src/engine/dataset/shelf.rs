@@ -9,6 +9,7 @@ use bytes::Bytes;
 
 use super::file::DatasetFile;
 use crate::budget::Budget;
+use crate::catalog::hive::Registrar;
 use crate::commit::dataset::{DatasetCommitter, DatasetFileName};
 use crate::engine::worker::{Shelf, ShelfError};
 use crate::failpoint::wall_clock;
@@ -28,6 +29,8 @@ pub struct DatasetShelf {
     path: Option<Path>,
     files: OpenFiles<TopicPartition, HivePartition, Upload>,
     outlet: StagedFiles,
+    /// Told of the files' columns, where a table shows the dataset.
+    registrar: Option<Arc<Registrar>>,
     began: Instant,
     schedule: Option<Schedule>,
     /// Present when files are closed with the time of their folder.
@@ -51,6 +54,7 @@ impl DatasetShelf {
         committer: &Arc<DatasetCommitter>,
         uploader: &Uploader,
         budget: &Budget,
+        registrar: Option<Arc<Registrar>>,
     ) -> Result<Self, LayoutError> {
         let closing = match plan.rotation.partition_close {
             Some(lateness) => Closing::of(&dataset.partitioning, lateness)?,
@@ -70,6 +74,7 @@ impl DatasetShelf {
                 sink: plan.sink.to_string(),
                 extension,
             },
+            registrar,
             began: Instant::now(),
             schedule: Schedule::of(plan),
             closing,
@@ -174,7 +179,13 @@ impl Shelf for DatasetShelf {
         let from = rows.batch.schema();
         let path = match &mut self.path {
             Some(path) if path.from == from => path,
-            path => path.insert(Path::new(&self.partitioning, &from)?),
+            path => {
+                let path = path.insert(Path::new(&self.partitioning, &from)?);
+                if let Some(registrar) = &self.registrar {
+                    registrar.files_have(path.splitter.file_schema());
+                }
+                path
+            }
         };
         let rows = match &path.conformer {
             Some(conformer) => Rows {

@@ -40,6 +40,25 @@ pub fn escape(text: &str, path: &mut String) {
     }
 }
 
+/// The text that [`escape`] made this of; `None` for a `%` without two digits behind it, or bytes that are no text.
+pub fn unescape(name: &str) -> Option<String> {
+    let mut bytes = Vec::with_capacity(name.len());
+    let mut rest = name.as_bytes();
+    while let Some((&byte, after)) = rest.split_first() {
+        if byte != b'%' {
+            bytes.push(byte);
+            rest = after;
+            continue;
+        }
+        let digits = after
+            .get(..2)
+            .filter(|d| d.iter().all(u8::is_ascii_hexdigit))?;
+        bytes.push(u8::from_str_radix(std::str::from_utf8(digits).ok()?, 16).ok()?);
+        rest = &after[2..];
+    }
+    String::from_utf8(bytes).ok()
+}
+
 /// One directory, or several for an unlabelled text with slashes; and the value as a catalog wants it.
 pub(super) fn directory(label: Option<&str>, value: Option<&str>) -> (String, String) {
     let value = match value {
@@ -63,4 +82,28 @@ pub(super) fn directory(label: Option<&str>, value: Option<&str>) -> (String, St
         }
     }
     (path, value.to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    proptest! {
+        #[test]
+        fn what_was_escaped_is_read_back(text in "\\PC{0,40}|[%/=:a-c\u{0}-\u{20}]{0,20}") {
+            let mut name = String::new();
+            escape(&text, &mut name);
+            prop_assert!(!name.contains(['/', '=']));
+            prop_assert_eq!(unescape(&name), Some(text));
+        }
+    }
+
+    #[test]
+    fn a_name_that_was_not_escaped_is_not_read() {
+        for name in ["100%", "%4", "%+1", "%zz", "%FF"] {
+            assert_eq!(unescape(name), None, "{name}");
+        }
+    }
 }

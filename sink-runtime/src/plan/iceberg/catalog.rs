@@ -7,7 +7,7 @@ use tidewater_crds::{CatalogSpec, GlueSpec, RestAuthSpec, RestSpec};
 use crate::plan::problem::Checks;
 use crate::plan::secrets::{resolve, resolve_from};
 use crate::plan::store::{self, AccessSpec, Asking};
-use crate::plan::{CatalogPlan, GluePlan, Property, RestAuth, RestPlan};
+use crate::plan::{CatalogPlan, GlueAccess, GluePlan, Property, RestAuth, RestPlan};
 
 pub(super) fn plan(checks: &mut Checks, asking: &Asking<'_>, spec: &CatalogSpec) -> CatalogPlan {
     checks.exactly_one(
@@ -124,21 +124,19 @@ fn auth_of(checks: &mut Checks, asking: &Asking<'_>, spec: &RestAuthSpec) -> Res
 
 fn glue(checks: &mut Checks, asking: &Asking<'_>, spec: &GlueSpec) -> GluePlan {
     let path = "spec.catalog.glue";
+    let access = AccessSpec {
+        region: spec.region.as_deref(),
+        endpoint: spec.endpoint.as_deref(),
+        path_style: false,
+        credentials: spec.credentials.as_ref(),
+        assume_role: spec.assume_role.as_ref(),
+    };
     GluePlan {
-        access: store::access(
-            checks,
-            asking,
-            path,
-            AccessSpec {
-                region: spec.region.as_deref(),
-                endpoint: spec.endpoint.as_deref(),
-                path_style: false,
-                credentials: spec.credentials.as_ref(),
-                assume_role: spec.assume_role.as_ref(),
-            },
-        ),
-        catalog_id: spec.catalog_id.clone(),
+        glue: GlueAccess {
+            access: store::access(checks, asking, path, access),
+            catalog_id: spec.catalog_id.clone(),
+            timeouts: store::timeouts(checks, path, &spec.timeouts),
+        },
         warehouse: spec.warehouse.trim_end_matches('/').to_owned(),
-        timeouts: store::timeouts(checks, path, &spec.timeouts),
     }
 }

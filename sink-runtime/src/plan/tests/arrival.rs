@@ -557,17 +557,17 @@ fn the_other_variants_of_every_choice_arrive_too() {
         panic!("not Glue");
     };
     assert_eq!(glue.warehouse, "s3://lake/wh");
-    assert_eq!(glue.catalog_id.as_deref(), Some("123"));
-    assert_eq!(glue.access.region.as_deref(), Some("eu-west-1"));
+    assert_eq!(glue.glue.catalog_id.as_deref(), Some("123"));
+    assert_eq!(glue.glue.access.region.as_deref(), Some("eu-west-1"));
     assert_eq!(
-        glue.access.endpoint.as_deref(),
+        glue.glue.access.endpoint.as_deref(),
         Some("http://127.0.0.1:4566")
     );
     assert_eq!(
-        glue.access.assume_role.as_ref().unwrap().session_name,
+        glue.glue.access.assume_role.as_ref().unwrap().session_name,
         "default.orders"
     );
-    assert_eq!(glue.timeouts.max_attempts, 2);
+    assert_eq!(glue.glue.timeouts.max_attempts, 2);
     let storage = glued.storage.unwrap();
     assert_eq!(
         (storage.bucket.as_str(), storage.prefix.as_str()),
