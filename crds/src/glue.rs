@@ -16,11 +16,13 @@ use crate::store::{AssumeRoleSpec, CredentialsSpec, TimeoutsSpec};
 #[x_kube(validation = Rule::new("!has(self.projection) || self.partitions == 'Projection'").message("projection goes with partitions: Projection only").field_path(".projection"))]
 pub struct GlueTableSpec {
     /// Database. Example: `raw`.
-    #[schemars(length(min = 1, max = 255), regex(pattern = "^[a-z0-9_-]+$"))]
+    #[schemars(length(min = 1, max = 255))]
+    #[x_kube(validation = Rule::new("self.matches('^[a-z0-9_-]+$')").message("use lower case letters, digits, _ and - only"))]
     pub database: String,
     /// Name of the table. Default: made from the topic, when the sink reads exactly one. Example: `orders`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(length(min = 1, max = 255), regex(pattern = "^[a-z0-9_-]+$"))]
+    #[schemars(length(min = 1, max = 255))]
+    #[x_kube(validation = Rule::new("self.matches('^[a-z0-9_-]+$')").message("use lower case letters, digits, _ and - only"))]
     pub table: Option<String>,
     /// Whether a missing database is made. Example: `true`.
     #[serde(default)]

@@ -289,6 +289,53 @@ fn each_rule_refuses_what_it_is_for() {
         ),
         (
             "s3",
+            json!({"source": {"topics": null, "topicPattern": "o.*"}, "glue": {"database": "raw"}}),
+            ".glue: several topics",
+        ),
+        (
+            "s3",
+            json!({"source": {"topics": ["a", "b"]}, "glue": {"database": "raw"}}),
+            ".glue: several topics",
+        ),
+        (
+            "s3",
+            json!({"source": {"topics": ["a", "b"]}, "glue": {"database": "raw", "table": "ab"}}),
+            "",
+        ),
+        ("s3", json!({"glue": {"database": "raw"}}), ""),
+        (
+            "s3",
+            json!({"glue": {"database": "Raw"}}),
+            ".glue.database: lower case",
+        ),
+        (
+            "s3",
+            json!({"glue": {"database": "raw", "table": "a.b"}}),
+            ".glue.table: lower case",
+        ),
+        (
+            "s3",
+            json!({"destination": {"s3": null, "local": {"path": "/d"}}, "glue": {"database": "raw"}}),
+            ".glue: needs destination.s3",
+        ),
+        (
+            "s3",
+            json!({"glue": {"database": "raw", "projection": {}}}),
+            ".glue.projection: Projection only",
+        ),
+        (
+            "s3",
+            json!({"glue": {"database": "raw", "partitions": "Projection", "projection": {"columns": {"n": {"min": 1}}}}}),
+            ".glue.projection.columns.*.values: min and max",
+        ),
+        (
+            "s3",
+            json!({"glue": {"database": "raw", "partitions": "Projection",
+                "projection": {"columns": {"n": {"min": 1, "max": 2}, "c": {"values": ["a"]}}}}}),
+            "",
+        ),
+        (
+            "s3",
             json!({"source": {"startup": {"mode": "Timestamp"}}}),
             ".source.startup.timestamp: needed",
         ),

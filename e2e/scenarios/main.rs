@@ -13,6 +13,7 @@ mod commands;
 mod dataset;
 mod dataset_failpoints;
 mod dataset_faults;
+mod dataset_glue;
 mod dataset_sink;
 mod dataset_sources;
 mod dataset_stores;

@@ -3,11 +3,14 @@
 //! pure; `client` speaks to Glue, `keeper` keeps table and partitions right while a sink runs.
 //!
 //! The table is a view of the files: it is never asked for progress, and nothing waits for it.
+#![cfg_attr(
+    not(feature = "cloud"),
+    allow(dead_code, reason = "decides what only a build with the cloud does")
+)]
 
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-#[cfg(feature = "cloud")]
 use crate::catalog::CatalogError;
 use crate::errors::{Class, Classified, class};
 use crate::plan::{GlueAccess, SinkId};
@@ -156,7 +159,6 @@ pub enum HiveError {
     NoDatabase { database: String },
     #[error(transparent)]
     Types(#[from] Unfit),
-    #[cfg(feature = "cloud")]
     #[error(transparent)]
     Catalog(#[from] CatalogError),
     #[error("list the dataset's folders")]
@@ -170,7 +172,6 @@ impl Classified for HiveError {
         match self {
             Self::NoDatabase { .. } => class::CATALOG_DATABASE_MISSING,
             Self::Types(_) => class::TABLE_INCOMPATIBLE,
-            #[cfg(feature = "cloud")]
             Self::Catalog(error) => error.class(),
             Self::Store(error) => error.class(),
             Self::NoCloud => class::INVALID_SPEC,

@@ -312,7 +312,8 @@ fn every_example_is_a_plan() {
             "orders-iceberg",
             "orders-local-iceberg",
             "orders-local-s3",
-            "orders-s3"
+            "orders-s3",
+            "orders-s3-glue"
         ]
     );
 }

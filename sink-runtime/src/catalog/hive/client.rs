@@ -10,15 +10,14 @@ use aws_sdk_glue::types::{
     TableInput,
 };
 
-use super::table::{Decision, Definition, Found, decide, fingerprint};
-use super::{
-    COLUMNS, Column, Deleted, Difference, HiveError, HivePlan, ORIGIN, Partition, TableState,
-};
+use super::table::{Decision, Definition, Found, decide, fingerprint, why_kept};
+use super::{COLUMNS, Column, Deleted, Difference, HiveError, HivePlan, Partition, TableState};
 use crate::aws::aws_config;
 use crate::catalog::CatalogError;
 use crate::catalog::glue::client::{GlueClient, kept};
 use crate::catalog::glue::faults::Fault;
 use crate::commit::backoff::{BackoffPolicy, Pacer};
+use crate::errors::OneLine;
 
 /// Glue's limits on one call.
 const CREATED_AT_ONCE: usize = 100;
@@ -44,6 +43,8 @@ pub(super) struct Ensured {
     pub(super) state: TableState,
     /// As readers see them; `None` where there is no table whose partitions may be touched.
     pub(super) columns: Option<Vec<Column>>,
+    /// It was not there.
+    pub(super) created: bool,
 }
 
 /// What became of partitions that were to be there.
@@ -53,6 +54,52 @@ pub(super) struct Settled {
     /// Had columns of an earlier table.
     pub(super) updated: u64,
     pub(super) differences: Vec<Difference>,
+}
+
+impl Settled {
+    fn add(&mut self, other: Self) {
+        self.created += other.created;
+        self.updated += other.updated;
+        self.differences.extend(other.differences);
+    }
+}
+
+/// Partitions in parts of what one call takes. Glue refuses a whole call for one of them: then its halves are tried, down to
+/// the one, so that it costs only itself.
+struct Parts<'a>(Vec<&'a [Partition]>);
+
+impl<'a> Parts<'a> {
+    fn of(partitions: &'a [Partition], at_once: usize) -> Self {
+        Self(partitions.chunks(at_once).rev().collect())
+    }
+
+    fn next(&mut self) -> Option<&'a [Partition]> {
+        self.0.pop()
+    }
+
+    /// # Errors
+    /// The error, when it says nothing of the partitions.
+    fn smaller(
+        &mut self,
+        part: &'a [Partition],
+        error: HiveError,
+        settled: &mut Settled,
+    ) -> Result<(), HiveError> {
+        let HiveError::Catalog(CatalogError::Refused { .. }) = &error else {
+            return Err(error);
+        };
+        if let [partition] = part {
+            settled.differences.push(Difference::Unlike(format!(
+                "partition ({}) is refused: {}",
+                partition.values.join(", "),
+                OneLine(&error)
+            )));
+            return Ok(());
+        }
+        let (left, right) = part.split_at(part.len() / 2);
+        self.0.extend([right, left]);
+        Ok(())
+    }
 }
 
 impl HiveClient {
@@ -90,12 +137,14 @@ impl HiveClient {
                     return Ok(Ensured {
                         state: TableState::Awaited,
                         columns: None,
+                        created: false,
                     });
                 }
                 Decision::Refuse(differences) => {
                     return Ok(Ensured {
                         state: TableState::Differs(differences),
                         columns: None,
+                        created: false,
                     });
                 }
                 Decision::Keep {
@@ -104,6 +153,7 @@ impl HiveClient {
                     differences,
                 } => (write, columns, differences),
             };
+            let mut created = false;
             if let Some(write) = write {
                 let input = self.input(&write, current.as_ref())?;
                 let (operation, answer) = match &current {
@@ -117,6 +167,7 @@ impl HiveClient {
                     Ok(()) => {
                         let (table, changes) = (self.plan.name(), write.changes.join(", "));
                         tracing::info!(table, changes, "the Glue table was changed");
+                        created = current.is_none();
                     }
                     Err(Fault::Missing) if current.is_none() => {
                         self.ensure_database().await?;
@@ -136,6 +187,7 @@ impl HiveClient {
             return Ok(Ensured {
                 state,
                 columns: Some(columns),
+                created,
             });
         }
     }
@@ -248,36 +300,21 @@ impl HiveClient {
             .build())
     }
 
-    /// Registers partitions, and says how many were new; those that are there already stay as they are.
+    /// Registers partitions; those that are there already stay as they are.
     pub(super) async fn register(
         &self,
         columns: &[Column],
         partitions: &[Partition],
-    ) -> Result<u64, HiveError> {
-        const CREATE: &str = "register partitions";
-        let mut created = 0;
-        for chunk in partitions.chunks(CREATED_AT_ONCE) {
-            let inputs = chunk.iter().map(|p| self.partition_input(columns, p));
-            let request = self
-                .glue
-                .client
-                .batch_create_partition()
-                .set_catalog_id(self.glue.catalog_id.clone())
-                .database_name(&self.plan.database)
-                .table_name(&self.plan.table)
-                .set_partition_input_list(Some(inputs.collect::<Result<_, _>>()?));
-            let answer = Box::pin(request.send()).await.map_err(Fault::of);
-            let answer = answer.map_err(|fault| self.error(CREATE, fault))?;
-            let mut existing = 0;
-            for error in answer.errors() {
-                match code(error.error_detail()) {
-                    "AlreadyExistsException" => existing += 1,
-                    _ => return Err(self.failed(CREATE, error.error_detail())),
-                }
+    ) -> Result<Settled, HiveError> {
+        let mut settled = Settled::default();
+        let mut parts = Parts::of(partitions, CREATED_AT_ONCE);
+        while let Some(part) = parts.next() {
+            match self.create(columns, part).await {
+                Ok(created) => settled.created += created,
+                Err(error) => parts.smaller(part, error, &mut settled)?,
             }
-            created += (chunk.len() as u64).saturating_sub(existing);
         }
-        Ok(created)
+        Ok(settled)
     }
 
     /// Looks which of these folders are partitions, and makes them so: with these columns.
@@ -287,71 +324,98 @@ impl HiveClient {
         partitions: &[Partition],
     ) -> Result<Settled, HiveError> {
         let mut settled = Settled::default();
-        let wanted = fingerprint(columns);
-        for chunk in partitions.chunks(ASKED_AT_ONCE) {
-            let found = self.look_up(chunk).await?;
-            let (mut missing, mut outdated) = (Vec::new(), Vec::new());
-            for partition in chunk {
-                match found.get(&partition.values) {
-                    None => missing.push(partition.clone()),
-                    Some(have) => {
-                        let location = partition.location(&self.plan.location);
-                        if !have.found.is_at(&location) {
-                            settled.differences.push(Difference::Unlike(format!(
-                                "partition ({}) shows {}, its files are at {location}; delete the partition, not its files: \
-                                 it is registered anew",
-                                partition.values.join(", "),
-                                have.found.location.as_deref().unwrap_or("nowhere"),
-                            )));
-                        } else if have.columns.as_deref() != Some(&wanted) {
-                            outdated.push(partition.clone());
-                        }
-                    }
-                }
+        let mut parts = Parts::of(partitions, ASKED_AT_ONCE);
+        while let Some(part) = parts.next() {
+            match self.settle_part(columns, part).await {
+                Ok(done) => settled.add(done),
+                Err(error) => parts.smaller(part, error, &mut settled)?,
             }
-            settled.created += self.register(columns, &missing).await?;
-            settled.updated += self.update(columns, &outdated).await?;
         }
         Ok(settled)
     }
 
-    async fn look_up(
-        &self,
-        chunk: &[Partition],
-    ) -> Result<HashMap<Vec<String>, FoundPartition>, HiveError> {
-        const LOOK_UP: &str = "look up partitions";
-        let mut found = HashMap::new();
-        let list = |values: &Vec<String>| {
-            let list = PartitionValueList::builder().set_values(Some(values.clone()));
-            list.build().map_err(|error| refused(LOOK_UP, error))
-        };
-        let mut asked = chunk
-            .iter()
-            .map(|partition| list(&partition.values))
-            .collect::<Result<Vec<_>, _>>()?;
-        let mut pacer = Pacer::start(TRIES);
-        while !asked.is_empty() {
-            let request = self
-                .glue
-                .client
-                .batch_get_partition()
-                .set_catalog_id(self.glue.catalog_id.clone())
-                .database_name(&self.plan.database)
-                .table_name(&self.plan.table)
-                .set_partitions_to_get(Some(asked));
-            let answer = Box::pin(request.send()).await.map_err(Fault::of);
-            let answer = answer.map_err(|fault| self.error(LOOK_UP, fault))?;
-            for partition in answer.partitions.into_iter().flatten() {
-                let values = partition.values.clone().unwrap_or_default();
-                found.insert(values, FoundPartition::of(&partition));
-            }
-            asked = answer.unprocessed_keys.unwrap_or_default();
-            if !asked.is_empty() && !pacer.again().await {
-                let busy = Fault::unanswered("Glue left partitions out of its answers");
-                return Err(self.error(LOOK_UP, busy));
+    /// How many were new.
+    async fn create(&self, columns: &[Column], partitions: &[Partition]) -> Result<u64, HiveError> {
+        const CREATE: &str = "register partitions";
+        let inputs = partitions.iter().map(|p| self.partition_input(columns, p));
+        let request = self
+            .glue
+            .client
+            .batch_create_partition()
+            .set_catalog_id(self.glue.catalog_id.clone())
+            .database_name(&self.plan.database)
+            .table_name(&self.plan.table)
+            .set_partition_input_list(Some(inputs.collect::<Result<_, _>>()?));
+        let answer = Box::pin(request.send()).await.map_err(Fault::of);
+        let answer = answer.map_err(|fault| self.error(CREATE, fault))?;
+        let mut existing = 0;
+        for error in answer.errors() {
+            match code(error.error_detail()) {
+                "AlreadyExistsException" => existing += 1,
+                _ => return Err(self.failed(CREATE, error.error_detail())),
             }
         }
-        Ok(found)
+        Ok((partitions.len() as u64).saturating_sub(existing))
+    }
+
+    async fn settle_part(
+        &self,
+        columns: &[Column],
+        partitions: &[Partition],
+    ) -> Result<Settled, HiveError> {
+        let mut settled = Settled::default();
+        let wanted = fingerprint(columns);
+        let found = self.look_up(partitions).await?;
+        let (mut missing, mut outdated) = (Vec::new(), Vec::new());
+        for partition in partitions {
+            let Some(have) = found.get(&partition.values) else {
+                missing.push(partition.clone());
+                continue;
+            };
+            let location = partition.location(&self.plan.location);
+            if !have.found.is_at(&location) {
+                settled.differences.push(Difference::Unlike(format!(
+                    "partition ({}) shows {}, its files are at {location}; delete the partition, not its files: it is \
+                     registered anew",
+                    partition.values.join(", "),
+                    have.found.location.as_deref().unwrap_or("nowhere"),
+                )));
+            } else if have.columns.as_deref() != Some(&wanted) {
+                outdated.push(partition.clone());
+            }
+        }
+        settled.add(Box::pin(self.register(columns, &missing)).await?);
+        settled.updated += self.update(columns, &outdated).await?;
+        Ok(settled)
+    }
+
+    /// Those that Glue tells of. It leaves out what is not there and, when it is busy, what may be: both are "not
+    /// processed". To register one that is there changes nothing.
+    async fn look_up(
+        &self,
+        partitions: &[Partition],
+    ) -> Result<HashMap<Vec<String>, FoundPartition>, HiveError> {
+        const LOOK_UP: &str = "look up partitions";
+        let asked = partitions.iter().map(|partition| {
+            let list = PartitionValueList::builder();
+            let list = list.set_values(Some(partition.values.clone()));
+            list.build().map_err(|error| refused(LOOK_UP, error))
+        });
+        let request = self
+            .glue
+            .client
+            .batch_get_partition()
+            .set_catalog_id(self.glue.catalog_id.clone())
+            .database_name(&self.plan.database)
+            .table_name(&self.plan.table)
+            .set_partitions_to_get(Some(asked.collect::<Result<_, _>>()?));
+        let answer = Box::pin(request.send()).await.map_err(Fault::of);
+        let answer = answer.map_err(|fault| self.error(LOOK_UP, fault))?;
+        let found = answer.partitions.into_iter().flatten().map(|partition| {
+            let values = partition.values.clone().unwrap_or_default();
+            (values, FoundPartition::of(&partition))
+        });
+        Ok(found.collect())
     }
 
     async fn update(&self, columns: &[Column], partitions: &[Partition]) -> Result<u64, HiveError> {
@@ -412,17 +476,9 @@ impl HiveClient {
             Err(Fault::Missing) => return Ok(Deleted::Gone),
             Err(fault) => return Err(self.error("get table", fault)),
         };
-        let found = found(&table);
-        let (name, sink) = (self.plan.name(), self.plan.sink.to_string());
-        let kept = |why: &str| Ok(Deleted::Kept(format!("table \"{name}\" stays: {why}")));
-        if found.owner() != Some(&sink) {
-            return kept("it does not belong to this sink");
-        }
-        if found.parameters.get(ORIGIN).map(String::as_str) != Some("Created") {
-            return kept("this sink took it over, somebody else made it");
-        }
-        if !found.is_at(&self.plan.location) {
-            return kept("it shows another dataset");
+        if let Some(why) = why_kept(&self.plan, &found(&table)) {
+            let name = self.plan.name();
+            return Ok(Deleted::Kept(format!("table \"{name}\" stays: {why}")));
         }
         let request = self
             .glue

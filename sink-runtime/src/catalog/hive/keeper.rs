@@ -42,6 +42,8 @@ const REGISTERED_AT_ONCE: usize = 100;
 const UPPER_FOLDERS: usize = 200_000;
 /// Folders told apart when partitions without one are looked for: 8 bytes each, and as much again.
 const TOLD_APART: usize = 500_000;
+/// Partitions that are not as wanted, in a message.
+const TOLD: usize = 5;
 /// Partitions without a folder that are looked at one by one.
 const LOOKED_AT: usize = 100;
 
@@ -57,6 +59,8 @@ pub struct Keeper {
     /// Of the columns that partitions were last registered with.
     fingerprint: Option<String>,
     compared: Option<Instant>,
+    /// Partitions were changed since the table was last looked at: by then another process may have given it more columns.
+    changed: bool,
     /// Partitions that are not as wanted, as the last comparison found.
     odd: Vec<Difference>,
 }
@@ -80,7 +84,7 @@ impl Kept {
 }
 
 impl Keeper {
-    pub async fn start(
+    pub fn start(
         of: &Plan,
         plan: &HivePlan,
         store: Arc<dyn Store>,
@@ -88,22 +92,27 @@ impl Keeper {
         progress: Progress,
     ) -> Kept {
         progress.table_awaited(&plan.name());
-        let keeper = Self {
-            client: Box::pin(HiveClient::connect(plan)).await,
-            plan: plan.clone(),
-            store,
-            registrar,
-            progress,
-            first_topic: match &of.source.topics {
-                Topics::List(topics) => topics.iter().min().cloned(),
-                Topics::Pattern(_) => None,
-            },
-            fingerprint: None,
-            compared: None,
-            odd: Vec::new(),
-        };
         let (stop, stopped) = watch::channel(false);
-        let task = tokio::spawn(keeper.run(stopped));
+        let plan = plan.clone();
+        let first_topic = match &of.source.topics {
+            Topics::List(topics) => topics.iter().min().cloned(),
+            Topics::Pattern(_) => None,
+        };
+        let task = tokio::spawn(async move {
+            let keeper = Self {
+                client: Box::pin(HiveClient::connect(&plan)).await,
+                plan,
+                store,
+                registrar,
+                progress,
+                first_topic,
+                fingerprint: None,
+                compared: None,
+                changed: false,
+                odd: Vec::new(),
+            };
+            keeper.run(stopped).await;
+        });
         Kept { stop, task }
     }
 
@@ -114,7 +123,9 @@ impl Keeper {
             let wait = match Box::pin(self.work()).await {
                 Ok(synced) => {
                     failures = 0;
-                    if synced {
+                    if self.changed {
+                        GATHER
+                    } else if synced {
                         self.plan.repair_interval
                     } else {
                         LOOK_AGAIN.min(self.plan.repair_interval)
@@ -155,9 +166,14 @@ impl Keeper {
 
     /// Everything that is due. Says whether the table is as wanted.
     async fn work(&mut self) -> Result<bool, HiveError> {
+        self.changed = false;
         let (wanted, unfit) = self.registrar.columns();
         let ensured = self.client.ensure(wanted.as_deref()).await?;
         if let Some(columns) = ensured.columns.as_deref() {
+            if ensured.created {
+                self.registrar.forget();
+                self.compared = None;
+            }
             self.follow(columns);
             self.register_waiting(columns).await?;
             if self.is_due() {
@@ -197,16 +213,17 @@ impl Keeper {
         self.plan.partitions == Partitions::Register && !self.plan.keys.is_empty()
     }
 
-    async fn register_waiting(&self, columns: &[Column]) -> Result<(), HiveError> {
+    async fn register_waiting(&mut self, columns: &[Column]) -> Result<(), HiveError> {
         loop {
             let some = self.registrar.some_waiting(REGISTERED_AT_ONCE);
             if some.is_empty() {
                 return Ok(());
             }
-            let created = self.client.register(columns, &some).await?;
+            let settled = self.client.register(columns, &some).await?;
             self.registrar.registered(&some);
-            self.progress.partitions_registered(created);
-            let table = self.plan.name();
+            self.progress.partitions_registered(settled.created);
+            self.note(settled.differences);
+            let (table, created) = (self.plan.name(), settled.created);
             tracing::debug!(table, created, of = some.len(), "partitions registered");
         }
     }
@@ -298,9 +315,14 @@ impl Keeper {
             let (created, updated) = (settled.created, settled.updated);
             tracing::info!(table = %self.plan.name(), created, updated, "partitions repaired from the bucket");
         }
-        self.odd.extend(settled.differences);
-        self.odd.truncate(LOOKED_AT);
+        self.changed |= settled.updated > 0;
+        self.note(settled.differences);
         Ok(())
+    }
+
+    fn note(&mut self, differences: Vec<Difference>) {
+        self.odd.extend(differences);
+        self.odd.truncate(TOLD);
     }
 
     /// Partitions of ours whose folder is gone: those of the first hundred candidates, which are looked at again, for

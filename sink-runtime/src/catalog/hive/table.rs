@@ -204,6 +204,17 @@ pub fn decide(plan: &HivePlan, columns: Option<&[Column]>, found: Option<&Found>
     }
 }
 
+/// Why the table is not to be deleted with its sink.
+pub(super) fn why_kept(plan: &HivePlan, found: &Found) -> Option<&'static str> {
+    if found.owner() != Some(&plan.sink.0) {
+        return Some("it does not belong to this sink");
+    }
+    if found.parameters.get(ORIGIN).map(String::as_str) != Some("Created") {
+        return Some("this sink took it over, somebody else made it");
+    }
+    (!found.is_at(&plan.location)).then_some("it shows another dataset")
+}
+
 /// A short name for columns, the same in every process.
 pub(super) fn fingerprint(columns: &[Column]) -> String {
     let mut text = String::new();

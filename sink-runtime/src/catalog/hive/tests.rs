@@ -282,6 +282,22 @@ fn two_sinks_do_not_fight_for_a_table() {
 }
 
 #[test]
+fn only_a_table_of_the_sinks_own_making_goes_with_it() {
+    use super::table::why_kept;
+    let plan = plan();
+    assert_eq!(why_kept(&plan, &made(&plan)), None);
+    for (key, value) in [(OWNER, "default.returns"), (ORIGIN, "Adopted")] {
+        let mut table = made(&plan);
+        table.parameters.insert(key.to_owned(), value.to_owned());
+        assert!(why_kept(&plan, &table).is_some(), "{key}");
+    }
+    let mut elsewhere = made(&plan);
+    elsewhere.location = Some("s3://lake/else/".to_owned());
+    assert!(why_kept(&plan, &elsewhere).is_some());
+    assert!(why_kept(&plan, &Found::default()).is_some());
+}
+
+#[test]
 fn a_table_of_another_make_is_not_touched() {
     let plan = HivePlan {
         adopt: true,

@@ -215,10 +215,9 @@ fn holds(have: &HiveType, want: &HiveType, format: HiveFormat) -> bool {
         return true;
     }
     let text = |prefix: &str| matches!(have, HiveType::Simple(name) if name.starts_with(prefix));
-    // In JSON a text may be shown as what its owner wants to see in it.
-    let read_as = format == HiveFormat::Json
-        && matches!(have, HiveType::Simple(_) | HiveType::Decimal { .. });
-    is(want, "string") && (text("varchar(") || read_as)
+    // A text in JSON may be shown as the time that it tells.
+    let time = format == HiveFormat::Json && (is(have, "timestamp") || is(have, "date"));
+    is(want, "string") && (text("varchar(") || time)
 }
 
 /// Whether every value of type `from` is one of type `to` to readers of such files.

@@ -53,7 +53,7 @@ fn every_field_of_spec_glue_arrives_in_the_plan() {
     let plan = glued(json!({
         "destination": {"s3": {"bucket": "lake", "prefix": "raw/orders", "region": "us-east-1"}},
         "output": {"format": "Json"},
-        "partitioning": [{"time": {"granularity": "Day"}}, {"column": "country", "label": "Land"}, {"column": "id"}],
+        "partitioning": [{"time": {"format": "year=%Y/month=%m/Dia=%d"}}, {"column": "country", "label": "Land"}, {"column": "id"}],
         "metadataColumns": {"offset": "Kafka_Offset"},
         "glue": {
             "database": "raw", "table": "all-orders", "createDatabase": true, "adopt": true, "partitions": "Projection",
@@ -78,7 +78,7 @@ fn every_field_of_spec_glue_arrives_in_the_plan() {
         [
             "year year= string",
             "month month= string",
-            "day day= string",
+            "dia Dia= string",
             "land Land= string",
             "id id= bigint"
         ]
@@ -110,7 +110,7 @@ fn every_field_of_spec_glue_arrives_in_the_plan() {
         ("projection.id.range", "0,9"),
         (
             "storage.location.template",
-            "s3://lake/raw/orders/year=${year}/month=${month}/day=${day}/Land=${land}/id=${id}/",
+            "s3://lake/raw/orders/year=${year}/month=${month}/Dia=${dia}/Land=${land}/id=${id}/",
         ),
     ] {
         assert_eq!(projection[key], value, "{key}");
