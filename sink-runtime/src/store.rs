@@ -169,7 +169,7 @@ pub trait Store: Send + Sync + std::fmt::Debug {
     async fn list(&self, prefix: &str) -> Result<Vec<ObjectInfo>, StoreError>;
 
     /// Names of the folders directly under `prefix`, which is empty or ends with a slash: parts of keys up to the next
-    /// slash, by name.
+    /// slash, each once.
     async fn folders(&self, prefix: &str) -> Result<Vec<String>, StoreError> {
         let mut folders = Vec::new();
         for object in self.list(prefix).await? {
@@ -180,7 +180,6 @@ pub trait Store: Send + Sync + std::fmt::Debug {
                 folders.push(folder.to_owned());
             }
         }
-        folders.dedup();
         Ok(folders)
     }
 

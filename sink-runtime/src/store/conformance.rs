@@ -30,6 +30,7 @@ checks![
     parts_may_arrive_in_any_order_and_twice,
     an_aborted_upload_never_appears,
     a_listing_holds_what_is_visible_in_order,
+    folders_are_told_once_each_and_only_one_level_of_them,
     keys_of_partition_directories_survive,
     the_probe_accepts_this_store,
 ];
@@ -307,6 +308,27 @@ async fn a_listing_holds_what_is_visible_in_order(store: Arc<dyn Store>) -> Resu
             .map(|info| info.key)
             .collect();
         let wanted: Vec<_> = wanted.iter().map(|name| format!("{base}/{name}")).collect();
+        ensure!(found == wanted, "under \"{prefix}\" found {found:?}");
+    }
+    Ok(())
+}
+
+async fn folders_are_told_once_each_and_only_one_level_of_them(
+    store: Arc<dyn Store>,
+) -> Result<(), BoxError> {
+    let base = fresh("folders");
+    for name in ["a=1/x", "a=1/y", "a=1%2F2/x", "b/c/d", "file"] {
+        let key = format!("{base}/{name}");
+        store.put(&key, unique(), Expect::Absent).await?;
+    }
+    for (prefix, wanted) in [
+        ("", &["a=1", "a=1%2F2", "b"][..]),
+        ("b/", &["c"]),
+        ("b/c/", &[]),
+        ("nothing/", &[]),
+    ] {
+        let mut found = store.folders(&format!("{base}/{prefix}")).await?;
+        found.sort();
         ensure!(found == wanted, "under \"{prefix}\" found {found:?}");
     }
     Ok(())
