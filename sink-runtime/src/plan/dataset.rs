@@ -17,8 +17,9 @@ use super::problem::Checks;
 use super::secrets::Secrets;
 use super::store::{self, Asking};
 use super::{
-    CommitPlan, Container, DatasetPlan, Delivery, Destination, JsonCompression, OutputFormat,
-    PartitionExpr, Plan, Rotation, S3Plan, SinkId, StorePlan, TimeSource, pod, source,
+    CommitPlan, Container, DatasetPlan, DeadLetter, Delivery, Destination, JsonCompression,
+    OutputFormat, PartitionExpr, Plan, Rotation, S3Plan, SinkId, StorePlan, TimeSource, pod,
+    source,
 };
 use crate::schema::Type;
 
@@ -75,8 +76,12 @@ pub(super) fn plan(
         dataset.glue = glue::plan(checks, &asking, spec, topics, &decode, &dataset);
     }
     let rotation = rotation(checks, &spec.rotation, &dataset.partitioning);
+    let dead_letter = decode::dead_letter(checks, spec.dead_letter.as_ref(), &source.topics);
+    if let (Some(_), Some(DeadLetter::Prefix { prefix })) = (&dataset.glue, &dead_letter) {
+        glue::check_dead_letter(checks, prefix, &dataset.partitioning);
+    }
     Plan {
-        dead_letter: decode::dead_letter(checks, spec.dead_letter.as_ref(), &source.topics),
+        dead_letter,
         commit: CommitPlan {
             interval: rotation.max_open,
             max_bytes: None,

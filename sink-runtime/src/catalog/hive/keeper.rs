@@ -21,7 +21,7 @@ use super::{
     Column, Difference, HiveError, HivePlan, Partition, Partitions, Registrar, TableState,
 };
 use crate::engine::RETRY;
-use crate::errors::{Classified, OneLine, class};
+use crate::errors::{Classified, Fault, OneLine, Retry, class};
 use crate::observe::Progress;
 use crate::plan::{Plan, Topics};
 use crate::record::TopicName;
@@ -134,7 +134,14 @@ impl Keeper {
                 Err(error) => {
                     failures += 1;
                     self.tell_failure(&error);
-                    RETRY.delay(failures, rand::random())
+                    let wait = RETRY.delay(failures, rand::random());
+                    // At the end, what may pass is tried until there is no more time.
+                    let class = error.class();
+                    if last && class.retry == Retry::Backoff && class.fault == Fault::External {
+                        tokio::time::sleep(wait).await;
+                        continue;
+                    }
+                    wait
                 }
             };
             if last {

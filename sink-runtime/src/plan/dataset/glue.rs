@@ -165,6 +165,14 @@ fn table(checks: &mut Checks, given: Option<&str>, topics: &Topics) -> String {
         .collect()
 }
 
+/// Readers of a table without partitions take everything below its location for data, but for what is hidden.
+pub(super) fn check_dead_letter(checks: &mut Checks, prefix: &str, partitioning: &[PartitionExpr]) {
+    if partitioning.is_empty() && !prefix.starts_with(['_', '.']) {
+        let remedy = "readers of the Glue table would take it for data: begin it with _";
+        checks.add("spec.deadLetter.prefix", prefix, remedy);
+    }
+}
+
 struct Level {
     /// Of the field that makes it.
     field: String,
