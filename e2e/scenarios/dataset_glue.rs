@@ -49,6 +49,12 @@ impl Glued {
         self
     }
 
+    /// Started again it has its partitions back at once.
+    fn alone(mut self) -> Self {
+        self.sink = self.sink.alone();
+        self
+    }
+
     async fn table(&self) -> Result<Table> {
         let request = self.glue.get_table().database_name(&self.database);
         let answer = request.name("orders").send().await?;

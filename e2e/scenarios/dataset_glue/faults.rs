@@ -57,11 +57,7 @@ async fn partitions_that_somebody_deletes_or_forgets_are_registered_again() -> R
 #[tokio::test]
 async fn what_a_process_could_not_register_before_it_died_is_registered_by_the_next() -> Result<()>
 {
-    let glued = Glued::new(1).await?;
-    let glued = Glued {
-        sink: glued.sink.alone(),
-        ..glued
-    };
+    let glued = Glued::new(1).await?.alone();
     glued.topic.produce(orders(200, 3)).await?;
     glued.sink.die_at("dataset.after-completes").await?;
     assert_eq!(glued.sink.count().await?, (200, 200));
@@ -122,7 +118,9 @@ async fn a_glue_that_throttles_loses_answers_or_lets_others_win_is_told_everythi
     ] {
         let glued = Glued::new(1).await?;
         let way = Spoiler::start(&glued.lab.ministack().endpoint).await?;
-        let mut glued = glued.with(json!({"glue": {"endpoint": way.endpoint()}}));
+        let mut glued = glued
+            .alone()
+            .with(json!({"glue": {"endpoint": way.endpoint()}}));
         let made = ["CreateDatabase", "CreateTable", "BatchCreatePartition"];
         for operation in made {
             way.spoil(operation, spoil, count);
