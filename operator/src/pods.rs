@@ -30,8 +30,18 @@ pub struct CommitState {
     pub consecutive_failures: i64,
     /// What stands in a pod's way, by its status or by its last words.
     pub trouble: Option<Trouble>,
+    /// What the pods say of the dataset's table in a catalog, where they keep one.
+    pub table: Option<TableWord>,
     /// What the owners of the partitions know of them.
     pub partitions: BTreeMap<TopicPartition, Standing>,
+}
+
+/// A pod's word on the table that it keeps.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum TableWord {
+    Synced,
+    /// Reason and message.
+    Trouble(String, String),
 }
 
 /// What the operator reads of a pod's `/status`.
@@ -41,6 +51,7 @@ pub struct Told {
     ready: bool,
     partitions: BTreeMap<String, ToldPartition>,
     commit: ToldCommit,
+    table: Option<ToldTable>,
 }
 
 #[derive(Clone, Copy, Debug, Default, Deserialize)]
@@ -48,6 +59,26 @@ pub struct Told {
 struct ToldPartition {
     committed: Option<i64>,
     position: Option<i64>,
+}
+
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+struct ToldTable {
+    synced: Option<bool>,
+    reason: Option<String>,
+    message: Option<String>,
+}
+
+impl ToldTable {
+    fn word(self) -> Option<TableWord> {
+        Some(match self.synced? {
+            true => TableWord::Synced,
+            false => TableWord::Trouble(
+                self.reason.unwrap_or_default(),
+                self.message.unwrap_or_default(),
+            ),
+        })
+    }
 }
 
 #[derive(Clone, Debug, Default, Deserialize)]
@@ -131,12 +162,17 @@ pub fn together(answers: Vec<Told>, words: Vec<Trouble>) -> Option<CommitState> 
         state.committed_records = add(state.committed_records, commit.committed_rows);
         state.files_in_flight = add(state.files_in_flight, commit.files_in_flight);
         let failures = i64::from(commit.consecutive_failures);
-        if failures > state.consecutive_failures {
-            state.consecutive_failures = failures;
-            if let Some(error) = commit.last_error {
-                let reason = commit.last_error_reason.unwrap_or_default();
-                state.trouble = Some(Trouble::told(&reason, error));
-            }
+        // What is in the way of a step that is still being tried again counts as no failure, and is told all the same.
+        if (failures > state.consecutive_failures || state.trouble.is_none())
+            && let Some(error) = commit.last_error
+        {
+            let reason = commit.last_error_reason.unwrap_or_default();
+            state.trouble = Some(Trouble::told(&reason, error));
+        }
+        state.consecutive_failures = state.consecutive_failures.max(failures);
+        let word = pod.table.and_then(ToldTable::word);
+        if !matches!(state.table, Some(TableWord::Trouble(..))) {
+            state.table = word.or(state.table);
         }
         for (tp, partition) in pod.partitions {
             let Some(tp) = topic_partition(&tp) else {

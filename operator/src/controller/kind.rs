@@ -7,8 +7,8 @@ use kube::Resource;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use tidewater_crds::{
-    AutoscalingSpec, DeletionPolicy, IcebergTable, KafkaS3Sink, PodSpec, SinkStatus, SourceSpec,
-    definition,
+    AutoscalingSpec, DeletionPolicy, GlueDeletionPolicy, IcebergTable, KafkaS3Sink, PodSpec,
+    SinkStatus, SourceSpec, definition,
 };
 use tidewater_runtime::plan::{Plan, PlanErrors, Secrets};
 
@@ -100,7 +100,10 @@ macro_rules! sink_kind {
     };
 }
 
-sink_kind!(KafkaS3Sink, "ks3", from_s3_sink, |_| false);
+sink_kind!(KafkaS3Sink, "ks3", from_s3_sink, |sink| {
+    let glue = sink.spec.glue.as_ref();
+    glue.is_some_and(|glue| glue.deletion_policy == GlueDeletionPolicy::Delete)
+});
 sink_kind!(IcebergTable, "icet", from_iceberg_table, |table| {
     table.spec.deletion_policy == DeletionPolicy::Delete
 });

@@ -420,6 +420,8 @@ impl Pass<'_> {
         let autoscaler = autoscaler.and_then(|live| live.autoscaler);
         let seen = shared.observations.seen(self.key, &identity.uid);
         self.memory.since = self.memory.since.then(&seen, deployment.as_ref(), self.now);
+        let word = seen.commit.as_ref().and_then(|said| said.table.as_ref());
+        let table = table.map(|found| found.with(word));
         let (status, findings) = status::compute(&status::Known {
             identity,
             generation,

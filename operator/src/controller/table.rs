@@ -14,16 +14,17 @@ use tokio::sync::Semaphore;
 use super::live::DeploymentFacts;
 use super::validate::Checked;
 use crate::conditions::{
-    CATALOG_NOT_PERMITTED, CATALOG_REFUSED, CATALOG_UNREACHABLE, Concern, Finding, State,
+    CATALOG_NOT_PERMITTED, CATALOG_REFUSED, CATALOG_UNREACHABLE, Concern, Finding, SYNCED, State,
     TABLE_NOT_OBSERVED, remembered,
 };
 use crate::observations::{Observations, SinkKey};
+use crate::pods::TableWord;
 
 mod wish;
 
 pub use wish::{Preview, TableWish};
 
-use wish::{LONGEST, Look, took_too_long};
+use wish::{LONGEST, Look, of_class, took_too_long};
 
 /// Looks at a time, of all resources.
 const CONCURRENCY: usize = 8;
@@ -60,6 +61,25 @@ impl TableFound {
     /// As the status says.
     pub fn remembered(before: &SinkStatus) -> Option<Self> {
         remembered(Concern::TableSynced, &before.conditions).map(Self::from)
+    }
+}
+
+impl TableFound {
+    /// With the word of pods that keep the table themselves: they know of partitions, and may be let in where the operator
+    /// is not.
+    #[must_use]
+    pub fn with(mut self, word: Option<&TableWord>) -> Self {
+        if self.finding.state() == State::False {
+            return self;
+        }
+        match word {
+            None => {}
+            Some(TableWord::Synced) => self.finding = SYNCED.found(),
+            Some(TableWord::Trouble(reason, message)) => {
+                self.finding = of_class(reason, message.clone());
+            }
+        }
+        self
     }
 }
 
@@ -218,7 +238,8 @@ impl Tables {
             .map(TableFound::from)
             .or_else(|| TableFound::remembered(before))
             .unwrap_or_else(|| TABLE_NOT_OBSERVED.found().into());
-        (course(known.as_ref(), &revision, deployed), Some(found))
+        let course = course(known.as_ref(), &revision, deployed || wish.is_view());
+        (course, Some(found))
     }
 
     /// How the table was found last, while nobody looks.

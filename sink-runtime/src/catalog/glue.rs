@@ -239,15 +239,9 @@ impl TableOps for GlueTable {
         if found.version_id != base.version_token {
             return Err(super::another(operation));
         }
-        let request = self
-            .client
-            .delete_table()
-            .set_catalog_id(self.catalog_id.clone())
-            .database_name(&self.database)
-            .name(&self.table);
-        let answer = Box::pin(request.send()).await.map_err(Fault::of);
-        answer
-            .map(drop)
+        self.client
+            .delete()
+            .await
             .map_err(|fault| self.catalog_error(operation, fault))
     }
 }

@@ -203,6 +203,37 @@ pub async fn ensure(plan: &HivePlan) -> Result<TableState, HiveError> {
     }
 }
 
+/// What [`ensure`] would do.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Preview {
+    pub exists: bool,
+    /// For people.
+    pub steps: Vec<String>,
+    /// What would stay different.
+    pub differences: Vec<Difference>,
+}
+
+/// Tells what [`ensure`] would do, and changes nothing.
+///
+/// # Errors
+/// Glue does not answer or denies.
+#[cfg_attr(
+    not(feature = "cloud"),
+    allow(clippy::unused_async, reason = "Glue is awaited")
+)]
+pub async fn preview(plan: &HivePlan) -> Result<Preview, HiveError> {
+    #[cfg(feature = "cloud")]
+    {
+        let client = Box::pin(client::HiveClient::connect(plan)).await;
+        client.preview(plan.columns.as_deref()).await
+    }
+    #[cfg(not(feature = "cloud"))]
+    {
+        let _ = plan;
+        Err(HiveError::NoCloud)
+    }
+}
+
 /// Deletes the table, not its files, if the plan's sink made it and it still shows the plan's dataset. Twice is as good
 /// as once.
 ///

@@ -33,7 +33,7 @@ struct Figures {
     rss_limit_mib: f64,
     /// Of one core, while nothing changes.
     cpu_share: f64,
-    /// Reconciles of sinks at rest, called for by touching a child of each.
+    /// Reconciles of sinks at rest, called for by touching each.
     reconciles_of_settled: u64,
     writes_for_settled: u64,
     writes_for_unsettled: u64,
@@ -66,7 +66,7 @@ pub(crate) async fn bench() -> Result<bool> {
     let before = Counters::read(port).await?;
     let cpu = cpu_seconds(pid)?;
     namespace
-        .kubectl(&["annotate", "deployments", "--all", "note=touched"])
+        .kubectl(&["annotate", "ks3", "--all", "tidewater.dev/reconcile=now"])
         .await?;
     tokio::time::sleep(WATCHED).await;
     let after = Counters::read(port).await?;

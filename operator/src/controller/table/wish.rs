@@ -3,12 +3,13 @@
 use std::time::Duration;
 
 use tidewater_crds::TableStatus;
+use tidewater_runtime::catalog::hive::{self, Deleted, HivePlan, TableState};
 use tidewater_runtime::commit::iceberg::declare::{
     Dropped, declare, drop_made, preview as preview_table,
 };
 use tidewater_runtime::commit::iceberg::{Declaration, Declared, IcebergFailure, Pace};
 use tidewater_runtime::errors::{Classified, OneLine, class};
-use tidewater_runtime::plan::{CatalogPlan, Plan};
+use tidewater_runtime::plan::{CatalogPlan, Destination, Plan};
 
 use crate::conditions::{
     AWAITING_RECORDS, CATALOG_NOT_PERMITTED, CATALOG_REFUSED, CATALOG_UNREACHABLE, DIFFERS,
@@ -28,6 +29,8 @@ const PACE: Pace = Pace {
 #[derive(Clone, Debug)]
 pub enum TableWish {
     Iceberg(Box<Declaration>),
+    /// A view of a dataset's files.
+    Hive(Box<HivePlan>),
 }
 
 /// What applying a spec would change in the catalog.
@@ -41,7 +44,21 @@ pub struct Preview {
 impl TableWish {
     /// `None`: the resource has nothing to do with a catalog.
     pub fn of(plan: &Plan) -> Option<Self> {
-        Declaration::of(plan).map(|wanted| Self::Iceberg(Box::new(wanted)))
+        if let Some(wanted) = Declaration::of(plan) {
+            return Some(Self::Iceberg(Box::new(wanted)));
+        }
+        match &plan.destination {
+            Destination::Dataset(dataset) => {
+                let wanted = dataset.glue.clone()?;
+                Some(Self::Hive(Box::new(wanted)))
+            }
+            Destination::Iceberg(_) => None,
+        }
+    }
+
+    /// It only shows files: pods write them whatever becomes of it.
+    pub fn is_view(&self) -> bool {
+        matches!(self, Self::Hive(_))
     }
 
     /// `namespace.table`.
@@ -50,6 +67,7 @@ impl TableWish {
             Self::Iceberg(wanted) => {
                 format!("{}.{}", wanted.plan.namespace.join("."), wanted.plan.table)
             }
+            Self::Hive(wanted) => wanted.name(),
         }
     }
 
@@ -57,6 +75,7 @@ impl TableWish {
     pub fn hidden(&self) -> bool {
         match self {
             Self::Iceberg(wanted) => matches!(wanted.plan.catalog, CatalogPlan::Local { .. }),
+            Self::Hive(_) => false,
         }
     }
 
@@ -75,6 +94,15 @@ impl TableWish {
                     Err(finding) => Look::of(finding),
                 }
             }
+            Self::Hive(wanted) => Look::of(match Box::pin(hive::ensure(wanted)).await {
+                Ok(TableState::Synced) => SYNCED.found(),
+                Ok(TableState::Awaited) => AWAITING_RECORDS.found(),
+                Ok(state @ TableState::Differs(_)) => {
+                    let why = state.trouble().map(|(_, why)| why).unwrap_or_default();
+                    DIFFERS.because(format!("table {}: {why}", self.name()))
+                }
+                Err(error) => of_class(error.class().reason, OneLine(&error).to_string()),
+            }),
         }
     }
 
@@ -83,8 +111,24 @@ impl TableWish {
     /// # Errors
     /// Why it cannot be told.
     pub async fn preview(&self) -> Result<Preview, String> {
-        let Self::Iceberg(wanted) = self;
         let told = |error: &dyn std::error::Error| OneLine(error).to_string();
+        let wanted = match self {
+            Self::Iceberg(wanted) => wanted,
+            Self::Hive(wanted) => {
+                let asked = tokio::time::timeout(LONGEST, Box::pin(hive::preview(wanted))).await;
+                let preview = asked.map_err(|_| took_too_long())?;
+                let preview = preview.map_err(|error| told(&error))?;
+                return Ok(Preview {
+                    exists: preview.exists,
+                    steps: preview.steps,
+                    refused: preview
+                        .differences
+                        .iter()
+                        .map(ToString::to_string)
+                        .collect(),
+                });
+            }
+        };
         let asked = async {
             let ops = Box::pin(tidewater_runtime::catalog::connect(&wanted.plan)).await;
             let ops = ops.map_err(|error| told(&error))?;
@@ -110,8 +154,17 @@ impl TableWish {
 
     /// Drops the table if it was made for this resource.
     pub(super) async fn delete(&self) -> Result<Dropped, String> {
-        let Self::Iceberg(wanted) = self;
         let told = |error: &dyn std::error::Error| OneLine(error).to_string();
+        let wanted = match self {
+            Self::Iceberg(wanted) => wanted,
+            Self::Hive(wanted) => {
+                let deleted = Box::pin(hive::delete_owned(wanted)).await;
+                return match deleted.map_err(|error| told(&error))? {
+                    Deleted::Gone => Ok(Dropped::Dropped),
+                    Deleted::Kept(why) => Ok(Dropped::Kept(why)),
+                };
+            }
+        };
         let ops = Box::pin(tidewater_runtime::catalog::connect(&wanted.plan)).await;
         let ops = ops.map_err(|error| told(&error))?;
         let dropped = Box::pin(drop_made(&*ops, &wanted.sink, PACE)).await;
@@ -189,11 +242,20 @@ fn of_catalog(error: &tidewater_runtime::catalog::CatalogError) -> Finding {
     of_class(error.class().reason, OneLine(error).to_string())
 }
 
-fn of_class(reason: &str, why: String) -> Finding {
+pub(super) fn of_class(reason: &str, why: String) -> Finding {
     let is = |class: tidewater_runtime::errors::Class| class.reason == reason;
     if is(class::CATALOG_DENIED) {
         CATALOG_NOT_PERMITTED.because(why)
-    } else if is(class::TABLE_INCOMPATIBLE) || is(class::INVALID_SPEC) {
+    } else if [
+        class::TABLE_INCOMPATIBLE,
+        class::TABLE_NOT_OURS,
+        class::TABLE_DIFFERS,
+        class::CATALOG_DATABASE_MISSING,
+        class::INVALID_SPEC,
+    ]
+    .into_iter()
+    .any(is)
+    {
         DIFFERS.because(why)
     } else if is(class::CATALOG_REFUSED) {
         CATALOG_REFUSED.because(why)

@@ -80,6 +80,16 @@ impl GlueClient {
         Box::pin(request.send()).await.map(drop).map_err(Fault::of)
     }
 
+    pub(in crate::catalog) async fn delete(&self) -> Result<(), Fault> {
+        let request = self
+            .client
+            .delete_table()
+            .set_catalog_id(self.catalog_id.clone())
+            .database_name(&self.database)
+            .name(&self.table);
+        Box::pin(request.send()).await.map(drop).map_err(Fault::of)
+    }
+
     /// Makes the database where it is missing; others may do so at the same time. A failure comes with what failed.
     pub(in crate::catalog) async fn ensure_database(&self) -> Result<(), (&'static str, Fault)> {
         let get = self

@@ -7,7 +7,7 @@ use std::time::Duration;
 use aws_sdk_glue::types::{Column as GlueColumn, SerDeInfo, StorageDescriptor, Table, TableInput};
 
 use super::table::{Decision, Definition, Found, decide, why_kept};
-use super::{Column, Deleted, HiveError, HivePlan, TableState};
+use super::{Column, Deleted, HiveError, HivePlan, Preview, TableState};
 use crate::aws::aws_config;
 use crate::catalog::CatalogError;
 use crate::catalog::glue::client::{GlueClient, kept};
@@ -130,6 +130,30 @@ impl HiveClient {
         }
     }
 
+    /// What [`Self::ensure`] would do.
+    pub(super) async fn preview(&self, columns: Option<&[Column]>) -> Result<Preview, HiveError> {
+        let current = match self.glue.get().await {
+            Ok(table) => Some(found(&table)),
+            Err(Fault::Missing) => None,
+            Err(fault) => return Err(self.error("get table", fault)),
+        };
+        let (steps, differences) = match decide(&self.plan, columns, current.as_ref()) {
+            Decision::Wait => (Vec::new(), Vec::new()),
+            Decision::Refuse(differences) => (Vec::new(), differences),
+            Decision::Keep {
+                write, differences, ..
+            } => (
+                write.map_or_else(Vec::new, |write| write.changes),
+                differences,
+            ),
+        };
+        Ok(Preview {
+            exists: current.is_some(),
+            steps,
+            differences,
+        })
+    }
+
     async fn ensure_database(&self) -> Result<(), HiveError> {
         if !self.plan.create_database {
             let database = self.plan.database.clone();
@@ -229,15 +253,8 @@ impl HiveClient {
             let name = self.plan.name();
             return Ok(Deleted::Kept(format!("table \"{name}\" stays: {why}")));
         }
-        let request = self
-            .glue
-            .client
-            .delete_table()
-            .set_catalog_id(self.glue.catalog_id.clone())
-            .database_name(&self.plan.database)
-            .name(&self.plan.table);
-        match Box::pin(request.send()).await.map_err(Fault::of) {
-            Ok(_) | Err(Fault::Missing) => Ok(Deleted::Gone),
+        match self.glue.delete().await {
+            Ok(()) | Err(Fault::Missing) => Ok(Deleted::Gone),
             Err(fault) => Err(self.error("delete table", fault)),
         }
     }
