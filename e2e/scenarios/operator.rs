@@ -2,6 +2,7 @@
 //! resources, pods and readers say.
 
 mod definitions;
+mod glue;
 mod golden;
 mod harm;
 mod outages;

@@ -29,7 +29,7 @@ fn in_glue(mut table: Value, lab: &Lab, warehouse: &str) -> Value {
     table
 }
 
-fn glue_keys(lab: &Lab) -> Value {
+pub(super) fn glue_keys(lab: &Lab) -> Value {
     let access = lab.ministack();
     json!({
         "apiVersion": "v1", "kind": "Secret", "metadata": {"name": "glue"},
