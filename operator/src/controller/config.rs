@@ -40,6 +40,9 @@ impl Config {
             for field in NOT_READ {
                 spec.remove(field);
             }
+            if let Some(Value::Object(glue)) = spec.get_mut("glue") {
+                glue.remove("deletionPolicy");
+            }
             if let Some(Value::Object(pod)) = spec.remove("pod") {
                 let (read, rest): (Map<_, _>, Map<_, _>) = pod
                     .into_iter()
@@ -175,6 +178,17 @@ spec:
             sink.metadata.labels = Some([("a".to_owned(), "b".to_owned())].into());
         });
         assert_eq!(plain, scaled);
+    }
+
+    #[test]
+    fn what_becomes_of_a_table_with_its_resource_changes_no_configuration() {
+        let schema = KafkaS3Sink::schema();
+        let of = |policy: &str| {
+            let glue = json!({"database": "raw", "table": "orders", "deletionPolicy": policy});
+            Config::of(&changed(&sink(), &json!({"glue": glue})), &schema)
+        };
+        assert_eq!(of("Retain"), of("Delete"));
+        assert!(of("Delete").text.contains("database: raw"));
     }
 
     #[test]
