@@ -185,7 +185,10 @@ spec:
         let schema = KafkaS3Sink::schema();
         let of = |policy: &str| {
             let glue = json!({"database": "raw", "table": "orders", "deletionPolicy": policy});
-            Config::of(&changed(&sink(), &json!({"glue": glue})), &schema)
+            Config::of(
+                &fixtures::changed(&fixtures::sink(), &json!({"glue": glue})),
+                &schema,
+            )
         };
         assert_eq!(of("Retain"), of("Delete"));
         assert!(of("Delete").text.contains("database: raw"));
