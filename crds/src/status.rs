@@ -21,6 +21,9 @@ pub struct SinkStatus {
     /// Pods that are ready.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ready_replicas: Option<i32>,
+    /// Partitions of the topics, when last seen: more pods than these are not started.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub partitions: Option<i32>,
     /// Label selector of the pods, for autoscalers; set also at zero replicas.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub selector: Option<String>,

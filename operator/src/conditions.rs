@@ -150,7 +150,7 @@ rows! {
 
     VALID = ConfigValid, "Valid", True, Recovery, "the spec is in force";
     SECRET_MISSING = ConfigValid, "SecretMissing", False, Warning, "a Secret or a key of it is missing";
-    GROUP_CONFLICT = ConfigValid, "ConsumerGroupConflict", False, Warning, "an older resource reads in this consumer group";
+    GROUP_CONFLICT = ConfigValid, "ConsumerGroupConflict", False, Warning, "another resource reads in this consumer group";
     NAME_CONFLICT = ConfigValid, "NameConflict", False, Warning, "an object of that name belongs to somebody else";
     REFUSED = ConfigValid, "RefusedByCluster", False, Warning, "the cluster does not let an object be made";
 

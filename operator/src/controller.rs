@@ -100,6 +100,22 @@ pub(crate) struct OfKind {
 }
 
 impl OfKind {
+    /// What was deleted while it was reconciled is not remembered again.
+    pub(crate) fn forget_unless_there<S: SinkKind>(
+        &self,
+        there: &Store<Guarded<S>>,
+        key: &SinkKey,
+        uid: &str,
+    ) {
+        let found = there.get(&ObjectRef::new(&key.name).within(&key.namespace));
+        let same = |object: Arc<Guarded<S>>| object.meta().uid.as_deref() == Some(uid);
+        if !found.is_some_and(same) {
+            self.shared.memories.forget(key, uid);
+            self.shared.observations.forget(key, uid);
+            self.shared.catalogs.forget(key, uid);
+        }
+    }
+
     /// A child as the store holds it.
     pub(crate) fn live(&self, kind: ChildKind, namespace: &str, name: &str) -> Option<live::Facts> {
         let store = self.children.get(&kind)?;
@@ -246,16 +262,19 @@ async fn kind<S: SinkKind>(
         schema: S::schema(),
         children,
     });
-    let ready = Arc::clone(&context);
+    let (ready, there) = (Arc::clone(&context), store.clone());
     let config = Config::default()
         .concurrency(CONCURRENCY)
         .debounce(DEBOUNCE);
     let results = applier(
         move |object: Arc<Guarded<S>>, context: Arc<OfKind>| {
-            let ready = Arc::clone(&ready);
+            let (ready, there) = (Arc::clone(&ready), there.clone());
             async move {
                 ready.complete().await;
-                reconcile::reconcile(&object, &context).await
+                let result = reconcile::reconcile(&object, &context).await;
+                let uid = object.meta().uid.as_deref().unwrap_or_default();
+                context.forget_unless_there(&there, &key::<S>(object.meta()), uid);
+                result
             }
             .boxed()
         },
@@ -292,8 +311,11 @@ impl OfKind {
         let tables = self.shared.tables.wait_until_ready();
         // An error: the watch has ended, and with it the controller.
         let _ = tokio::join!(sinks, tables);
-        for store in self.children.values() {
-            let _ = store.wait_until_ready().await;
+        for (kind, store) in &self.children {
+            // A cluster without this kind never lists it: applying one then says so.
+            if *kind != ChildKind::PodMonitor {
+                let _ = store.wait_until_ready().await;
+            }
         }
     }
 }

@@ -60,7 +60,8 @@ impl Standing {
         if start >= end {
             return Some(0);
         }
-        Some((end - self.committed(from_start)?).max(0))
+        // More than there is in the log: it is not the log that was committed.
+        Some(end - self.committed(from_start)?).filter(|records| *records >= 0)
     }
 
     /// Of them, those that no pod has read.
@@ -81,6 +82,9 @@ pub fn from_start(startup: &Startup) -> bool {
 /// The lag over all partitions of the topics. One that is not known makes the sums unknown.
 pub fn lag(standings: &BTreeMap<TopicPartition, Standing>, from_start: bool) -> Lag {
     let over = |f: fn(&Standing, bool) -> Option<i64>| -> Option<Vec<i64>> {
+        if standings.is_empty() {
+            return None;
+        }
         standings.values().map(|s| f(s, from_start)).collect()
     };
     let (records, unread) = (over(Standing::records), over(Standing::unread));

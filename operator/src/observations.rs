@@ -75,17 +75,25 @@ impl Observations {
         (Self { entries, changed }, receiver)
     }
 
-    /// Looks at `target` from now on. What was seen of the same resource stays.
-    pub fn watch(&self, key: &SinkKey, target: Target) {
+    /// Looks at `target` from now on. What was seen of the same resource stays, but for the lag of other topics than its
+    /// own: says whether there was such.
+    pub fn watch(&self, key: &SinkKey, target: Target) -> bool {
         let mut entries = self.entries.lock();
         let entry = entry(&mut entries, key, &target.uid);
-        if entry
-            .target
-            .as_ref()
-            .is_none_or(|old| old.revision != target.revision)
-        {
+        let Some(old) = &entry.target else {
             entry.target = Some(Arc::new(target));
+            return false;
+        };
+        if old.revision == target.revision {
+            return false;
         }
+        let moved = old.source.topics != target.source.topics
+            || old.source.bootstrap_servers != target.source.bootstrap_servers;
+        if moved {
+            entry.seen.lag = None;
+        }
+        entry.target = Some(Arc::new(target));
+        moved
     }
 
     pub fn forget(&self, key: &SinkKey, uid: &str) {
@@ -109,6 +117,18 @@ impl Observations {
             .iter()
             .filter_map(|(key, entry)| Some((key.clone(), Arc::clone(entry.target.as_ref()?))))
             .collect()
+    }
+
+    /// Notes a look at the brokers with that target; one that was replaced meanwhile is none.
+    pub fn set_lag_of(&self, key: &SinkKey, target: &Arc<Target>, look: Look) {
+        let current = self
+            .entries
+            .lock()
+            .get(key)
+            .and_then(|entry| entry.target.clone());
+        if current.is_some_and(|current| Arc::ptr_eq(&current, target)) {
+            self.set_lag(key, &target.uid, look);
+        }
     }
 
     /// Notes a look at the brokers on behalf of the resource with that uid.

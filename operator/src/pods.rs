@@ -48,6 +48,8 @@ pub enum TableWord {
 #[derive(Clone, Debug, Default, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
 pub struct Told {
+    /// `<namespace>.<name>`.
+    pub sink: String,
     ready: bool,
     partitions: BTreeMap<String, ToldPartition>,
     commit: ToldCommit,

@@ -165,6 +165,9 @@ impl Ending<'_> {
 
     /// Lets the resource go.
     async fn release<S: SinkKind>(&self, notice: Option<Notice>) -> Result<Action, ReconcileError> {
+        // Nothing is dropped from now on.
+        let uid = self.metadata.uid.as_deref().unwrap_or_default();
+        self.context.shared.catalogs.forget(self.key, uid);
         self.tell::<S>(notice.into_iter().collect()).await;
         hold::<S>(self.context, self.metadata, false).await?;
         Ok(Action::await_change())
@@ -182,7 +185,10 @@ impl Ending<'_> {
             return self.release::<S>(Some(table_kept(table, why))).await;
         }
         let finding = blocked(why);
-        let before = before.cloned().unwrap_or_default();
+        let uid = self.metadata.uid.as_deref().unwrap_or_default();
+        let mut memory = self.context.shared.memories.recall(self.key, uid);
+        let written = memory.written.as_ref().map(|(written, _)| written);
+        let before = written.or(before).cloned().unwrap_or_default();
         let status = with(&before, &finding, self.now);
         if status != before {
             let identity = Identity {
@@ -194,7 +200,11 @@ impl Ending<'_> {
             };
             let client = &self.context.shared.client;
             match status::write::<S>(client, &identity, &status).await {
-                Ok(()) => self.context.shared.metrics.wrote(S::KIND, "status"),
+                Ok(()) => {
+                    self.context.shared.metrics.wrote(S::KIND, "status");
+                    memory.written = Some((status, self.now));
+                    self.context.shared.memories.keep(self.key, memory);
+                }
                 Err(kube::Error::Api(gone)) if gone.is_not_found() => {}
                 Err(error) => return Err(ReconcileError::Status(error)),
             }

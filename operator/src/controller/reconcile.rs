@@ -182,6 +182,11 @@ impl Pass<'_> {
         if let Some(Ok(lag)) = &seen.lag {
             self.memory.partitions = lag.partitions.or(self.memory.partitions);
         }
+        if self.memory.partitions.is_none() && before.observed_generation == sink.meta().generation
+        {
+            // As an operator before this one saw them.
+            self.memory.partitions = before.partitions.and_then(|n| u32::try_from(n).ok());
+        }
         let live = self.live(&identity, ChildKind::Deployment);
         let deployment = live.and_then(|live| live.deployment);
         let scaling = before
@@ -332,7 +337,10 @@ impl Pass<'_> {
             source: checked.source.clone(),
             pods: names::selector_text(&checked.identity.child),
         };
-        self.context.shared.observations.watch(self.key, target);
+        if self.context.shared.observations.watch(self.key, target) {
+            // Other topics, or topics of other brokers: what is known is about those before.
+            self.memory.partitions = None;
+        }
     }
 
     /// A pause holds whatever else is wrong with the spec.
@@ -390,10 +398,11 @@ impl Pass<'_> {
     }
 
     /// The Deployment, as far as what is known of it is of what was last applied.
-    fn deployment(&self, identity: &Identity) -> Option<DeploymentFacts> {
+    fn deployment(&self, identity: &Identity, frozen: bool) -> Option<DeploymentFacts> {
         let live = self.live(identity, ChildKind::Deployment)?;
         let mut deployment = *live.deployment.clone()?;
-        if let Some(applied) = self.memory.applied.get(&ChildKind::Deployment) {
+        // While reconciliation is paused others may change it, and what they asked for is what counts.
+        if !frozen && let Some(applied) = self.memory.applied.get(&ChildKind::Deployment) {
             deployment.observed &= applied.is(&live);
         }
         Some(deployment)
@@ -415,7 +424,7 @@ impl Pass<'_> {
         report: &Report,
     ) -> Result<Action, ReconcileError> {
         let shared = &self.context.shared;
-        let deployment = self.deployment(identity);
+        let deployment = self.deployment(identity, frozen);
         let autoscaler = self.live(identity, ChildKind::HorizontalPodAutoscaler);
         let autoscaler = autoscaler.and_then(|live| live.autoscaler);
         let seen = shared.observations.seen(self.key, &identity.uid);
@@ -441,6 +450,7 @@ impl Pass<'_> {
             reconciliation_paused: frozen,
             deployment: deployment.as_ref(),
             autoscaler: autoscaler.as_deref(),
+            partitions: self.memory.partitions,
             seen: &seen,
             table: table.as_ref().map(|table| &table.finding),
             table_status: table.as_ref().and_then(|table| table.status.as_ref()),

@@ -45,6 +45,8 @@ pub struct Known<'a> {
     /// As it is now, seen by its controller or not.
     pub deployment: Option<&'a DeploymentFacts>,
     pub autoscaler: Option<&'a AutoscalerFacts>,
+    /// Of the topics, when last seen.
+    pub partitions: Option<u32>,
     pub seen: &'a Seen,
     /// How the table in the catalog was found, where somebody looks.
     pub table: Option<&'a Finding>,
@@ -96,6 +98,7 @@ pub fn compute(known: &Known<'_>) -> (SinkStatus, Vec<Finding>) {
         phase: Some(phase(known, &findings)),
         replicas: deployment.map_or(0, |deployment| deployment.replicas),
         ready_replicas: Some(deployment.map_or(0, |deployment| deployment.ready)),
+        partitions: known.partitions.and_then(|n| i32::try_from(n).ok()),
         selector: Some(names::selector_text(&known.identity.child)),
         conditions: conditions(
             &known.before.conditions,

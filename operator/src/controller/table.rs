@@ -10,6 +10,7 @@ use parking_lot::Mutex;
 use tidewater_crds::{SinkStatus, TableStatus};
 use tidewater_runtime::commit::iceberg::declare::Dropped;
 use tokio::sync::Semaphore;
+use tokio::task::AbortHandle;
 
 use super::live::DeploymentFacts;
 use super::validate::Checked;
@@ -142,6 +143,18 @@ struct Entry {
     /// Not told yet.
     news: Vec<News>,
     dropped: Option<Result<Dropped, String>>,
+    /// What runs for it.
+    task: Option<Task>,
+}
+
+/// A look or a drop for a resource that is gone, or that has thought better of it, is not to reach the catalog.
+#[derive(Debug)]
+struct Task(AbortHandle);
+
+impl Drop for Task {
+    fn drop(&mut self) {
+        self.0.abort();
+    }
 }
 
 /// The tables of all resources: who looks at them, and what was found. Holds one entry for each resource that has one.
@@ -188,7 +201,7 @@ impl Tables {
         if due && !entry.running {
             entry.running = true;
             let (wish, revision) = (wish.clone(), revision.to_owned());
-            self.begin(key, uid, async move {
+            entry.task = self.begin(key, uid, async move {
                 let look = tokio::time::timeout(LONGEST, wish.sync()).await;
                 let look =
                     look.unwrap_or_else(|_| Look::of(CATALOG_UNREACHABLE.because(took_too_long())));
@@ -271,7 +284,7 @@ impl Tables {
         if !entry.running {
             entry.running = true;
             let wish = wish.clone();
-            self.begin(key, uid, async move {
+            entry.task = self.begin(key, uid, async move {
                 let dropped = tokio::time::timeout(LONGEST, wish.delete()).await;
                 let dropped = dropped.unwrap_or_else(|_| Err(took_too_long()));
                 let note = move |entry: &mut Entry| {
@@ -285,11 +298,16 @@ impl Tables {
     }
 
     /// Runs when there is room for it, notes what it came to, and tells the controller if that is news.
-    fn begin(&self, key: &SinkKey, uid: &str, work: impl Future<Output = Note> + Send + 'static) {
+    fn begin(
+        &self,
+        key: &SinkKey,
+        uid: &str,
+        work: impl Future<Output = Note> + Send + 'static,
+    ) -> Option<Task> {
         let (key, uid) = (key.clone(), uid.to_owned());
         let (entries, permits) = (Arc::clone(&self.entries), Arc::clone(&self.permits));
         let observations = Arc::clone(&self.observations);
-        tokio::spawn(async move {
+        let task = tokio::spawn(async move {
             let running = Running {
                 entries: &entries,
                 key: &key,
@@ -298,15 +316,19 @@ impl Tables {
             let permit = permits.acquire().await;
             let note = Box::pin(work).await;
             drop(permit);
-            drop(running);
             let news = match entries.lock().get_mut(&key) {
-                Some(entry) if entry.uid == uid => note(entry),
+                Some(entry) if entry.uid == uid => {
+                    entry.running = false;
+                    note(entry)
+                }
                 _ => false,
             };
+            drop(running);
             if news {
                 observations.poke(&key);
             }
         });
+        Some(Task(task.abort_handle()))
     }
 
     /// What was found last.

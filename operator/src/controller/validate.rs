@@ -16,7 +16,9 @@ use super::kind::SinkKind;
 use super::live::DeploymentFacts;
 use super::names;
 use super::table::TableWish;
-use crate::conditions::{CAPPED_BY_PARTITIONS, Finding, GROUP_CONFLICT, Row, SECRET_MISSING};
+use crate::conditions::{
+    CAPPED_BY_PARTITIONS, Concern, Finding, GROUP_CONFLICT, Row, SECRET_MISSING, State,
+};
 
 /// Who a resource is, to its children.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -174,6 +176,8 @@ pub struct Claim {
     created: Option<Timestamp>,
     brokers: Vec<String>,
     group: String,
+    /// Whether its spec, as it is now, has been found valid: it reads in the group.
+    in_force: bool,
 }
 
 impl Claim {
@@ -189,15 +193,28 @@ impl Claim {
             group: group(source, &namespace, &name),
             namespace,
             name,
+            in_force: sink.status().is_some_and(|status| {
+                let generation = sink.meta().generation;
+                status.conditions.iter().any(|condition| {
+                    condition.type_ == Concern::ConfigValid.name()
+                        && condition.status == State::True.name()
+                        && condition.observed_generation == generation
+                })
+            }),
         }
     }
 
-    /// Whether both read in one group, and the other had it first.
-    pub fn yields_to(&self, other: &Self) -> bool {
+    /// Whether both say that they read in one group, and the other had it first: it reads there already, or is the older
+    /// one of two that do, or do not yet. `deployed`: the pods of this one have the spec that says so.
+    pub fn yields_to(&self, other: &Self, deployed: bool) -> bool {
         self.uid != other.uid
             && self.group == other.group
             && self.brokers == other.brokers
-            && (other.created, &other.uid) < (self.created, &self.uid)
+            && match (deployed, other.in_force) {
+                (false, true) => true,
+                (true, false) => false,
+                _ => (other.created, &other.uid) < (self.created, &self.uid),
+            }
     }
 }
 
@@ -294,21 +311,25 @@ pub fn validate<S: SinkKind>(
         .plan(&Values(known.secrets))
         .map_err(|problems| Row::of(class::INVALID_SPEC).because(problems.to_string()))?;
     let claim = Claim::of(sink);
-    if let Some(older) = known.claims.iter().find(|other| claim.yields_to(other)) {
+    let config = Config::of(sink, schema);
+    let deployed = known
+        .deployment
+        .is_some_and(|deployment| deployment.config_hash.as_ref() == Some(&config.hash));
+    let mut others = known.claims.iter();
+    if let Some(first) = others.find(|other| claim.yields_to(other, deployed)) {
         let Claim {
             kind,
             namespace,
             name,
             group,
             ..
-        } = older;
+        } = first;
         return Err(GROUP_CONFLICT.because(format!(
-            "{kind} {namespace}/{name} reads in consumer group \"{group}\" of the same brokers, and is older: set another \
-             spec.source.groupId"
+            "{kind} {namespace}/{name} reads in consumer group \"{group}\" of the same brokers, and had it first: set \
+             another spec.source.groupId"
         )));
     }
     let common = sink.common();
-    let config = Config::of(sink, schema);
     let replicas = replicas(common.replicas, common.paused, known);
     Ok(Checked {
         identity: Identity::of(sink),

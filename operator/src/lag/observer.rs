@@ -37,7 +37,7 @@ impl Default for Pace {
     fn default() -> Self {
         Self {
             interval: Duration::from_secs(10),
-            at_once: 3,
+            at_once: 2,
             clients: 4,
         }
     }
@@ -176,7 +176,7 @@ async fn look_once(
             "the lag cannot be told"
         );
     }
-    observations.set_lag(&key, &target.uid, look);
+    observations.set_lag_of(&key, &target, look);
 }
 
 /// One look. Blocks.

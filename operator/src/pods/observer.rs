@@ -93,6 +93,7 @@ pub async fn run(
     let client = reqwest::Client::builder()
         .timeout(pace.timeout)
         .no_proxy()
+        .redirect(reqwest::redirect::Policy::none())
         .build()?;
     let mut ticks = tokio::time::interval(pace.interval);
     ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
@@ -136,16 +137,29 @@ async fn ask(
 ) {
     let mut answers = Vec::new();
     let mut words = Vec::new();
-    for pod in pods.iter().filter(|pod| selects(&target.pods, pod)) {
+    let sink = format!("{}.{}", key.namespace, key.name);
+    for pod in pods
+        .iter()
+        .filter(|pod| selects(&target.pods, pod) && !is_over(pod))
+    {
         words.extend(last_words(pod));
         let address = pod.status.as_ref().and_then(|status| status.pod_ip.clone());
-        if let Some(address) = address
-            && pod.metadata.deletion_timestamp.is_none()
-        {
-            answers.extend(answer(client, &address).await);
+        if let Some(address) = address {
+            // By now the address may be somebody else's.
+            let answer = answer(client, &address).await;
+            answers.extend(answer.filter(|told| told.sink == sink));
         }
     }
     observations.set_commit(&key, &target.uid, together(answers, words));
+}
+
+/// Evicted pods stay for long, and those that are being deleted have a successor: neither speaks for the sink any more.
+fn is_over(pod: &Pod) -> bool {
+    let phase = pod
+        .status
+        .as_ref()
+        .and_then(|status| status.phase.as_deref());
+    pod.metadata.deletion_timestamp.is_some() || matches!(phase, Some("Failed" | "Succeeded"))
 }
 
 /// Whether a selector of the form `key=value,…` takes the pod.
@@ -183,6 +197,21 @@ mod tests {
     use serde_json::json;
 
     use super::*;
+
+    #[test]
+    fn a_pod_that_is_over_speaks_for_nobody() {
+        let pod = |value| -> Pod { serde_json::from_value(value).unwrap() };
+        for over in [
+            json!({"metadata": {}, "status": {"phase": "Failed", "podIP": "10.0.0.1"}}),
+            json!({"metadata": {}, "status": {"phase": "Succeeded"}}),
+            json!({"metadata": {"deletionTimestamp": "2026-01-01T00:00:00Z"}, "status": {"phase": "Running"}}),
+        ] {
+            assert!(is_over(&pod(over.clone())), "{over}");
+        }
+        assert!(!is_over(&pod(
+            json!({"metadata": {}, "status": {"phase": "Running"}})
+        )));
+    }
 
     #[test]
     fn a_pod_is_a_sinks_when_every_label_of_the_selector_is_its_own() {

@@ -34,6 +34,7 @@ pub(super) fn wanted(known: &Known<'_>) -> i32 {
     match (known.verdict, known.deployment) {
         (Ok(checked), _) if !known.reconciliation_paused && !known.held => checked.replicas.wanted,
         (_, Some(deployment)) => deployment.wanted,
+        (Ok(checked), None) => checked.replicas.wanted,
         _ => 0,
     }
 }

@@ -118,6 +118,7 @@ impl World {
             reconciliation_paused: self.reconciliation_paused,
             deployment: self.deployment.as_ref(),
             autoscaler: self.autoscaler.as_ref(),
+            partitions: Some(12),
             seen: &self.seen,
             table: self.table.as_ref(),
             table_status: None,

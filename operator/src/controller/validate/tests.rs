@@ -146,7 +146,17 @@ fn of_two_resources_in_one_group_the_younger_yields_whatever_their_kinds() {
     table.spec.source.bootstrap_servers = "kafka:9092".into();
     let (sink, table) = (fixtures::sink(), table);
     let (older, younger) = (Claim::of(&sink), Claim::of(&table));
-    assert!(younger.yields_to(&older) && !older.yields_to(&younger));
+    for deployed in [false, true] {
+        assert_eq!(
+            younger.yields_to(&older, deployed),
+            !deployed || older.in_force
+        );
+        assert!(!older.yields_to(&younger, deployed));
+    }
+    // One that reads there already keeps the group, whoever is older: an edit takes it from nobody.
+    let mut running = younger.clone();
+    running.in_force = true;
+    assert!(older.yields_to(&running, false) && !older.yields_to(&running, true));
     let refused = validate(
         &table,
         &References::of(&table),
@@ -172,11 +182,11 @@ fn of_two_resources_in_one_group_the_younger_yields_whatever_their_kinds() {
     // Elsewhere a group of that name is another group.
     let mut elsewhere = older.clone();
     elsewhere.brokers = vec!["other:9092".into()];
-    assert!(!Claim::of(&table).yields_to(&elsewhere));
+    assert!(!Claim::of(&table).yields_to(&elsewhere, false));
     // Made in the same second: still only one of them.
     let mut twin = Claim::of(&table);
     twin.created = older.created;
-    assert_ne!(twin.yields_to(&older), older.yields_to(&twin));
+    assert_ne!(twin.yields_to(&older, false), older.yields_to(&twin, false));
 }
 
 #[test]
