@@ -141,6 +141,17 @@ mod tests {
         }
     }
 
+    #[test]
+    fn more_committed_than_there_is_and_topics_that_are_not_seen_are_no_lag_of_zero() {
+        // A topic that was made anew, or cut: its records have yet to be read.
+        let recreated = Standing {
+            group: Some(900),
+            ..standing(0, 10)
+        };
+        assert_eq!(recreated.records(true), None);
+        assert_eq!(lag(&BTreeMap::new(), true), Lag::default());
+    }
+
     fn all(standings: &[Standing]) -> BTreeMap<TopicPartition, Standing> {
         let numbered = standings.iter().zip(0..);
         numbered

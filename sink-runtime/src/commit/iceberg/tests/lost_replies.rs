@@ -145,6 +145,6 @@ async fn what_is_in_the_way_is_told_while_it_is_tried_again() {
         .unwrap();
     assert_eq!(
         *heard.0.lock(),
-        ["CatalogUnavailable", "CatalogUnavailable"]
+        ["CommitStateUnknown", "CommitStateUnknown"]
     );
 }
