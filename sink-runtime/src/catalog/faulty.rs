@@ -1,5 +1,5 @@
 //! A table whose commits go wrong by script: what a test needs to see every branch of the commit loop. Each commit
-//! takes the next step of the script; after the last one all is well. [`foreign`] is what other engines do meanwhile.
+//! (or drop) takes the next step of the script; after the last one all is well. [`foreign`] is what other engines do meanwhile.
 
 use std::collections::VecDeque;
 use std::fmt;
@@ -155,7 +155,10 @@ impl TableOps for FaultyTable {
             source: source.into(),
         };
         let step = self.script.lock().pop_front().unwrap_or_default();
-        match step.outcome {
+        if let Some(act) = step.before {
+            act(self.inner.clone()).await;
+        }
+        let answer = match step.outcome {
             Outcome::LostReply => {
                 let _ = self.inner.drop_table(base).await;
                 Err(unavailable("reply lost"))
@@ -168,6 +171,10 @@ impl TableOps for FaultyTable {
                 source: "not here".into(),
             }),
             Outcome::Real => self.inner.drop_table(base).await,
+        };
+        if let Some(act) = step.after {
+            act(self.inner.clone()).await;
         }
+        answer
     }
 }

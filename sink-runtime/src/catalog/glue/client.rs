@@ -1,7 +1,7 @@
 //! The calls that everything in Glue needs, whatever kind of table it keeps there.
 //!
 //! The SDK never repeats a write of a table by itself: its second attempt could meet its first one's success and report
-//! a conflict.
+//! a conflict, or delete what somebody else made in between.
 
 use aws_config::SdkConfig;
 use aws_sdk_glue::Client;
@@ -82,7 +82,7 @@ impl GlueClient {
 
     pub(in crate::catalog) async fn delete(&self) -> Result<(), Fault> {
         let request = self
-            .client
+            .writing
             .delete_table()
             .set_catalog_id(self.catalog_id.clone())
             .database_name(&self.database)

@@ -151,7 +151,8 @@ pub enum Dropped {
     Kept(String),
 }
 
-/// Drops the table if this sink made it and no other sink has written to it.
+/// Drops the table if this sink made it and no other sink has written to it. One that has its name after a drop was
+/// tried is another one, and stays.
 ///
 /// # Errors
 /// A catalog that does not answer or refuses.
@@ -161,6 +162,7 @@ pub async fn drop_made(
     pace: Pace,
 ) -> Result<Dropped, IcebergFailure> {
     let mut asked = Asked::new(ops, pace);
+    let mut tried = None;
     while asked.again().await {
         let base = match ops.load().await {
             Ok(base) => base,
@@ -176,6 +178,10 @@ pub async fn drop_made(
                 continue;
             }
         };
+        let uuid = base.metadata.uuid();
+        if *tried.get_or_insert(uuid) != uuid {
+            return Ok(Dropped::Dropped);
+        }
         if let Some(why) = changes::kept(&base.metadata, sink) {
             return Ok(Dropped::Kept(why));
         }

@@ -543,3 +543,15 @@ async fn a_drop_whose_reply_is_lost_is_found() {
         assert!(memory.load().await.is_err());
     }
 }
+
+#[tokio::test]
+async fn a_table_made_after_a_drop_without_an_answer_is_not_dropped() {
+    let memory = Arc::new(made().await);
+    let remade = Fault::outcome(Outcome::LostReply).after(|table| async move {
+        declared(&*table, &declaration()).await;
+    });
+    let faulty = FaultyTable::new(memory.clone(), [remade]);
+    let dropped = drop_made(&faulty, &SinkId("shop.orders".into()), PACE).await;
+    assert_eq!(dropped.unwrap(), Dropped::Dropped);
+    assert!(memory.load().await.is_ok());
+}
