@@ -3,6 +3,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use arrow::datatypes::SchemaRef as ArrowSchemaRef;
 use iceberg::spec::{PartitionSpecRef, SchemaRef, SortOrderRef};
@@ -77,6 +78,8 @@ pub struct Targets {
     runtime: Handle,
     budget: Budget,
     current: Mutex<Option<Arc<Target>>>,
+    /// This process has declared the table, well or not: later, it may be a newer resource that changed it.
+    told: AtomicBool,
 }
 
 impl Targets {
@@ -105,6 +108,7 @@ impl Targets {
             runtime,
             budget,
             current: Mutex::new(None),
+            told: AtomicBool::new(false),
         }
     }
 
@@ -164,11 +168,10 @@ impl Targets {
     }
 
     async fn open_with(&self, schema: &Schema) -> Result<(Arc<Target>, TableLedger), TargetError> {
-        let first = self.current().is_none();
         let mut committer = self.committer.lock().await;
         let mut opened = Box::pin(committer.open(&self.plan, schema)).await?;
         tell(&opened);
-        if first && self.declare(&committer).await? {
+        if !self.told.swap(true, Ordering::Relaxed) && self.declare(&committer).await {
             opened = Box::pin(committer.open(&self.plan, schema)).await?;
         }
         drop(committer);
@@ -187,23 +190,29 @@ impl Targets {
     }
 
     /// Brings the table to what the resource says, where that can be done; whether that changed it. A table that stays
-    /// otherwise is written to as it is.
-    async fn declare(&self, committer: &IcebergCommitter) -> Result<bool, TargetError> {
+    /// otherwise is written to as it is, and so is one whose catalog did not take the changes: it was opened, and data
+    /// do not wait for a better one.
+    async fn declare(&self, committer: &IcebergCommitter) -> bool {
         let declared = committer.declare(&self.plan, self.declared.clone());
-        match Box::pin(declared).await? {
-            Declared::Synced { steps, .. } => {
+        match Box::pin(declared).await {
+            Ok(Declared::Synced { steps, .. }) => {
                 for step in &steps {
                     tracing::info!(%step, "the table was changed to what the resource says");
                 }
-                Ok(!steps.is_empty())
+                !steps.is_empty()
             }
-            Declared::Refused { changes, .. } => {
+            Ok(Declared::Refused { changes, .. }) => {
                 for why in &changes.refused {
                     tracing::warn!(%why, "the table differs from the resource and stays as it is");
                 }
-                Ok(false)
+                false
             }
-            Declared::Awaiting => Ok(false),
+            Ok(Declared::Awaiting) => false,
+            Err(error) => {
+                let (why, advice) = (OneLine(&error).to_string(), error.class().advice);
+                tracing::warn!(%why, advice, "the table was not changed to what the resource says; it is used as it is");
+                false
+            }
         }
     }
 
@@ -335,3 +344,6 @@ fn s3_location(location: &str) -> Option<(&str, &str)> {
         .find_map(|scheme| location.strip_prefix(scheme))?;
     Some(rest.split_once('/').unwrap_or((rest, "")))
 }
+
+#[cfg(test)]
+mod tests;
