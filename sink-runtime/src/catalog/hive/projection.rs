@@ -82,7 +82,7 @@ fn time(format: &str, since: NaiveDate) -> Result<Vec<(&'static str, String)>, S
     const REMEDY: &str = "readers cannot compute these folders: use %Y, %m, %d, %H and %M, each folder one of them or all from \
                           the year on, or partitions: Register";
     let mut java = String::new();
-    // Around the one unit, where there is but one.
+    // Before and after the first unit.
     let (mut before, mut after) = (String::new(), String::new());
     let mut units = Vec::new();
     for item in StrftimeItems::new(format) {
@@ -131,6 +131,13 @@ fn time(format: &str, since: NaiveDate) -> Result<Vec<(&'static str, String)>, S
     let finest = sorted.len().checked_sub(1).ok_or(REMEDY)?;
     if sorted.iter().enumerate().any(|(n, unit)| n != *unit) {
         return Err(REMEDY.to_owned());
+    }
+    let literals = format!("{before}{after}");
+    if !literals.is_empty() && !is_plain(&literals) {
+        return Err(format!(
+            "readers cannot compute these folders: \"{format}\" has characters between its units that folders' names or a \
+             range do not hold as they are: use others, or partitions: Register"
+        ));
     }
     let first = since.and_hms_opt(0, 0, 0).unwrap_or_default();
     Ok(vec![

@@ -3,14 +3,15 @@
 use std::collections::HashMap;
 
 use aws_sdk_glue::types::{
-    BatchUpdatePartitionRequestEntry, ErrorDetail, PartitionInput, PartitionValueList,
+    BatchUpdatePartitionRequestEntry, Column as GlueColumn, ErrorDetail,
+    Partition as GluePartition, PartitionInput, PartitionValueList,
 };
 
 use super::{HiveClient, glue_column, refused};
 use crate::catalog::CatalogError;
 use crate::catalog::glue::faults::Fault;
 use crate::catalog::hive::table::{Found, fingerprint};
-use crate::catalog::hive::{COLUMNS, Column, Difference, HiveError, Partition};
+use crate::catalog::hive::{COLUMNS, Column, Difference, HiveError, HivePlan, Partition};
 use crate::errors::OneLine;
 
 /// Glue's limits on one call.
@@ -164,16 +165,10 @@ impl HiveClient {
                 missing.push(partition.clone());
                 continue;
             };
-            let location = partition.location(&self.plan.location);
-            if !have.found.is_at(&location) {
-                settled.differences.push(Difference::Unlike(format!(
-                    "partition ({}) shows {}, its files are at {location}; delete the partition, not its files: it is \
-                     registered anew",
-                    partition.values.join(", "),
-                    have.found.location.as_deref().unwrap_or("nowhere"),
-                )));
-            } else if have.columns.as_deref() != Some(&wanted) {
-                outdated.push(partition.clone());
+            if let Some(why) = unlike(&self.plan, partition, have) {
+                settled.differences.push(Difference::Unlike(why));
+            } else if have.parameters().and_then(|p| p.get(COLUMNS)) != Some(&wanted) {
+                outdated.push(have);
             }
         }
         settled.add(Box::pin(self.register(columns, &missing)).await?);
@@ -186,7 +181,7 @@ impl HiveClient {
     async fn look_up(
         &self,
         partitions: &[Partition],
-    ) -> Result<HashMap<Vec<String>, FoundPartition>, HiveError> {
+    ) -> Result<HashMap<Vec<String>, GluePartition>, HiveError> {
         const LOOK_UP: &str = "look up partitions";
         let asked = partitions.iter().map(|partition| {
             let list = PartitionValueList::builder();
@@ -205,18 +200,25 @@ impl HiveClient {
         let answer = answer.map_err(|fault| self.error(LOOK_UP, fault))?;
         let found = answer.partitions.into_iter().flatten().map(|partition| {
             let values = partition.values.clone().unwrap_or_default();
-            (values, FoundPartition::of(&partition))
+            (values, partition)
         });
         Ok(found.collect())
     }
 
-    async fn update(&self, columns: &[Column], partitions: &[Partition]) -> Result<u64, HiveError> {
+    async fn update(
+        &self,
+        columns: &[Column],
+        partitions: &[&GluePartition],
+    ) -> Result<u64, HiveError> {
         const UPDATE: &str = "update partitions";
+        let glue: Result<Vec<_>, _> = columns.iter().map(glue_column).collect();
+        let glue = glue.map_err(|error| refused(UPDATE, error))?;
+        let mark = fingerprint(columns);
         for chunk in partitions.chunks(CREATED_AT_ONCE) {
             let entries = chunk.iter().map(|partition| {
                 let entry = BatchUpdatePartitionRequestEntry::builder()
-                    .set_partition_value_list(Some(partition.values.clone()))
-                    .partition_input(self.partition_input(columns, partition)?);
+                    .set_partition_value_list(partition.values.clone())
+                    .partition_input(with_columns(partition, &glue, &mark));
                 entry.build().map_err(|error| refused(UPDATE, error))
             });
             let request = self
@@ -280,27 +282,117 @@ impl HiveClient {
     }
 }
 
-struct FoundPartition {
-    found: Found,
-    columns: Option<String>,
+/// Why a partition that is there is not this folder with the dataset's files; then it is left alone.
+fn unlike(plan: &HivePlan, partition: &Partition, have: &GluePartition) -> Option<String> {
+    let descriptor = have.storage_descriptor();
+    let found = Found {
+        location: descriptor.and_then(|d| d.location.clone()),
+        ..Found::default()
+    };
+    let values = partition.values.join(", ");
+    let remedy = "delete the partition, not its files: it is registered anew";
+    let location = partition.location(&plan.location);
+    if !found.is_at(&location) {
+        let at = found.location.as_deref().unwrap_or("nowhere");
+        return Some(format!(
+            "partition ({values}) shows {at}, its files are at {location}; {remedy}"
+        ));
+    }
+    let serde = descriptor.and_then(|d| d.serde_info()?.serialization_library());
+    let input = descriptor.and_then(|d| d.input_format());
+    let storage = plan.format.storage();
+    let differs = [
+        ("serde", serde, storage.serde),
+        ("input format", input, storage.input),
+    ];
+    let (what, have, want) = differs
+        .into_iter()
+        .find(|(_, have, want)| *have != Some(*want))?;
+    let have = have.unwrap_or("none");
+    Some(format!(
+        "partition ({values}) has the {what} {have}, the files need {want}; {remedy}"
+    ))
 }
 
-impl FoundPartition {
-    fn of(partition: &aws_sdk_glue::types::Partition) -> Self {
-        let descriptor = partition.storage_descriptor();
-        let parameters = partition.parameters();
-        Self {
-            found: Found {
-                location: descriptor.and_then(|d| d.location.clone()),
-                ..Found::default()
-            },
-            columns: parameters.and_then(|p| p.get(COLUMNS)).cloned(),
-        }
+/// The partition as it is, with other columns.
+fn with_columns(have: &GluePartition, columns: &[GlueColumn], mark: &str) -> PartitionInput {
+    let mut descriptor = have.storage_descriptor.clone();
+    if let Some(descriptor) = &mut descriptor {
+        descriptor.columns = Some(columns.to_vec());
     }
+    PartitionInput::builder()
+        .set_values(have.values.clone())
+        .set_last_access_time(have.last_access_time)
+        .set_last_analyzed_time(have.last_analyzed_time)
+        .set_storage_descriptor(descriptor)
+        .set_parameters(have.parameters.clone())
+        .parameters(COLUMNS, mark)
+        .build()
 }
 
 fn code(detail: Option<&ErrorDetail>) -> &str {
     detail
         .and_then(|detail| detail.error_code())
         .unwrap_or("an error without a code")
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "tests")]
+mod tests {
+    use aws_sdk_glue::types::{SerDeInfo, StorageDescriptor};
+
+    use super::*;
+    use crate::catalog::hive::tests::plan;
+
+    const FOLDER: &str = "dt=2026-01-01/country=ES";
+
+    fn partition() -> Partition {
+        Partition::of_file(&plan().keys, &format!("{FOLDER}/a.parquet")).unwrap()
+    }
+
+    fn found(serde: &str, input: &str) -> GluePartition {
+        let serde = SerDeInfo::builder()
+            .serialization_library(serde)
+            .parameters("theirs", "1");
+        let descriptor = StorageDescriptor::builder()
+            .location(format!("s3://lake/raw/orders/{FOLDER}"))
+            .input_format(input)
+            .compressed(true)
+            .serde_info(serde.build());
+        GluePartition::builder()
+            .set_values(Some(partition().values))
+            .storage_descriptor(descriptor.build())
+            .parameters("numRows", "7")
+            .parameters(COLUMNS, "old")
+            .build()
+    }
+
+    #[test]
+    fn a_partition_of_another_make_is_told_and_left_alone() {
+        let storage = plan().format.storage();
+        let told = |have: &GluePartition| unlike(&plan(), &partition(), have);
+        assert_eq!(told(&found(storage.serde, storage.input)), None);
+        let serde = told(&found("org.example.Csv", storage.input)).unwrap();
+        assert!(serde.contains("has the serde org.example.Csv"), "{serde}");
+        let input = told(&found(storage.serde, "Text")).unwrap();
+        assert!(input.contains("has the input format Text"), "{input}");
+        let nowhere = told(&GluePartition::builder().build()).unwrap();
+        assert!(nowhere.contains("shows nowhere"), "{nowhere}");
+    }
+
+    #[test]
+    fn a_partition_that_gets_other_columns_keeps_what_others_said_of_it() {
+        let storage = plan().format.storage();
+        let have = found(storage.serde, storage.input);
+        let column = GlueColumn::builder().name("id").r#type("bigint").build();
+        let column = column.unwrap();
+        let input = with_columns(&have, std::slice::from_ref(&column), "new");
+        let mut descriptor = have.storage_descriptor.clone().unwrap();
+        descriptor.columns = Some(vec![column]);
+        assert_eq!(input.storage_descriptor, Some(descriptor));
+        assert_eq!(input.values, have.values);
+        let parameters = input.parameters.unwrap();
+        assert_eq!(parameters["numRows"], "7");
+        assert_eq!(parameters[COLUMNS], "new");
+    }
 }

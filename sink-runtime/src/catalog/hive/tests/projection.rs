@@ -75,7 +75,19 @@ fn times_are_dates_from_the_year_on_and_numbers_alone() {
 
 #[test]
 fn folders_that_cannot_be_computed_are_refused() {
-    for format in ["%Y-%d", "%m-%d", "%-m", "%j", "%Y%Y", "%A", "%s", "%H:%M"] {
+    for format in [
+        "%Y-%d",
+        "%m-%d",
+        "%-m",
+        "%j",
+        "%Y%Y",
+        "%A",
+        "%s",
+        "%H:%M",
+        "%Y-%m-%dT%H:%M",
+        "%Y:",
+        "%Y,%m",
+    ] {
         let why = of(time(format)).unwrap_err();
         assert!(why.contains("partitions: Register"), "{format}: {why}");
     }
