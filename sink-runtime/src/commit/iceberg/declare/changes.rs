@@ -1,9 +1,9 @@
 //! What a table needs in order to be what a resource says, and what of it cannot be done. Pure.
 //!
-//! What the resource leaves open the table keeps, unless this sink declared it before: for that, and so that two sinks of
+//! What the resource leaves open the table keeps, unless this sink brought it there before: for that, and so that two sinks of
 //! one table do not undo each other's declarations, each keeps a record of what it declared in a property of the table.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::fmt;
 
 use iceberg::spec::{
@@ -58,7 +58,7 @@ impl Declaration {
         plan: &IcebergPlan,
     ) -> BTreeMap<String, String> {
         let mut marks = BTreeMap::from([(CREATED_BY.to_owned(), sink.0.clone())]);
-        let record = Record::of(plan);
+        let record = Record::of(plan, &HashMap::new(), &Record::default());
         if record != Record::default() {
             marks.insert(record_key(&sink.0), record.text());
         }
@@ -73,14 +73,21 @@ struct Record {
     partition_by: bool,
     sort_order: bool,
     properties: BTreeSet<String>,
+    /// Those of the properties that were not so before this sink said it, with what it set them to: only these are its to
+    /// remove.
+    set: BTreeMap<String, String>,
 }
 
 impl Record {
-    fn of(plan: &IcebergPlan) -> Self {
+    /// Of a table that `have` tells the properties of, after what `before` says.
+    fn of(plan: &IcebergPlan, have: &HashMap<String, String>, before: &Self) -> Self {
+        let mut set = plan.properties.clone();
+        set.retain(|key, value| have.get(key) != Some(value) || before.set.get(key) == Some(value));
         Self {
             partition_by: !plan.partition_by.is_empty(),
             sort_order: !plan.sort_order.is_empty(),
             properties: plan.properties.keys().cloned().collect(),
+            set,
         }
     }
 
@@ -287,7 +294,11 @@ impl Draft<'_> {
 
     fn partitions(&mut self) {
         let plan = &self.wanted.plan;
-        if plan.partition_by.is_empty() && !self.ours.partition_by {
+        let others = self
+            .declared_by(|record| record.partition_by)
+            .map(str::to_owned);
+        // What another sink declares too is left to it; our record goes.
+        if plan.partition_by.is_empty() && (!self.ours.partition_by || others.is_some()) {
             return;
         }
         let spec = match partition_spec(&self.schema, &plan.partition_by) {
@@ -303,10 +314,7 @@ impl Draft<'_> {
         if same_partitions(have, &spec, &named) {
             return;
         }
-        if let Some(sink) = self
-            .declared_by(|record| record.partition_by)
-            .map(str::to_owned)
-        {
+        if let Some(sink) = others {
             return self.refuse_others("the partitioning", &sink);
         }
         if self.version == FormatVersion::V1 {
@@ -325,7 +333,11 @@ impl Draft<'_> {
 
     fn sorting(&mut self) {
         let plan = &self.wanted.plan;
-        if plan.sort_order.is_empty() && !self.ours.sort_order {
+        let others = self
+            .declared_by(|record| record.sort_order)
+            .map(str::to_owned);
+        // What another sink declares too is left to it; our record goes.
+        if plan.sort_order.is_empty() && (!self.ours.sort_order || others.is_some()) {
             return;
         }
         let order = match sort_order(&self.schema, &plan.sort_order) {
@@ -336,10 +348,7 @@ impl Draft<'_> {
         if order.fields == have.fields {
             return;
         }
-        if let Some(sink) = self
-            .declared_by(|record| record.sort_order)
-            .map(str::to_owned)
-        {
+        if let Some(sink) = others {
             return self.refuse_others("the sort order", &sink);
         }
         let step = Step::Sort {
@@ -367,9 +376,12 @@ impl Draft<'_> {
         }
         let stale: Vec<String> = self
             .ours
-            .properties
+            .set
             .iter()
-            .filter(|key| !wanted.contains_key(*key) && self.table.properties().contains_key(*key))
+            .filter(|&(key, value)| {
+                !wanted.contains_key(key) && self.table.properties().get(key) == Some(value)
+            })
+            .map(|(key, _)| key)
             .filter(|key| {
                 self.declared_by(|record| record.properties.contains(*key))
                     .is_none()
@@ -392,7 +404,7 @@ impl Draft<'_> {
     }
 
     fn record(&mut self) {
-        let record = Record::of(&self.wanted.plan);
+        let record = Record::of(&self.wanted.plan, self.table.properties(), &self.ours);
         if record == self.ours {
             return;
         }

@@ -361,6 +361,50 @@ async fn two_sinks_that_declare_otherwise_do_not_undo_each_other() {
 }
 
 #[tokio::test]
+async fn a_sink_that_says_no_more_what_another_says_too_leaves_it_to_the_other() {
+    let table = made().await;
+    let theirs = with(|d| {
+        d.plan = full().plan;
+        d.sink = SinkId("else.where".into());
+    });
+    assert_eq!(steps(&table, &full()).await.len(), 3);
+    assert_eq!(steps(&table, &theirs).await, Vec::<String>::new());
+    assert_eq!(steps(&table, &declaration()).await, Vec::<String>::new());
+    let metadata = table.load().await.unwrap().metadata;
+    assert!(plan_changes(&metadata, &theirs).is_settled());
+    let records = ["shop.orders", "else.where"].map(|sink| {
+        let key = format!("tidewater.{sink}.declared");
+        metadata.properties().contains_key(&key)
+    });
+    assert_eq!(records, [false, true]);
+}
+
+#[tokio::test]
+async fn only_a_property_that_the_sink_set_and_nobody_changed_since_is_removed() {
+    let says = |value: &str| with(|d| d.plan.properties = [("a".into(), value.to_owned())].into());
+    for (name, before, after, removed) in [
+        ("set by the sink", None, None, true),
+        ("changed by it", Some("0"), None, true),
+        ("there before", Some("1"), None, false),
+        ("changed by others", None, Some("2"), false),
+    ] {
+        let table = made().await;
+        if let Some(value) = before {
+            foreign::set_property(&table, "a", value).await.unwrap();
+        }
+        steps(&table, &says("1")).await;
+        assert!(steps(&table, &says("1")).await.is_empty(), "{name}");
+        if let Some(value) = after {
+            foreign::set_property(&table, "a", value).await.unwrap();
+        }
+        let taken = steps(&table, &declaration()).await;
+        assert_eq!(!taken.is_empty(), removed, "{name}: {taken:?}");
+        let metadata = table.load().await.unwrap().metadata;
+        assert_eq!(!metadata.properties().contains_key("a"), removed, "{name}");
+    }
+}
+
+#[tokio::test]
 async fn an_unsafe_change_is_refused_with_its_reason_and_nothing_is_done() {
     let safe = |d: &mut Declaration| {
         d.plan.properties = [("a".to_owned(), "1".to_owned())].into();
