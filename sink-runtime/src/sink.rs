@@ -102,7 +102,7 @@ async fn run_dataset(
     let kept = match dataset.glue.as_ref().zip(registrar.clone()) {
         Some((glue, registrar)) => {
             let (store, progress) = (Arc::clone(&store), progress.clone());
-            Some(Keeper::start(&plan, glue, store, registrar, progress))
+            Some(Keeper::start(glue, store, registrar, progress))
         }
         None => None,
     };

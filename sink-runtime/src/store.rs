@@ -168,6 +168,11 @@ pub trait Store: Send + Sync + std::fmt::Debug {
     /// Every object under `prefix`, by key.
     async fn list(&self, prefix: &str) -> Result<Vec<ObjectInfo>, StoreError>;
 
+    /// Whether there is an object under `prefix`.
+    async fn holds_any(&self, prefix: &str) -> Result<bool, StoreError> {
+        Ok(!self.list(prefix).await?.is_empty())
+    }
+
     /// Names of the folders directly under `prefix`, which is empty or ends with a slash: parts of keys up to the next
     /// slash, each once.
     async fn folders(&self, prefix: &str) -> Result<Vec<String>, StoreError> {

@@ -330,6 +330,8 @@ async fn folders_are_told_once_each_and_only_one_level_of_them(
         let mut found = store.folders(&format!("{base}/{prefix}")).await?;
         found.sort();
         ensure!(found == wanted, "under \"{prefix}\" found {found:?}");
+        let any = store.holds_any(&format!("{base}/{prefix}")).await?;
+        ensure!(any == (prefix != "nothing/"), "under \"{prefix}\": {any}");
     }
     Ok(())
 }

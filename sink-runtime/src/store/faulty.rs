@@ -293,6 +293,11 @@ impl Store for FaultyStore {
             .await
     }
 
+    async fn holds_any(&self, prefix: &str) -> Result<bool, StoreError> {
+        self.call(Operation::List, prefix, self.inner.holds_any(prefix))
+            .await
+    }
+
     async fn folders(&self, prefix: &str) -> Result<Vec<String>, StoreError> {
         self.call(Operation::List, prefix, self.inner.folders(prefix))
             .await

@@ -374,6 +374,14 @@ impl Store for S3Store {
         Ok(found)
     }
 
+    async fn holds_any(&self, prefix: &str) -> Result<bool, StoreError> {
+        let request = self.client.list_objects_v2().bucket(&self.bucket);
+        let request = request.prefix(self.full(prefix)).max_keys(1);
+        let answer = Box::pin(request.send()).await;
+        let page = answer.map_err(|e| self.error("list", prefix, Failure::of(&e)))?;
+        Ok(page.contents.is_some_and(|objects| !objects.is_empty()))
+    }
+
     async fn folders(&self, prefix: &str) -> Result<Vec<String>, StoreError> {
         let full = self.full(prefix);
         let request = self.client.list_objects_v2().bucket(&self.bucket);

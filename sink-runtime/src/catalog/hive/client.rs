@@ -4,6 +4,7 @@
 use std::collections::{BTreeMap, HashMap};
 use std::time::Duration;
 
+use aws_sdk_glue::primitives::DateTime;
 use aws_sdk_glue::types::{Column as GlueColumn, SerDeInfo, StorageDescriptor, Table, TableInput};
 
 use super::table::{Decision, Definition, Found, decide, why_kept};
@@ -36,8 +37,10 @@ pub(super) struct Ensured {
     pub(super) state: TableState,
     /// As readers see them; `None` where there is no table whose partitions may be touched.
     pub(super) columns: Option<Vec<Column>>,
-    /// It was not there.
+    /// By this call.
     pub(super) created: bool,
+    /// When Glue says that it was made: another moment is another table, with partitions of its own or none.
+    pub(super) made: Option<DateTime>,
 }
 
 impl HiveClient {
@@ -60,6 +63,7 @@ impl HiveClient {
     /// Makes the table, or changes it, so that it shows files of these columns.
     pub(super) async fn ensure(&self, columns: Option<&[Column]>) -> Result<Ensured, HiveError> {
         let mut pacer = Pacer::start(TRIES);
+        let mut created = false;
         loop {
             let current = match self.glue.get().await {
                 Ok(table) => Some(table),
@@ -76,6 +80,7 @@ impl HiveClient {
                         state: TableState::Awaited,
                         columns: None,
                         created: false,
+                        made: None,
                     });
                 }
                 Decision::Refuse(differences) => {
@@ -83,6 +88,7 @@ impl HiveClient {
                         state: TableState::Differs(differences),
                         columns: None,
                         created: false,
+                        made: None,
                     });
                 }
                 Decision::Keep {
@@ -91,7 +97,6 @@ impl HiveClient {
                     differences,
                 } => (write, columns, differences),
             };
-            let mut created = false;
             if let Some(write) = write {
                 let input = self.input(&write, current.as_ref())?;
                 let (operation, answer) = match &current {
@@ -105,7 +110,11 @@ impl HiveClient {
                     Ok(()) => {
                         let (table, changes) = (self.plan.name(), write.changes.join(", "));
                         tracing::info!(table, changes, "the Glue table was changed");
-                        created = current.is_none();
+                        if current.is_none() {
+                            created = true;
+                            // Only a look tells when.
+                            continue;
+                        }
                     }
                     Err(Fault::Missing) if current.is_none() => {
                         self.ensure_database().await?;
@@ -126,7 +135,24 @@ impl HiveClient {
                 state,
                 columns: Some(columns),
                 created,
+                made: current.and_then(|table| table.create_time),
             });
+        }
+    }
+
+    /// Columns of the table as it is, if it is there and ours.
+    pub(super) async fn columns(&self) -> Result<Option<Vec<Column>>, HiveError> {
+        let found = match self.glue.get().await {
+            Ok(table) => found(&table),
+            Err(Fault::Missing) => return Ok(None),
+            Err(fault) => return Err(self.error("get table", fault)),
+        };
+        if found.owner().is_none() {
+            return Ok(None);
+        }
+        match decide(&self.plan, None, Some(&found)) {
+            Decision::Keep { columns, .. } => Ok(Some(columns)),
+            Decision::Wait | Decision::Refuse(_) => Ok(None),
         }
     }
 

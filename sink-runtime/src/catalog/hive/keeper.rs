@@ -3,12 +3,14 @@
 //! sink never waits for it, and its failures end nothing; they are told in `/status` and tried again.
 //!
 //! Every process does this for its own files. The comparison with the bucket is each process's at its start, and later
-//! only that of the process that owns a first partition: that is one in most sinks, and two do no harm.
+//! only that of those that own a topic's first partition, or that found partitions which are not as wanted: that is one in
+//! most sinks, and two do no harm.
 
 use std::collections::HashSet;
 use std::sync::Arc;
 use std::time::Duration;
 
+use aws_sdk_glue::primitives::DateTime;
 use futures::{StreamExt, TryStreamExt, stream};
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
@@ -23,8 +25,6 @@ use super::{
 use crate::engine::RETRY;
 use crate::errors::{Classified, Fault, OneLine, Retry, class};
 use crate::observe::Progress;
-use crate::plan::{Plan, Topics};
-use crate::record::TopicName;
 use crate::store::Store;
 
 /// Folders that become visible within this go into one call.
@@ -54,11 +54,13 @@ pub struct Keeper {
     store: Arc<dyn Store>,
     registrar: Arc<Registrar>,
     progress: Progress,
-    /// Whose partition 0 makes its owner compare; any topic's where none is named.
-    first_topic: Option<TopicName>,
     /// Of the columns that partitions were last registered with.
     fingerprint: Option<String>,
+    /// When the table was made, as Glue says: another one has none of the partitions.
+    made: Option<DateTime>,
     compared: Option<Instant>,
+    /// How long the last comparison took.
+    took: Duration,
     /// Partitions were changed since the table was last looked at: by then another process may have given it more columns.
     changed: bool,
     /// Partitions that are not as wanted, as the last comparison found.
@@ -85,7 +87,6 @@ impl Kept {
 
 impl Keeper {
     pub fn start(
-        of: &Plan,
         plan: &HivePlan,
         store: Arc<dyn Store>,
         registrar: Arc<Registrar>,
@@ -94,10 +95,6 @@ impl Keeper {
         progress.table_awaited(&plan.name());
         let (stop, stopped) = watch::channel(false);
         let plan = plan.clone();
-        let first_topic = match &of.source.topics {
-            Topics::List(topics) => topics.iter().min().cloned(),
-            Topics::Pattern(_) => None,
-        };
         let task = tokio::spawn(async move {
             let keeper = Self {
                 client: Box::pin(HiveClient::connect(&plan)).await,
@@ -105,9 +102,10 @@ impl Keeper {
                 store,
                 registrar,
                 progress,
-                first_topic,
                 fingerprint: None,
+                made: None,
                 compared: None,
+                took: Duration::ZERO,
                 changed: false,
                 odd: Vec::new(),
             };
@@ -120,7 +118,11 @@ impl Keeper {
         let mut failures = 0;
         loop {
             let last = *stop.borrow();
-            let wait = match Box::pin(self.work()).await {
+            let done = match last {
+                true => Box::pin(self.finish()).await,
+                false => Box::pin(self.work()).await,
+            };
+            let wait = match done {
                 Ok(synced) => {
                     failures = 0;
                     if self.changed {
@@ -171,15 +173,27 @@ impl Keeper {
         self.progress.table_waits(self.registrar.waiting());
     }
 
+    /// What still waits, for the table as it is: its resource may say something else by now, which others see to.
+    async fn finish(&mut self) -> Result<bool, HiveError> {
+        if self.registrar.waiting() > 0
+            && let Some(columns) = self.client.columns().await?
+        {
+            self.register_waiting(&columns).await?;
+        }
+        self.progress.table_waits(self.registrar.waiting());
+        Ok(true)
+    }
+
     /// Everything that is due. Says whether the table is as wanted.
     async fn work(&mut self) -> Result<bool, HiveError> {
         self.changed = false;
         let (wanted, unfit) = self.registrar.columns();
         let ensured = self.client.ensure(wanted.as_deref()).await?;
         if let Some(columns) = ensured.columns.as_deref() {
-            if ensured.created {
+            if ensured.created || ensured.made != self.made {
                 self.registrar.forget();
                 self.compared = None;
+                self.made = ensured.made;
             }
             self.follow(columns);
             self.register_waiting(columns).await?;
@@ -207,10 +221,10 @@ impl Keeper {
         Ok(true)
     }
 
-    /// Partitions have columns of their own: when the table's change, theirs must.
+    /// Partitions have columns of their own: when the table's change, theirs must. One process is enough for that.
     fn follow(&mut self, columns: &[Column]) {
         let now = Some(fingerprint(columns));
-        if self.fingerprint.is_some() && self.fingerprint != now {
+        if self.fingerprint.is_some() && self.fingerprint != now && self.is_first() {
             self.compared = None;
         }
         self.fingerprint = now;
@@ -242,16 +256,25 @@ impl Keeper {
         let Some(compared) = self.compared else {
             return true;
         };
-        compared.elapsed() >= self.plan.repair_interval
-            && self.progress.owns(|tp| {
-                let named = self.first_topic.as_ref();
-                tp.partition == 0 && named.is_none_or(|topic| *topic == tp.topic)
-            })
+        if !self.odd.is_empty() {
+            // A comparison that takes long is not made all the time.
+            let pause = LOOK_AGAIN.max(self.took.saturating_mul(10));
+            if compared.elapsed() >= pause.min(self.plan.repair_interval) {
+                return true;
+            }
+        }
+        compared.elapsed() >= self.plan.repair_interval && self.is_first()
+    }
+
+    /// Whether this process owns a first partition. Any topic's: a topic that is named may not be there yet.
+    fn is_first(&self) -> bool {
+        self.progress.owns(|tp| tp.partition == 0)
     }
 
     /// Every folder of the layout becomes a partition with the table's columns; partitions without a folder are told,
     /// and stay: to readers they are empty, and who removed the files may want them gone or not.
     async fn compare(&mut self, columns: &[Column]) -> Result<(), HiveError> {
+        let begun = Instant::now();
         self.odd.clear();
         let mut stale = None;
         if self.registers() {
@@ -263,6 +286,7 @@ impl Keeper {
             }
         }
         self.compared = Some(Instant::now());
+        self.took = begun.elapsed();
         self.progress.table_compared(stale);
         Ok(())
     }
@@ -336,15 +360,19 @@ impl Keeper {
     /// a folder may have come since the walk.
     async fn without_folder(&self, seen: &HashSet<u64>) -> Result<u64, HiveError> {
         let mut candidates = Vec::new();
+        let keys = &self.plan.keys;
         let page = |folders: Vec<String>| {
-            let gone = folders.into_iter().filter(|f| !seen.contains(&hash(f)));
+            let gone = folders.into_iter().filter(|folder| {
+                // Of another depth are somebody else's, and may hold the whole dataset.
+                !seen.contains(&hash(folder)) && Partition::of_folder(keys, folder).is_some()
+            });
             candidates.extend(gone.take(LOOKED_AT));
             candidates.truncate(LOOKED_AT);
         };
         self.client.folders(page).await?;
         let mut stale = 0;
         for folder in candidates {
-            if self.store.list(&slashed(&folder)).await?.is_empty() {
+            if !self.store.holds_any(&slashed(&folder)).await? {
                 tracing::debug!(table = %self.plan.name(), folder, "a partition without files");
                 stale += 1;
             }

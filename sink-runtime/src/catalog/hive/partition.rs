@@ -16,6 +16,11 @@ impl Partition {
     /// Of the file with this key; `None` where its folders are not those of the keys.
     pub fn of_file(keys: &[PartitionKey], key: &str) -> Option<Self> {
         let (folder, _) = key.rsplit_once('/')?;
+        Self::of_folder(keys, folder)
+    }
+
+    /// Of this folder; `None` where it is not one of the last level.
+    pub fn of_folder(keys: &[PartitionKey], folder: &str) -> Option<Self> {
         let mut levels = folder.split('/');
         let mut partition = Self::root();
         for (depth, _) in keys.iter().enumerate() {

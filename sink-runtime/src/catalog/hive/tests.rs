@@ -467,4 +467,7 @@ fn other_folders_are_no_partitions() {
     ] {
         assert_eq!(Partition::of_file(&plan().keys, key), None, "{key}");
     }
+    for folder in ["", "dt=1", "dt=1/country=ES/hour=2"] {
+        assert_eq!(Partition::of_folder(&plan().keys, folder), None, "{folder}");
+    }
 }
