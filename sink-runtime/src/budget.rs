@@ -24,15 +24,20 @@ struct Account {
     peak: AtomicUsize,
 }
 
+/// What a process takes whatever its budget, in bytes.
+const UNCOUNTED: usize = 32 << 20;
+
 /// Shared handle to the process's memory account.
 #[derive(Clone, Debug)]
 pub struct Budget(Arc<Account>);
 
 impl Budget {
-    /// Of a process that may use `total` bytes. A fifth of them is kept for what nobody counts: code, stacks, what
-    /// allocators hold back.
+    /// Of a process that may use `total` bytes. A fifth of them is kept for what nobody counts: stacks, clients, what
+    /// allocators hold back. Much of that is no smaller in a small process: it is [`UNCOUNTED`] at least, but never more
+    /// than half.
     pub fn of_process(total: usize) -> Self {
-        Self::with(total, total / 5 * 4)
+        let kept = (total / 5).max(UNCOUNTED).min(total / 2);
+        Self::with(total, total - kept)
     }
 
     /// `limit` bytes, all of them to be drawn.
@@ -170,6 +175,12 @@ impl Drop for Reservation {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_nobody_counts_is_kept_back_from_small_budgets_too() {
+        let drawn = |mib: usize| Budget::of_process(mib << 20).limit() >> 20;
+        assert_eq!([40, 96, 160, 1000].map(drawn), [20, 64, 128, 800]);
+    }
 
     #[test]
     fn a_dropped_or_resized_reservation_gives_its_bytes_back() {
