@@ -38,7 +38,7 @@ impl Default for Pace {
         Self {
             interval: Duration::from_secs(10),
             at_once: 2,
-            clients: 4,
+            clients: 2,
         }
     }
 }
