@@ -66,7 +66,6 @@ fn installations(namespace: &str) -> Vec<(&'static str, Value)> {
             json!({"externalMetrics": {
                 "enabled": true,
                 "tls": {"existingSecret": "mine", "caBundle": CERTIFICATE},
-                "externalName": "tidewater.example.com",
             }}),
         ),
         (
