@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::Arc;
 
-use iceberg::spec::{DataFile, SchemaRef};
+use iceberg::spec::{DataFile, PartitionSpecRef, SchemaRef};
 use uuid::Uuid;
 
 use crate::catalog::stage::{self, Change, Staged, fresh_snapshot_id};
@@ -49,7 +49,7 @@ pub struct IcebergCommit {
     /// May be none: progress over records that left no row here.
     pub files: Vec<DataFile>,
     /// The partition spec the files were written with.
-    pub spec_id: i32,
+    pub spec: PartitionSpecRef,
     /// The schema the files were written with, predicted columns included ([`Opened::schema`]).
     pub schema: SchemaRef,
 }
@@ -285,11 +285,13 @@ impl IcebergCommitter {
         if let Verdict::Fenced { found } = judge_all(&ledger.next, &next.floor, &wish.claims) {
             return Err(IcebergFailure::Fenced { found });
         }
-        let spec = table.partition_spec_by_id(wish.spec_id);
+        let spec_id = wish.spec.spec_id();
+        // Ids of specs that were cleaned away are given out again.
+        let spec = table
+            .partition_spec_by_id(spec_id)
+            .filter(|spec| spec.is_compatible_with(&wish.spec));
         if spec.is_none() && !wish.files.is_empty() {
-            return Err(IcebergFailure::LayoutMoved {
-                spec_id: wish.spec_id,
-            });
+            return Err(IcebergFailure::LayoutMoved { spec_id });
         }
         let sources: Vec<i32> = spec
             .iter()
@@ -385,7 +387,7 @@ impl IcebergCommitter {
             spec_id: if wish.files.is_empty() {
                 base.metadata.default_partition_spec_id()
             } else {
-                wish.spec_id
+                wish.spec.spec_id()
             },
             schema: schema.map(|s| s.schema.clone()),
             set_properties: self.keys.properties(&ledger),

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 
-use self::target::Targets;
+use self::target::{Target, Targets};
 use self::topics::{TopicIds, mark, new_ids, recreated, told, unrecorded};
 use super::coordinator::CutScope;
 use super::deliver::{Deliver, Facts, Failure, Job, Landed};
@@ -77,17 +77,20 @@ impl TableDeliver {
         Ok(known)
     }
 
+    fn target(&self) -> Result<Arc<Target>, Failure> {
+        self.targets
+            .current()
+            .ok_or_else(|| again("the table is not open"))
+    }
+
     async fn submit(
         &self,
         commit_id: CommitId,
         claims: Vec<Claim>,
         topic_ids: TopicIds,
+        target: &Target,
         files: Vec<iceberg::spec::DataFile>,
     ) -> Result<Landed, Failure> {
-        let target = self.targets.current().ok_or_else(|| Failure::Reread {
-            why: "the table is not open".to_owned(),
-            fenced: false,
-        })?;
         let count = files.len() as u64;
         let next: BTreeMap<_, _> = claims
             .iter()
@@ -104,7 +107,7 @@ impl TableDeliver {
             cluster_id: self.cluster.lock().clone(),
             topic_ids,
             files,
-            spec_id: target.spec.spec_id(),
+            spec: Arc::clone(&target.spec),
             schema: Arc::clone(&target.schema),
         };
         let committed = self
@@ -139,8 +142,9 @@ impl TableDeliver {
         if marks.is_empty() {
             return Ok(());
         }
-        let adopted = self.submit(CommitId::fresh(), marks, ids, Vec::new()).await;
-        adopted.map(|_| ())
+        let target = self.target()?;
+        let adopted = self.submit(CommitId::fresh(), marks, ids, &target, Vec::new());
+        adopted.await.map(|_| ())
     }
 
     fn failure(&self, error: NotCommitted) -> Failure {
@@ -169,6 +173,13 @@ impl TableDeliver {
             }
             failure => Failure::of(failure),
         }
+    }
+}
+
+fn again(why: &str) -> Failure {
+    Failure::Reread {
+        why: why.to_owned(),
+        fenced: false,
     }
 }
 
@@ -239,11 +250,22 @@ impl Deliver for TableDeliver {
     async fn anchor(&self, tp: &TopicPartition, at: Offset, facts: &Facts) -> Result<(), Failure> {
         let ids = told([(tp, &facts.topic_id)]);
         let marks = vec![mark(tp, None, at)];
-        let marked = self.submit(CommitId::fresh(), marks, ids, Vec::new()).await;
-        marked.map(|_| ())
+        let target = self.target()?;
+        let marked = self.submit(CommitId::fresh(), marks, ids, &target, Vec::new());
+        marked.await.map(|_| ())
     }
 
     async fn commit(&self, job: &mut Job<TableFile>) -> Result<Landed, Failure> {
+        let target = self.target()?;
+        if !job
+            .files
+            .iter()
+            .all(|file| file.target().is_of_opening(&target))
+        {
+            return Err(again(
+                "the table was opened anew since the files were begun",
+            ));
+        }
         let mut files = Vec::with_capacity(job.files.len());
         for file in &mut job.files {
             files.push(file.data_file().await?);
@@ -258,7 +280,8 @@ impl Deliver for TableDeliver {
             })
             .collect();
         let topic_ids = told(job.lanes.iter().map(|lane| (&lane.tp, &lane.topic_id)));
-        self.submit(job.commit_id, claims, topic_ids, files).await
+        self.submit(job.commit_id, claims, topic_ids, &target, files)
+            .await
     }
 
     fn abandon(&self, files: Vec<TableFile>) {

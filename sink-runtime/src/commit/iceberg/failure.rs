@@ -34,7 +34,7 @@ pub enum IcebergFailure {
     Unclaimed,
     #[error("the table's schema moved under the written files")]
     SchemaMoved(#[source] SchemaMoved),
-    #[error("the table has no partition spec {spec_id} any more, which the written files have")]
+    #[error("the table's partition spec {spec_id}, which the written files have, is gone")]
     LayoutMoved { spec_id: i32 },
     #[error("the table cannot hold the columns")]
     Incompatible(#[source] Incompatible),

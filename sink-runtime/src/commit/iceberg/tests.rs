@@ -9,7 +9,8 @@ use std::time::Duration;
 
 use iceberg::io::FileIO;
 use iceberg::spec::{
-    DataContentType, DataFileBuilder, DataFileFormat, ManifestList, Struct, TableMetadata,
+    DataContentType, DataFileBuilder, DataFileFormat, ManifestList, PartitionSpec, Struct,
+    TableMetadata, Transform,
 };
 
 use super::*;
@@ -131,7 +132,7 @@ fn commit_of(opened: &Opened, partition: i32, expected: Option<i64>, end: i64) -
         cluster_id: Some("cluster-1".into()),
         topic_ids: BTreeMap::new(),
         files: vec![file(partition, start, end)],
-        spec_id: opened.spec.spec_id(),
+        spec: opened.spec.clone(),
         schema: opened.schema.clone(),
     }
 }

@@ -51,6 +51,11 @@ impl TableFile {
         }
     }
 
+    /// What its rows were written against.
+    pub(super) fn target(&self) -> &Target {
+        &self.target
+    }
+
     /// Makes the object whole, and describes it.
     pub(super) async fn data_file(&mut self) -> Result<iceberg::spec::DataFile, Failure> {
         let again = |why: String| Failure::Reread { why, fenced: false };
@@ -93,6 +98,7 @@ impl TableFile {
         let file = metrics.data_file(location, *size, partition.spec_id, partition.tuple.clone());
         file.map_err(|error| Failure::of(&error))
     }
+
     /// Gives the file up. A whole object stays: an attempt of unknown outcome may yet make the table name it.
     pub(super) fn abandon(self) {
         if let Whereabouts::Staged(staged) = self.bytes {

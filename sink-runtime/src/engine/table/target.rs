@@ -30,10 +30,12 @@ use crate::store::upload::Uploader;
 /// Part size and parts in flight where the warehouse is a file system.
 const LOCAL: (usize, usize) = (8 << 20, 4);
 
-/// What rows are written against. Later targets of the same table hold all columns of earlier ones.
+/// What rows are written against. Later targets of one opening of the table hold all columns of earlier ones.
 #[derive(Debug)]
 pub struct Target {
+    /// Of the table.
     uuid: Uuid,
+    opening: Uuid,
     pub schema: SchemaRef,
     pub arrow: ArrowSchemaRef,
     pub spec: PartitionSpecRef,
@@ -41,6 +43,13 @@ pub struct Target {
     pub location: String,
     pub uploader: Uploader,
     last_column_id: i32,
+}
+
+impl Target {
+    /// Whether both came of one opening: another one may have other columns under the same ids, and another layout.
+    pub fn is_of_opening(&self, other: &Self) -> bool {
+        self.opening == other.opening
+    }
 }
 
 /// Why the table cannot be written to.
@@ -240,6 +249,7 @@ impl Targets {
             table_schema(&opened.schema).map_err(|error| TargetError::Schema(error.into()))?;
         Ok(Target {
             uuid: opened.uuid,
+            opening: Uuid::new_v4(),
             schema: Arc::clone(&opened.schema),
             arrow,
             spec: Arc::clone(&opened.spec),
@@ -291,6 +301,7 @@ impl Targets {
             table_schema(&new.schema).map_err(|error| fatal(&error, class::TABLE_INCOMPATIBLE))?;
         let extended = Arc::new(Target {
             uuid: base.uuid,
+            opening: base.opening,
             last_column_id: base.last_column_id.max(new.schema.highest_field_id()),
             schema: Arc::new(new.schema),
             arrow,

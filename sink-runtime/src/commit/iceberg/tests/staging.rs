@@ -163,12 +163,20 @@ async fn files_of_a_spec_the_table_does_not_have_are_not_committed() {
     let lab = Lab::new();
     let (mut committer, opened) = lab.opened().await;
     let mut wish = commit_of(&opened, 0, None, 10);
-    wish.spec_id = 9;
-    let refused = committer.commit(&wish).await.unwrap_err();
-    assert!(matches!(
-        refused.failure,
-        IcebergFailure::LayoutMoved { spec_id: 9 }
-    ));
+    let spec = |id, transform| {
+        let spec = PartitionSpec::builder(opened.schema.clone()).with_spec_id(id);
+        let spec = spec.add_partition_field("id", "part", transform);
+        Arc::new(spec.unwrap().build().unwrap())
+    };
+    // The second has an id that the table gave to another.
+    for (id, transform) in [(9, Transform::Void), (0, Transform::Bucket(4))] {
+        wish.spec = spec(id, transform);
+        let refused = committer.commit(&wish).await.unwrap_err();
+        assert!(
+            matches!(refused.failure, IcebergFailure::LayoutMoved { spec_id } if spec_id == id),
+            "{refused:?}"
+        );
+    }
     assert!(lab.metadata().await.current_snapshot().is_none());
 }
 

@@ -116,3 +116,22 @@ async fn a_process_declares_once_and_later_undoes_no_newer_declaration() {
     targets.open().await.unwrap();
     assert_eq!(owner(&table).await.as_deref(), Some("newer"));
 }
+
+#[tokio::test]
+async fn a_file_goes_with_files_of_the_same_opening_of_the_table_only() {
+    let folder = TempDir::new().unwrap();
+    let plan = plan(&folder);
+    let targets = targets(plan.clone(), made(&plan).await);
+    targets.open().await.unwrap();
+    let first = targets.current().unwrap();
+    let more = Schema {
+        fields: vec![Field::optional("note", Type::String)],
+    };
+    let rows = arrow_schema::arrow_schema(&more, &MetadataColumns::default());
+    let extended = targets.for_rows(&rows).unwrap();
+    assert!(!Arc::ptr_eq(&first, &extended) && extended.is_of_opening(&first));
+    // What another process adds meanwhile may have the id that was predicted for the note.
+    targets.forget();
+    targets.open().await.unwrap();
+    assert!(!targets.current().unwrap().is_of_opening(&extended));
+}
