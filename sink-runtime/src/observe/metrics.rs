@@ -34,7 +34,7 @@ pub const TABLE: &[(&str, &str)] = &[
     (MEMORY_USED, "Bytes drawn from the memory budget, gauge."),
     (
         MEMORY_BUDGET,
-        "The memory budget in bytes; a fifth of it, at least 32 MiB and at most half, is kept back, gauge.",
+        "The memory budget in bytes; a fifth of it, at least 48 MiB and at most half, is kept back, gauge.",
     ),
     (COMMITS, "Commit attempts by outcome, counter."),
     (COMMITTED_ROWS, "Rows committed by this process, counter."),
