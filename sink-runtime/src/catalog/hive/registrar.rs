@@ -56,23 +56,25 @@ impl Registrar {
 
     /// Files of this schema are about to be written.
     pub fn files_have(&self, schema: &ArrowSchema) {
-        let found = columns(schema, self.format);
+        let (found, unfit) = columns(schema, self.format);
         let mut inbox = self.inbox.lock();
-        match found {
-            Ok(found) => {
-                let all = joined(
-                    inbox.columns.as_deref().unwrap_or_default(),
-                    found,
-                    self.format,
-                );
-                if inbox.columns.as_deref() == Some(&all) {
-                    return;
-                }
-                inbox.columns = Some(all);
-                inbox.unfit = None;
-            }
-            Err(unfit) => inbox.unfit = Some(unfit),
+        let known = inbox.columns.as_deref().unwrap_or_default();
+        let all = joined(known, found, self.format);
+        // Other workers' files may not have that column at all.
+        let unfit = unfit.or_else(|| {
+            let shown = |unfit: &&Unfit| {
+                let name = unfit.column.to_lowercase();
+                all.iter().any(|column| column.name == name)
+            };
+            inbox.unfit.clone().filter(|unfit| !shown(&unfit))
+        });
+        // Of nothing but columns that cannot be shown there is no table.
+        let all = (!all.is_empty()).then_some(all);
+        if inbox.columns == all && inbox.unfit == unfit {
+            return;
         }
+        inbox.columns = all;
+        inbox.unfit = unfit;
         drop(inbox);
         self.news.notify_one();
     }
@@ -226,6 +228,9 @@ mod tests {
                 .map(|(n, ty)| Field::new(*n, ty.clone(), true));
             Arc::new(ArrowSchema::new(fields.collect::<Vec<_>>()))
         };
+        let time = DataType::Time64(arrow::datatypes::TimeUnit::Microsecond);
+        registrar.files_have(&schema(&[("t", time.clone())]));
+        assert_eq!(registrar.columns().0, None);
         registrar.files_have(&schema(&[("A", DataType::Int32)]));
         registrar.files_have(&schema(&[("b", DataType::Utf8), ("a", DataType::Int64)]));
         registrar.files_have(&schema(&[("a", DataType::Int32)]));
@@ -237,10 +242,15 @@ mod tests {
             .map(|c| format!("{} {}", c.name, c.ty))
             .collect();
         assert_eq!(told, ["a bigint", "b string"]);
-        registrar.files_have(&schema(&[(
-            "t",
-            DataType::Time64(arrow::datatypes::TimeUnit::Microsecond),
-        )]));
+        // One that no table can show keeps the others from nobody.
+        registrar.files_have(&schema(&[("t", time), ("c", DataType::Int64)]));
+        let (columns, unfit) = registrar.columns();
+        let names: Vec<String> = columns.unwrap().into_iter().map(|c| c.name).collect();
+        assert_eq!(names, ["a", "b", "c"]);
+        assert_eq!(unfit.unwrap().column, "t");
+        registrar.files_have(&schema(&[("a", DataType::Int32)]));
         assert_eq!(registrar.columns().1.unwrap().column, "t");
+        registrar.files_have(&schema(&[("T", DataType::Int64)]));
+        assert_eq!(registrar.columns().1, None);
     }
 }

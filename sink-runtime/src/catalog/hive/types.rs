@@ -48,33 +48,37 @@ pub struct Unfit {
     pub why: String,
 }
 
-/// Columns of files of this schema.
-///
-/// # Errors
-/// The first column that no Hive table can show.
-pub fn columns(schema: &ArrowSchema, format: HiveFormat) -> Result<Vec<Column>, Unfit> {
-    let schema = arrow_schema::schema(schema).map_err(|error| Unfit {
-        column: error.field.clone(),
-        why: error.to_string(),
-    })?;
-    let mut columns: Vec<Column> = Vec::with_capacity(schema.fields.len());
-    for field in &schema.fields {
-        let unfit = |why: String| Unfit {
-            column: field.name.clone(),
-            why,
-        };
-        let name = field.name.to_lowercase();
-        if columns.iter().any(|column| column.name == name) {
-            let why = "another column's name differs only in case: rename one";
-            return Err(unfit(why.to_owned()));
+/// Columns of files of this schema, without those that no Hive table can show, of which the first is told.
+pub fn columns(schema: &ArrowSchema, format: HiveFormat) -> (Vec<Column>, Option<Unfit>) {
+    let schema = match arrow_schema::schema(schema) {
+        Ok(schema) => schema,
+        Err(error) => {
+            let (column, why) = (error.field.clone(), error.to_string());
+            return (Vec::new(), Some(Unfit { column, why }));
         }
-        columns.push(Column {
-            ty: HiveType::of(&field.ty, format).map_err(unfit)?,
-            name,
-            comment: field.doc.clone(),
-        });
+    };
+    let mut columns: Vec<Column> = Vec::with_capacity(schema.fields.len());
+    let mut first = None;
+    for field in &schema.fields {
+        let name = field.name.to_lowercase();
+        let ty = if columns.iter().any(|column| column.name == name) {
+            Err("another column's name differs only in case: rename one".to_owned())
+        } else {
+            HiveType::of(&field.ty, format)
+        };
+        match ty {
+            Ok(ty) => columns.push(Column {
+                ty,
+                name,
+                comment: field.doc.clone(),
+            }),
+            Err(why) => {
+                let column = field.name.clone();
+                first = first.or(Some(Unfit { column, why }));
+            }
+        }
     }
-    Ok(columns)
+    (columns, first)
 }
 
 impl HiveType {

@@ -261,14 +261,12 @@ fn columns(
     let files = dataset_schema(&arrow_schema(schema, &decode.metadata));
     // A format that makes no folders is told where it stands.
     let splitter = HiveSplitter::new(exprs, &files).ok()?;
-    let mut columns = match hive::columns(splitter.file_schema(), format) {
-        Ok(columns) => columns,
-        Err(unfit) => {
-            let remedy = format!("{} (or remove spec.glue)", unfit.why);
-            checks.add("spec.value.schema", &unfit.column, remedy);
-            return None;
-        }
-    };
+    let (mut columns, unfit) = hive::columns(splitter.file_schema(), format);
+    if let Some(unfit) = unfit {
+        let remedy = format!("{} (or remove spec.glue)", unfit.why);
+        checks.add("spec.value.schema", &unfit.column, remedy);
+        return None;
+    }
     for column in &mut columns {
         column.comment = comment(schema, &column.name);
         if let Some(level) = levels.iter().find(|level| level.key.name == column.name) {
