@@ -206,7 +206,7 @@ fn topic_partitions(
         }
         Topics::Pattern(pattern) => {
             for (topic, partitions) in facts.matching_topics(pattern)? {
-                add(&topic, partitions);
+                add(&topic, partitions?);
             }
         }
     }

@@ -135,12 +135,12 @@ impl Facts {
         partitions_of(topic, found)
     }
 
-    /// Topics whose whole name matches, with their partition numbers. Internal topics (`__…`) only when the pattern
-    /// itself begins so.
+    /// Topics whose whole name matches, each with its partition numbers or why they are not told: a topic between its
+    /// creation and its first leader has none. Internal topics (`__…`) only when the pattern itself begins so.
     pub fn matching_topics(
         &self,
         pattern: &str,
-    ) -> Result<BTreeMap<TopicName, Vec<i32>>, SourceError> {
+    ) -> Result<BTreeMap<TopicName, Result<Vec<i32>, SourceError>>, SourceError> {
         let regex = whole_name(pattern)?;
         let metadata = self
             .client
@@ -154,10 +154,8 @@ impl Facts {
             let topic = found.name();
             if regex.is_match(topic) && (internal || !topic.starts_with("__")) {
                 let topic = TopicName::new(topic);
-                // A topic between creation and its first leader has an error here; the next look finds it.
-                if let Ok(partitions) = partitions_of(&topic, Some(found)) {
-                    topics.insert(topic, partitions);
-                }
+                let partitions = partitions_of(&topic, Some(found));
+                topics.insert(topic, partitions);
             }
         }
         Ok(topics)

@@ -142,7 +142,14 @@ impl Watch {
     fn look(&mut self, facts: &Facts, answer: &impl Fn(Answer)) {
         let (again, problems) = match &self.topics {
             Topics::Pattern(pattern) => match facts.matching_topics(pattern) {
-                Ok(found) => {
+                Ok(mut found) => {
+                    // One without a leader for now stays subscribed: it would only come and go.
+                    found.retain(|_, partitions| {
+                        !matches!(
+                            partitions,
+                            Err(SourceError::NoSuchTopic(_) | SourceError::Denied(_))
+                        )
+                    });
                     let none = found.is_empty();
                     answer(Answer::Topics(found.into_keys().collect()));
                     let missing = none.then(|| SourceError::NoSuchTopic(pattern.clone()));

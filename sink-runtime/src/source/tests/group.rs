@@ -314,7 +314,11 @@ fn facts_are_told_without_joining_the_group() {
         Err(SourceError::NoSuchTopic(topic)) if topic == "refunds"
     ));
     let matching = facts.matching_topics("o.*|p").unwrap();
-    assert_eq!(matching, BTreeMap::from([(orders, vec![0, 1])]));
+    let matching: Vec<_> = matching
+        .into_iter()
+        .map(|(topic, p)| (topic, p.unwrap()))
+        .collect();
+    assert_eq!(matching, [(orders, vec![0, 1])]);
     let partitions = [tp("orders", 1), tp("orders", 0)];
     assert_eq!(
         facts.watermarks(&partitions).unwrap(),
