@@ -94,6 +94,16 @@ struct Run {
     /// Folder with `tls.crt` and `tls.key` for it.
     #[arg(long, env = "TIDEWATER_EXTERNAL_METRICS_TLS", value_name = "FOLDER")]
     external_metrics_tls: Option<PathBuf>,
+    /// Sinks whose lag is looked at at the same time. Each takes a few MiB; with many sinks, or brokers far away, more of
+    /// them keep the lag young: it counts as unknown after two minutes.
+    #[arg(
+        long,
+        env = "TIDEWATER_LAG_LOOKS_AT_ONCE",
+        default_value_t = 2,
+        value_name = "NUMBER",
+        value_parser = clap::builder::RangedU64ValueParser::<usize>::new().range(1..=64)
+    )]
+    lag_looks_at_once: usize,
     /// Wait for a Lease before reconciling, so that several operators do not do the same work.
     #[arg(long, env = "TIDEWATER_LEADER_ELECT", action = ArgAction::Set, num_args = 0..=1, require_equals = true, default_value_t = true, default_missing_value = "true")]
     leader_elect: bool,

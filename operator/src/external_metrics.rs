@@ -4,7 +4,6 @@
 
 use std::collections::BTreeMap;
 
-use k8s_openapi::jiff::Timestamp;
 use kube::core::{Expression, Selector, SelectorExt};
 use serde_json::{Value, json};
 
@@ -47,7 +46,6 @@ pub fn values<'a>(
     namespace: &str,
     metric: &str,
     selector: &Selector,
-    now: Timestamp,
 ) -> Option<Value> {
     METRICS.contains(&metric).then_some(())?;
     let items: Vec<Value> = sinks
@@ -60,7 +58,7 @@ pub fn values<'a>(
             if key.namespace != namespace || !selector.matches(&labels) {
                 return None;
             }
-            let lag = seen.lag.as_ref()?.as_ref().ok()?;
+            let (lag, at) = (seen.lag.as_ref()?.as_ref().ok()?, seen.lag_at?);
             let value = if metric == RECORDS {
                 lag.records
             } else {
@@ -68,7 +66,7 @@ pub fn values<'a>(
             }?;
             Some(json!({
                 "metricName": metric, "metricLabels": labels,
-                "timestamp": now.to_string(), "value": value.to_string(),
+                "timestamp": at.to_string(), "value": value.to_string(),
             }))
         })
         .collect();
@@ -144,6 +142,8 @@ fn expression(term: &str) -> Option<Expression> {
 #[cfg(test)]
 #[allow(clippy::unwrap_used, reason = "tests")]
 mod tests {
+    use k8s_openapi::jiff::Timestamp;
+
     use super::*;
     use crate::conditions::Trouble;
     use crate::lag::Lag;
@@ -160,6 +160,7 @@ mod tests {
         };
         let seen = Seen {
             lag: Some(Ok(lag)),
+            lag_at: Some(Timestamp::UNIX_EPOCH),
             ..Seen::default()
         };
         (key, seen)
@@ -175,12 +176,13 @@ mod tests {
         let trouble = Trouble::told("SourceUnreachable", "no broker");
         let seen = Seen {
             lag: Some(Err(trouble)),
+            lag_at: Some(Timestamp::UNIX_EPOCH),
             ..Seen::default()
         };
         sinks.push((key, seen));
         let all = sinks.iter().map(|(key, seen)| (key, seen));
         let selector = super::selector(selector).unwrap();
-        let list = values(all, "shop", RECORDS, &selector, Timestamp::UNIX_EPOCH).unwrap();
+        let list = values(all, "shop", RECORDS, &selector).unwrap();
         let items = list["items"].as_array().unwrap();
         items
             .iter()
@@ -221,12 +223,11 @@ mod tests {
         let (key, seen) = sink("orders", Some(7));
         let all = || [(&key, &seen)];
         let any = Selector::default();
-        let now = Timestamp::UNIX_EPOCH;
         assert_eq!(
-            values(all(), "other", RECORDS, &any, now).unwrap()["items"],
+            values(all(), "other", RECORDS, &any).unwrap()["items"],
             json!([])
         );
-        assert!(values(all(), "shop", "cpu", &any, now).is_none());
+        assert!(values(all(), "shop", "cpu", &any).is_none());
     }
 
     #[test]

@@ -9,6 +9,7 @@ use tidewater_runtime::record::TopicPartition;
 use crate::conditions::Trouble;
 
 pub mod observer;
+mod schedule;
 
 /// The lag of one sink over all its partitions.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]

@@ -18,6 +18,7 @@ pub const LAG_SECONDS: &str = "tidewater_sink_lag_seconds";
 const READY: &str = "tidewater_sink_ready";
 const PAUSED: &str = "tidewater_sink_paused";
 const LAST_COMMIT: &str = "tidewater_sink_last_commit_timestamp_seconds";
+const COMMIT_INTERVAL: &str = "tidewater_sink_commit_interval_seconds";
 const RECONCILE: &str = "tidewater_operator_reconcile_seconds";
 const ERRORS: &str = "tidewater_operator_reconcile_errors_total";
 const LEADER: &str = "tidewater_operator_leader";
@@ -52,6 +53,11 @@ pub const TABLE: &[(&str, &[&str], &str)] = &[
         LAST_COMMIT,
         SINK,
         "When the last commit succeeded, seconds since the epoch, gauge.",
+    ),
+    (
+        COMMIT_INTERVAL,
+        SINK,
+        "The longest time between two commits while records come, by the spec, gauge.",
     ),
     (
         RECONCILE,
@@ -172,6 +178,7 @@ impl Metrics {
         let ready = IntGaugeVec::new(options(READY), SINK)?;
         let paused = IntGaugeVec::new(options(PAUSED), SINK)?;
         let last = GaugeVec::new(options(LAST_COMMIT), SINK)?;
+        let interval = GaugeVec::new(options(COMMIT_INTERVAL), SINK)?;
         for (key, seen, published) in observations.all() {
             let sink = [key.namespace.as_str(), key.kind, key.name.as_str()];
             let lag = seen.lag.and_then(Result::ok).unwrap_or_default();
@@ -188,11 +195,15 @@ impl Metrics {
             if let Some(at) = published.last_commit {
                 last.with_label_values(&sink).set(at.as_second() as f64);
             }
+            if let Some(every) = published.interval {
+                interval.with_label_values(&sink).set(every.as_secs_f64());
+            }
         }
         for gauge in [records, seconds, ready, paused] {
             registry.register(Box::new(gauge))?;
         }
         registry.register(Box::new(last))?;
+        registry.register(Box::new(interval))?;
         let mut page = Vec::new();
         TextEncoder::new().encode(&registry.gather(), &mut page)?;
         Ok(String::from_utf8_lossy(&page).into_owned())
@@ -233,6 +244,8 @@ pub fn reference() -> String {
 #[cfg(test)]
 #[allow(clippy::unwrap_used, reason = "tests")]
 mod tests {
+    use k8s_openapi::jiff::Timestamp;
+
     use super::*;
     use crate::lag::Lag;
     use crate::observations::{Published, SinkKey};
@@ -254,7 +267,8 @@ mod tests {
         let published = Published {
             ready: Some(true),
             paused: Some(false),
-            last_commit: Some(k8s_openapi::jiff::Timestamp::UNIX_EPOCH),
+            last_commit: Some(Timestamp::UNIX_EPOCH),
+            interval: Some(Duration::from_secs(90)),
         };
         observations.publish(&key, "u", published);
         let lag = Lag {
@@ -262,7 +276,7 @@ mod tests {
             seconds: Some(7),
             ..Lag::default()
         };
-        observations.set_lag(&key, "u", Ok(lag));
+        observations.set_lag(&key, "u", Ok(lag), Timestamp::UNIX_EPOCH);
         metrics.reconciled("IcebergTable", Duration::from_millis(3));
         metrics.failed("ApiUnreachable");
         metrics.drift("Service");
@@ -277,6 +291,7 @@ mod tests {
         let sink = r#"{kind="IcebergTable",name="orders",namespace="shop"}"#;
         assert!(page.contains(&format!("{LAG_RECORDS}{sink} 0")), "{page}");
         assert!(page.contains(&format!("{LAG_SECONDS}{sink} 7")));
+        assert!(page.contains(&format!("{COMMIT_INTERVAL}{sink} 90")));
         assert!(page.contains("tidewater_operator_leader 1"));
     }
 
@@ -289,7 +304,7 @@ mod tests {
             name: "orders".into(),
         };
         observations.publish(&key, "u", Published::default());
-        observations.set_lag(&key, "u", Ok(Lag::default()));
+        observations.set_lag(&key, "u", Ok(Lag::default()), Timestamp::UNIX_EPOCH);
         let page = metrics.page(&observations);
         assert!(!page.contains("orders"), "{page}");
     }

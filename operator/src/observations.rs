@@ -4,6 +4,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::time::Duration;
 
 use k8s_openapi::jiff::Timestamp;
 use parking_lot::Mutex;
@@ -38,6 +39,8 @@ pub struct Target {
 #[derive(Clone, Debug, Default)]
 pub struct Seen {
     pub lag: Option<Look>,
+    /// When `lag` was seen.
+    pub lag_at: Option<Timestamp>,
     pub commit: Option<CommitState>,
 }
 
@@ -49,6 +52,8 @@ pub struct Published {
     /// No pods are asked for; `None` while nothing was found out.
     pub paused: Option<bool>,
     pub last_commit: Option<Timestamp>,
+    /// Between two commits, by the spec in force.
+    pub interval: Option<Duration>,
 }
 
 #[derive(Debug, Default)]
@@ -120,24 +125,37 @@ impl Observations {
     }
 
     /// Notes a look at the brokers with that target; one that was replaced meanwhile is none.
-    pub fn set_lag_of(&self, key: &SinkKey, target: &Arc<Target>, look: Look) {
+    pub fn set_lag_of(&self, key: &SinkKey, target: &Arc<Target>, look: Look, now: Timestamp) {
         let current = self
             .entries
             .lock()
             .get(key)
             .and_then(|entry| entry.target.clone());
         if current.is_some_and(|current| Arc::ptr_eq(&current, target)) {
-            self.set_lag(key, &target.uid, look);
+            self.set_lag(key, &target.uid, look, now);
         }
     }
 
     /// Notes a look at the brokers on behalf of the resource with that uid.
-    pub fn set_lag(&self, key: &SinkKey, uid: &str, look: Look) {
+    pub fn set_lag(&self, key: &SinkKey, uid: &str, look: Look, now: Timestamp) {
         self.see(key, uid, |seen| {
             let news = seen.lag.as_ref() != Some(&look);
             seen.lag = Some(look);
+            seen.lag_at = Some(now);
             news
         });
+    }
+
+    /// What was seen before `then` of lag is not known any more.
+    pub fn outdate_lag(&self, then: Timestamp) {
+        let mut entries = self.entries.lock();
+        for (key, entry) in entries.iter_mut() {
+            let seen = &mut entry.seen;
+            if matches!(seen.lag, Some(Ok(_))) && seen.lag_at.is_some_and(|at| at < then) {
+                seen.lag = None;
+                let _ = self.changed.try_send(key.clone());
+            }
+        }
     }
 
     /// Notes what the pods of the resource with that uid say; `None` when none answers.
@@ -197,9 +215,12 @@ fn entry<'a>(entries: &'a mut BTreeMap<SinkKey, Entry>, key: &SinkKey, uid: &str
 }
 
 #[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "tests")]
 mod tests {
     use super::*;
     use crate::lag::Lag;
+
+    const NOW: Timestamp = Timestamp::UNIX_EPOCH;
 
     fn key() -> SinkKey {
         SinkKey {
@@ -217,11 +238,11 @@ mod tests {
             ..Lag::default()
         };
         observations.publish(&key(), "old", Published::default());
-        observations.set_lag(&key(), "old", Ok(lag.clone()));
+        observations.set_lag(&key(), "old", Ok(lag.clone()), NOW);
         assert_eq!(changed.try_recv().ok(), Some(key()));
         observations.publish(&key(), "new", Published::default());
         assert!(observations.seen(&key(), "new").lag.is_none());
-        observations.set_lag(&key(), "old", Ok(lag));
+        observations.set_lag(&key(), "old", Ok(lag), NOW);
         assert!(observations.seen(&key(), "new").lag.is_none());
         observations.forget(&key(), "old");
         assert_eq!(observations.all().len(), 1);
@@ -234,10 +255,23 @@ mod tests {
         let (observations, mut changed) = Observations::new();
         observations.publish(&key(), "u", Published::default());
         for _ in 0..3 {
-            observations.set_lag(&key(), "u", Ok(Lag::default()));
+            observations.set_lag(&key(), "u", Ok(Lag::default()), NOW);
             observations.set_commit(&key(), "u", None);
         }
         assert_eq!(changed.try_recv().ok(), Some(key()));
         assert!(changed.try_recv().is_err());
+    }
+
+    #[test]
+    fn a_lag_that_nobody_looked_at_for_long_is_not_known_and_that_is_news() {
+        let (observations, mut changed) = Observations::new();
+        observations.publish(&key(), "u", Published::default());
+        observations.set_lag(&key(), "u", Ok(Lag::default()), NOW);
+        changed.try_recv().unwrap();
+        observations.outdate_lag(NOW);
+        assert!(observations.seen(&key(), "u").lag.is_some());
+        observations.outdate_lag(Timestamp::from_second(1).unwrap());
+        assert!(observations.seen(&key(), "u").lag.is_none());
+        assert_eq!(changed.try_recv().ok(), Some(key()));
     }
 }

@@ -3,7 +3,6 @@
 
 use std::collections::BTreeMap;
 
-use k8s_openapi::api::core::v1::Pod;
 use k8s_openapi::jiff::Timestamp;
 use serde::Deserialize;
 use tidewater_runtime::record::TopicPartition;
@@ -11,7 +10,11 @@ use tidewater_runtime::record::TopicPartition;
 use crate::conditions::Trouble;
 use crate::lag::Standing;
 
+mod live;
 pub mod observer;
+
+pub use live::LivePod;
+use live::LiveState;
 
 /// What the pods of one sink say, taken together.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -108,23 +111,14 @@ pub fn told(page: &[u8]) -> Option<Told> {
 }
 
 /// The last words of a pod's sink, written as `<reason>: <message>`, when it ended by itself and has not come back.
-pub fn last_words(pod: &Pod) -> Option<Trouble> {
-    let container = pod
-        .status
-        .as_ref()?
-        .container_statuses
-        .as_ref()?
-        .iter()
-        .find(|container| container.name == "sink")?;
+pub fn last_words(pod: &LivePod) -> Option<Trouble> {
+    let container = pod.container()?;
     if container.ready {
         return None;
     }
-    let ended = |state: &Option<k8s_openapi::api::core::v1::ContainerState>| {
-        state
-            .as_ref()?
-            .terminated
-            .clone()
-            .filter(|end| end.exit_code != 0)
+    let ended = |state: &LiveState| {
+        let ended = state.terminated.clone();
+        ended.filter(|ended| ended.exit_code != 0)
     };
     let words = ended(&container.state).or_else(|| ended(&container.last_state))?;
     let message = words.message.unwrap_or_default();
@@ -206,7 +200,7 @@ mod tests {
         told(json!({ "sinks": [sink] }).to_string().as_bytes()).unwrap()
     }
 
-    fn pod(container: serde_json::Value) -> Pod {
+    fn pod(container: serde_json::Value) -> LivePod {
         serde_json::from_value(json!({
             "metadata": {"name": "p"},
             "status": {"containerStatuses": [container]},
@@ -276,6 +270,6 @@ mod tests {
         let mut back = ended("SourceReset: x", 1);
         back["ready"] = json!(true);
         assert_eq!(last_words(&pod(back)), None);
-        assert_eq!(last_words(&Pod::default()), None);
+        assert_eq!(last_words(&LivePod::default()), None);
     }
 }

@@ -16,6 +16,7 @@ use tokio::sync::watch;
 use crate::controller::{self, Parts, watch as watches};
 use crate::external_metrics::server;
 use crate::http::{self, Pages};
+use crate::lag::observer::Pace;
 use crate::lease::{Candidate, Held};
 use crate::metrics::Metrics;
 use crate::observations::Observations;
@@ -82,7 +83,12 @@ pub(super) async fn run(arguments: super::Run) -> anyhow::Result<ExitCode> {
     }
     metrics.leads(true);
     tracing::info!("leading");
-    observe(&client, &settings, &pages.observations, &stop);
+    let pace = Pace {
+        at_once: arguments.lag_looks_at_once,
+        clients: arguments.lag_looks_at_once,
+        ..Pace::default()
+    };
+    observe(&client, &settings, &pages.observations, pace, &stop);
     let parts = Parts {
         client,
         settings,
@@ -98,12 +104,13 @@ fn observe(
     client: &Client,
     settings: &Settings,
     observations: &Arc<Observations>,
+    pace: Pace,
     stop: &watch::Receiver<bool>,
 ) {
     let pods = pods::observer::watched(client, &settings.namespaces, stop.clone());
     tokio::spawn(lag::observer::run(
         Arc::clone(observations),
-        lag::observer::Pace::default(),
+        pace,
         stop.clone(),
     ));
     let asking = pods::observer::run(

@@ -11,7 +11,6 @@ use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use axum::{Json, Router};
-use k8s_openapi::jiff::Timestamp;
 use serde::Deserialize;
 use serde_json::json;
 use tokio::net::{TcpListener, TcpStream};
@@ -106,7 +105,7 @@ async fn metric(
     };
     let all = observations.all();
     let sinks = all.iter().map(|(key, seen, _)| (key, seen));
-    match values(sinks, &namespace, &metric, &selector, Timestamp::now()) {
+    match values(sinks, &namespace, &metric, &selector) {
         Some(list) => Json(list).into_response(),
         None => refused(StatusCode::NOT_FOUND, "NotFound", "no such metric"),
     }

@@ -3,9 +3,11 @@
 
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
-use std::time::{Duration, SystemTime};
+use std::time::{Duration, Instant, SystemTime};
 
 use futures::StreamExt;
+use futures::stream::FuturesUnordered;
+use k8s_openapi::jiff::{SignedDuration, Timestamp};
 use parking_lot::Mutex;
 use tidewater_runtime::errors::{Classified, OneLine, class};
 use tidewater_runtime::plan::{Property, SourcePlan, Topics};
@@ -13,6 +15,7 @@ use tidewater_runtime::record::{Offset, TopicPartition};
 use tidewater_runtime::source::{Facts, SourceError};
 use tokio::sync::watch;
 
+use super::schedule::Schedule;
 use super::{Lag, Look, Standing, age, from_start, lag, oldest};
 use crate::conditions::Trouble;
 use crate::observations::{Observations, SinkKey, Target};
@@ -21,12 +24,18 @@ use crate::observations::{Observations, SinkKey, Target};
 const OLDEST_IN: usize = 32;
 /// Of one call to the brokers.
 const CALL: Duration = Duration::from_secs(10);
+/// Between two glances at which sinks there are.
+const TICK: Duration = Duration::from_secs(1);
+/// A lag seen this long ago is not known any more.
+const OLD: SignedDuration = SignedDuration::from_secs(120);
 
 /// Bounds of the observer.
 #[derive(Clone, Copy, Debug)]
 pub struct Pace {
     /// Between two looks at one sink.
     pub interval: Duration,
+    /// The longest between two looks at one whose last look failed.
+    pub failing: Duration,
     /// Sinks looked at at once: each takes a thread, and a client's threads.
     pub at_once: usize,
     /// Clients kept open between looks.
@@ -37,6 +46,7 @@ impl Default for Pace {
     fn default() -> Self {
         Self {
             interval: Duration::from_secs(10),
+            failing: Duration::from_secs(30),
             at_once: 2,
             clients: 2,
         }
@@ -112,41 +122,49 @@ fn frugal(source: &SourcePlan) -> SourcePlan {
 /// Looks at every sink again and again, until told to stop.
 pub async fn run(observations: Arc<Observations>, pace: Pace, mut stop: watch::Receiver<bool>) {
     let clients = Arc::new(Clients::default());
-    let mut ticks = tokio::time::interval(pace.interval);
+    let mut schedule = Schedule::new(pace);
+    let mut targets = BTreeMap::new();
+    let mut looks = FuturesUnordered::new();
+    let mut ticks = tokio::time::interval(TICK);
     ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     loop {
         tokio::select! {
-            _ = ticks.tick() => {}
+            _ = ticks.tick() => {
+                targets = observations.targets().into_iter().collect();
+                clients.retain(&targets);
+                schedule.follow(&targets, Instant::now());
+                observations.outdate_lag(Timestamp::now() - OLD);
+            }
+            Some((key, began, answered)) = looks.next() => {
+                schedule.ended(&key, began, Instant::now(), answered);
+            }
             _ = stop.wait_for(|stop| *stop) => return,
         }
-        let targets: BTreeMap<_, _> = observations.targets().into_iter().collect();
-        clients.retain(&targets);
-        let looks =
-            futures::stream::iter(targets).for_each_concurrent(pace.at_once, |(key, target)| {
-                look_once(
-                    Arc::clone(&observations),
-                    Arc::clone(&clients),
-                    pace,
-                    key,
-                    target,
-                )
+        let began = Instant::now();
+        while let Some(key) = schedule.next(began) {
+            let Some(target) = targets.get(&key).map(Arc::clone) else {
+                schedule.ended(&key, began, began, false);
+                continue;
+            };
+            let (observations, clients) = (Arc::clone(&observations), Arc::clone(&clients));
+            looks.push(async move {
+                let answered = look_once(&observations, clients, pace, &key, target).await;
+                (key, began, answered)
             });
-        tokio::select! {
-            () = looks => {}
-            _ = stop.wait_for(|stop| *stop) => return,
         }
     }
 }
 
+/// Whether the brokers answered.
 async fn look_once(
-    observations: Arc<Observations>,
+    observations: &Observations,
     clients: Arc<Clients>,
     pace: Pace,
-    key: SinkKey,
+    key: &SinkKey,
     target: Arc<Target>,
-) {
+) -> bool {
     let told = observations
-        .seen(&key, &target.uid)
+        .seen(key, &target.uid)
         .commit
         .map(|commit| commit.partitions)
         .unwrap_or_default();
@@ -166,7 +184,7 @@ async fn look_once(
         Err(error) => Err(Trouble::new(class::INTERNAL, error.to_string())),
     };
     if let Err(trouble) = &look
-        && observations.seen(&key, &target.uid).lag.as_ref() != Some(&look)
+        && observations.seen(key, &target.uid).lag.as_ref() != Some(&look)
     {
         tracing::warn!(
             kind = key.kind,
@@ -176,7 +194,9 @@ async fn look_once(
             "the lag cannot be told"
         );
     }
-    observations.set_lag_of(&key, &target, look);
+    let answered = look.is_ok();
+    observations.set_lag_of(key, &target, look, Timestamp::now());
+    answered
 }
 
 /// One look. Blocks.
@@ -199,6 +219,10 @@ fn look(
         }
         Topics::Pattern(pattern) => {
             for (topic, numbers) in facts.matching_topics(pattern)? {
+                let Ok(numbers) = numbers else {
+                    // Without it every sum would be too small.
+                    return Ok(Lag::default());
+                };
                 partitions.extend(
                     numbers
                         .into_iter()

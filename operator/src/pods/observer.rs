@@ -6,7 +6,6 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures::StreamExt;
-use k8s_openapi::api::core::v1::Pod;
 use kube::runtime::reflector::Store;
 use kube::runtime::reflector::store::Writer;
 use kube::runtime::{WatchStreamExt, watcher};
@@ -14,6 +13,7 @@ use kube::{Client, ResourceExt};
 use tidewater_runtime::errors::OneLine;
 use tokio::sync::watch;
 
+use super::live::LivePod;
 use super::{Told, last_words, together, told};
 use crate::controller::build::PORT;
 use crate::controller::{names, watch as watches};
@@ -48,12 +48,12 @@ pub fn watched(
     client: &Client,
     namespaces: &[String],
     mut stop: watch::Receiver<bool>,
-) -> Store<Pod> {
+) -> Store<LivePod> {
     let writer = Writer::new(());
     let store = writer.as_reader();
     let config = watcher::Config::default().labels(&names::all_pods());
     let apis = watches::apis(client, namespaces);
-    let events = watches::watch(apis, &config, trimmed, store.clone());
+    let events = watches::watch(apis, &config, LivePod::of, store.clone());
     let mut events = events.reflect(writer).boxed();
     tokio::spawn(async move {
         loop {
@@ -70,29 +70,18 @@ pub fn watched(
     store
 }
 
-/// Leaves of a pod what is read of it.
-fn trimmed(mut pod: Pod) -> Pod {
-    pod.metadata.managed_fields = None;
-    pod.metadata.annotations = None;
-    pod.spec = None;
-    if let Some(status) = &mut pod.status {
-        status.conditions = None;
-        status.init_container_statuses = None;
-        status.ephemeral_container_statuses = None;
-    }
-    pod
-}
-
 /// Asks the pods of every sink again and again, until told to stop.
 pub async fn run(
     observations: Arc<Observations>,
-    pods: Store<Pod>,
+    pods: Store<LivePod>,
     pace: Pace,
     mut stop: watch::Receiver<bool>,
 ) -> Result<(), reqwest::Error> {
     let client = reqwest::Client::builder()
         .timeout(pace.timeout)
         .no_proxy()
+        // A connection kept for each of hundreds of pods would be most of the operator's memory.
+        .pool_max_idle_per_host(0)
         .redirect(reqwest::redirect::Policy::none())
         .build()?;
     let mut ticks = tokio::time::interval(pace.interval);
@@ -118,8 +107,8 @@ pub async fn run(
     }
 }
 
-fn by_namespace(pods: Vec<Arc<Pod>>) -> BTreeMap<String, Vec<Arc<Pod>>> {
-    let mut all: BTreeMap<String, Vec<Arc<Pod>>> = BTreeMap::new();
+fn by_namespace(pods: Vec<Arc<LivePod>>) -> BTreeMap<String, Vec<Arc<LivePod>>> {
+    let mut all: BTreeMap<String, Vec<Arc<LivePod>>> = BTreeMap::new();
     for pod in pods {
         all.entry(pod.namespace().unwrap_or_default())
             .or_default()
@@ -130,7 +119,7 @@ fn by_namespace(pods: Vec<Arc<Pod>>) -> BTreeMap<String, Vec<Arc<Pod>>> {
 
 async fn ask(
     observations: &Observations,
-    pods: &[Arc<Pod>],
+    pods: &[Arc<LivePod>],
     client: &reqwest::Client,
     key: SinkKey,
     target: Arc<Target>,
@@ -140,34 +129,16 @@ async fn ask(
     let sink = format!("{}.{}", key.namespace, key.name);
     for pod in pods
         .iter()
-        .filter(|pod| selects(&target.pods, pod) && !is_over(pod))
+        .filter(|pod| pod.is_taken_by(&target.pods) && !pod.is_over())
     {
         words.extend(last_words(pod));
-        let address = pod.status.as_ref().and_then(|status| status.pod_ip.clone());
-        if let Some(address) = address {
+        if let Some(address) = &pod.status.pod_ip {
             // By now the address may be somebody else's.
-            let answer = answer(client, &address).await;
+            let answer = answer(client, address).await;
             answers.extend(answer.filter(|told| told.sink == sink));
         }
     }
     observations.set_commit(&key, &target.uid, together(answers, words));
-}
-
-/// Evicted pods stay for long, and those that are being deleted have a successor: neither speaks for the sink any more.
-fn is_over(pod: &Pod) -> bool {
-    let phase = pod
-        .status
-        .as_ref()
-        .and_then(|status| status.phase.as_deref());
-    pod.metadata.deletion_timestamp.is_some() || matches!(phase, Some("Failed" | "Succeeded"))
-}
-
-/// Whether a selector of the form `key=value,…` takes the pod.
-fn selects(selector: &str, pod: &Pod) -> bool {
-    selector.split(',').all(|term| {
-        term.split_once('=')
-            .is_some_and(|(key, value)| pod.labels().get(key).is_some_and(|found| found == value))
-    })
 }
 
 async fn answer(client: &reqwest::Client, address: &str) -> Option<Told> {
@@ -189,39 +160,4 @@ async fn answer(client: &reqwest::Client, address: &str) -> Option<Told> {
         }
     }
     told(&page)
-}
-
-#[cfg(test)]
-#[allow(clippy::unwrap_used, reason = "tests")]
-mod tests {
-    use serde_json::json;
-
-    use super::*;
-
-    #[test]
-    fn a_pod_that_is_over_speaks_for_nobody() {
-        let pod = |value| -> Pod { serde_json::from_value(value).unwrap() };
-        for over in [
-            json!({"metadata": {}, "status": {"phase": "Failed", "podIP": "10.0.0.1"}}),
-            json!({"metadata": {}, "status": {"phase": "Succeeded"}}),
-            json!({"metadata": {"deletionTimestamp": "2026-01-01T00:00:00Z"}, "status": {"phase": "Running"}}),
-        ] {
-            assert!(is_over(&pod(over.clone())), "{over}");
-        }
-        assert!(!is_over(&pod(
-            json!({"metadata": {}, "status": {"phase": "Running"}})
-        )));
-    }
-
-    #[test]
-    fn a_pod_is_a_sinks_when_every_label_of_the_selector_is_its_own() {
-        let pod: Pod = serde_json::from_value(json!({
-            "metadata": {"labels": {"a": "1", "b": "2", "c": "3"}},
-        }))
-        .unwrap();
-        assert!(selects("a=1,b=2", &pod));
-        assert!(!selects("a=1,b=3", &pod));
-        assert!(!selects("d=1", &pod));
-        assert!(!selects("", &pod));
-    }
 }
