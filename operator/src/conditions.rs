@@ -164,6 +164,7 @@ rows! {
     SYNCED = TableSynced, "Synced", True, Recovery, "the table is as the spec says";
     DIFFERS = TableSynced, "Differs", False, Warning, "the table cannot become what the spec says";
     TABLE_MISSING = TableSynced, "TableMissing", False, Warning, "the table does not exist: make it, or set spec.createIfMissing: true";
+    TABLE_ACCESS_DENIED = TableSynced, "CatalogAccessDenied", False, Warning, "the catalog does not let the pods in: data goes on, the table falls behind";
     DELETION_BLOCKED = TableSynced, "DeletionBlocked", False, Warning, "the table cannot be dropped for now";
     AWAITING_RECORDS = TableSynced, "AwaitingRecords", Unknown, Nothing, "the columns are inferred: the table is made with the first records";
     CATALOG_UNREACHABLE = TableSynced, "CatalogUnreachable", Unknown, Warning, "the operator cannot reach the catalog; the pods look after the table";

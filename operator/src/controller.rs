@@ -59,6 +59,9 @@ const DEBOUNCE: Duration = Duration::from_millis(50);
 /// Requests from outside that wait.
 const QUEUE: usize = 1024;
 
+/// What `kubectl apply` was last given.
+pub(crate) const LAST_APPLIED: &str = "kubectl.kubernetes.io/last-applied-configuration";
+
 /// A resource, or why it is none.
 pub type Guarded<S> = DeserializeGuard<S>;
 
@@ -121,6 +124,18 @@ impl OfKind {
         let store = self.children.get(&kind)?;
         let reference = ObjectRef::new_with(name, kind.api()).within(namespace);
         Some(store.get(&reference)?.facts.clone())
+    }
+
+    /// All ConfigMaps of a resource, as the store holds them.
+    pub(crate) fn config_maps(&self, uid: &str) -> Vec<Arc<Live>> {
+        let store = self.children.get(&ChildKind::ConfigMap);
+        let owned = |live: &Live| {
+            live.facts
+                .owner
+                .as_ref()
+                .is_some_and(|owner| owner.uid == uid)
+        };
+        store.map_or_else(Vec::new, |store| store.state_filter(owned))
     }
 }
 
@@ -357,7 +372,6 @@ fn resources<S: SinkKind>(
 
 /// Without what only fills memory.
 fn trimmed<S: SinkKind>(mut object: Guarded<S>) -> Guarded<S> {
-    const LAST_APPLIED: &str = "kubectl.kubernetes.io/last-applied-configuration";
     let metadata = object.meta_mut();
     metadata.managed_fields = None;
     if let Some(annotations) = &mut metadata.annotations {

@@ -6,7 +6,7 @@ use std::process::ExitCode;
 use anyhow::{Context, bail};
 use kube::api::{DynamicObject, ListParams, Patch, PatchParams, PostParams};
 use kube::core::{ApiResource, DeserializeGuard};
-use kube::{Api, Client};
+use kube::{Api, Client, ResourceExt};
 use serde::Deserialize;
 use serde_json::{Value, json};
 use tidewater_crds::{API_VERSION, IcebergTable, KafkaS3Sink};
@@ -19,7 +19,7 @@ use crate::controller::live::{
 };
 use crate::controller::table::{Preview, TableWish};
 use crate::controller::validate::{Checked, Claim, Identity, Known, References, validate};
-use crate::controller::{fetch, watch as watches};
+use crate::controller::{LAST_APPLIED, fetch, names, watch as watches};
 use crate::settings::Settings;
 
 mod difference;
@@ -199,6 +199,13 @@ impl Cluster {
             ),
         }
         let sink: S = new.try_parse().context("read the API server's answer")?;
+        if names::is_frozen(sink.meta()) {
+            told.line(
+                1,
+                "nothing would follow: annotation tidewater.dev/reconcile: paused",
+            );
+            return Ok(told);
+        }
         let references = References::of(&sink);
         let secrets = fetch::secrets(&self.client, &namespace, references.names()).await;
         let secrets = secrets.context("read Secrets")?;
@@ -216,7 +223,9 @@ impl Cluster {
             &Known {
                 secrets: &secrets,
                 claims: &self.claims,
-                partitions: None,
+                partitions: status
+                    .and_then(|status| status.partitions)
+                    .and_then(|n| u32::try_from(n).ok()),
                 deployment: deployment.as_ref(),
                 runtime: status.and_then(|status| status.runtime.as_ref()),
                 scaling: scaling.map(|scaling| scaling.reason.as_str()),
@@ -252,7 +261,12 @@ impl Cluster {
         let parsed = |value| serde_json::from_value(value).map_err(kube::Error::SerdeError);
         match live {
             Some(mut live) => {
-                live.data["spec"] = document["spec"].clone();
+                live.data["spec"] = spec_over(&live, &document);
+                let annotations = live.annotations_mut();
+                let given = document["metadata"]["annotations"].as_object();
+                for (key, value) in given.into_iter().flatten() {
+                    annotations.insert(key.clone(), value.as_str().unwrap_or_default().to_owned());
+                }
                 api.replace(name, &params, &live).await
             }
             None => api.create(&params, &parsed(document)?).await,
@@ -278,10 +292,9 @@ impl Cluster {
     ) -> anyhow::Result<Told> {
         let wanted = build(checked, self.settings.pod_monitors.as_ref());
         let identity = &checked.identity;
-        let name = &identity.child;
         for child in &wanted {
-            let kind = child.kind;
-            let live = self.live(kind, identity).await?;
+            let (kind, name) = (child.kind, child.name());
+            let live = self.live(kind, identity, name).await?;
             let title = format!("{} {name}", kind.name());
             let Some(live) = live else {
                 told.line(1, &format!("+ {title}"));
@@ -318,7 +331,8 @@ impl Cluster {
             {
                 continue;
             }
-            if let Some(live) = self.live(kind, identity).await?
+            let name = &identity.child;
+            if let Some(live) = self.live(kind, identity, name).await?
                 && of_answer(kind, live)
                     .owner
                     .is_some_and(|owner| owner.uid == identity.uid)
@@ -333,9 +347,10 @@ impl Cluster {
         &self,
         kind: ChildKind,
         identity: &Identity,
+        name: &str,
     ) -> anyhow::Result<Option<DynamicObject>> {
-        let found = self.api(kind, identity).get_opt(&identity.child).await;
-        let title = || format!("read {} {}", kind.name(), identity.child);
+        let found = self.api(kind, identity).get_opt(name).await;
+        let title = || format!("read {} {name}", kind.name());
         found.with_context(title)
     }
 
@@ -347,13 +362,29 @@ impl Cluster {
         let mut params = PatchParams::apply(MANAGER).force().validation_strict();
         params.dry_run = true;
         self.api(child.kind, identity)
-            .patch(&identity.child, &params, &Patch::Apply(&child.body))
+            .patch(child.name(), &params, &Patch::Apply(&child.body))
             .await
     }
 
     fn api(&self, kind: ChildKind, identity: &Identity) -> Api<DynamicObject> {
         Api::namespaced_with(self.client.clone(), &identity.namespace, &kind.api())
     }
+}
+
+/// The document's spec. Replicas that it leaves out are left to whoever scales the resource, as `kubectl apply` does: unless
+/// it was applied with them before.
+fn spec_over(live: &DynamicObject, document: &Value) -> Value {
+    let mut spec = document["spec"].clone();
+    let before = live.annotations().get(LAST_APPLIED);
+    let before: Value = before
+        .and_then(|text| serde_json::from_str(text).ok())
+        .unwrap_or_default();
+    let replicas = &live.data["spec"]["replicas"];
+    let left_out = |spec: &Value| spec["replicas"].is_null();
+    if left_out(&spec) && left_out(&before["spec"]) && spec.is_object() && !replicas.is_null() {
+        spec["replicas"] = replicas.clone();
+    }
+    spec
 }
 
 #[cfg(test)]
@@ -396,6 +427,28 @@ mod tests {
             "  ! table sales.orders\n  ! would not come into force: Differs: no\n"
         );
         assert!(!refused.sound);
+    }
+
+    #[test]
+    fn replicas_that_a_file_leaves_out_are_those_that_somebody_scaled_to() {
+        let applied = |before: &str| -> DynamicObject {
+            let annotations = json!({ LAST_APPLIED: before });
+            serde_json::from_value(json!({
+                "apiVersion": API_VERSION, "kind": "KafkaS3Sink",
+                "metadata": {"name": "orders", "annotations": annotations}, "spec": {"replicas": 3},
+            }))
+            .unwrap()
+        };
+        let replicas = |live: &DynamicObject, spec: Value| {
+            spec_over(live, &json!({"spec": spec}))["replicas"].clone()
+        };
+        for before in ["", r#"{"spec": {}}"#] {
+            assert_eq!(replicas(&applied(before), json!({"a": 1})), json!(3));
+            assert_eq!(replicas(&applied(before), json!({"replicas": 2})), json!(2));
+        }
+        // Taken out of the file: the default comes back.
+        let before = applied(r#"{"spec": {"replicas": 3}}"#);
+        assert_eq!(replicas(&before, json!({"a": 1})), Value::Null);
     }
 
     #[test]

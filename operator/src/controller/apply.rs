@@ -1,101 +1,33 @@
-//! Children into the cluster: which of them need a request (pure), and server-side apply with force and strict field
-//! validation. What is settled costs no request. Nothing is touched that belongs to somebody else, and nothing is changed
+//! Children into the cluster: which of them need a request ([`steps`], pure), and server-side apply with force and strict
+//! field validation. What is settled costs no request. Nothing is touched that belongs to somebody else, and nothing is changed
 //! at all before the API server has said that it would take the Deployment.
 
 use std::collections::BTreeMap;
 
+use kube::Api;
 use kube::api::{
     DeleteParams, DynamicObject, PartialObjectMeta, Patch, PatchParams, Preconditions,
 };
-use kube::{Api, Client};
 use serde_json::{Value, json};
 use tidewater_runtime::errors::{Class, Classified, class as runtime_class};
 
+use super::OfKind;
 use super::build::Child;
 use super::live::{ChildKind, Facts, of_answer, of_metadata};
 use super::names::hash_of;
 use super::validate::Identity;
 use crate::conditions::{Finding, NAME_CONFLICT, REFUSED, Row};
 use crate::errors::{class, of_client};
-use crate::metrics::Metrics;
+
+mod steps;
+
+pub use steps::Applied;
+use steps::{Step, decide, outdated};
 
 /// Owns the fields of children.
 pub const MANAGER: &str = "tidewater/children";
 /// Owns the number of pods where it is all that can be applied.
 const SCALING: &str = "tidewater/scaling";
-
-/// What a child was when it was last applied.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Applied {
-    hash: String,
-    uid: String,
-    version: String,
-}
-
-impl Applied {
-    /// Whether the cluster still holds what was applied.
-    pub fn is(&self, live: &Facts) -> bool {
-        self.uid == live.uid && self.version == live.version
-    }
-}
-
-/// What is to be done about a child.
-#[derive(Clone, Debug, PartialEq, Eq)]
-enum Step {
-    Settled,
-    /// What is known may be out of date.
-    Look,
-    Apply {
-        /// Of the object that is there.
-        uid: Option<String>,
-        /// Somebody changed or removed it.
-        drift: bool,
-    },
-    /// Belongs to a resource of this name that is gone: it will go too.
-    Leftover,
-    /// Belongs to somebody else.
-    Conflict,
-}
-
-/// `live` is what the store holds, or, when `certain`, what the API server has just said.
-fn decide(
-    hash: &str,
-    identity: &Identity,
-    live: Option<&Facts>,
-    applied: Option<&Applied>,
-    certain: bool,
-) -> Step {
-    let same = applied.is_some_and(|applied| applied.hash == hash);
-    let Some(live) = live else {
-        return if certain {
-            let uid = None;
-            Step::Apply { uid, drift: same }
-        } else {
-            Step::Look
-        };
-    };
-    let owner = live.owner.clone().unwrap_or_default();
-    if owner.uid != identity.uid {
-        return if !certain {
-            Step::Look
-        } else if owner.kind == identity.kind && owner.name == identity.name {
-            Step::Leftover
-        } else {
-            Step::Conflict
-        };
-    }
-    let unchanged = live.labelled && applied.is_some_and(|applied| applied.is(live));
-    if same && unchanged {
-        Step::Settled
-    } else if same && !certain {
-        Step::Look
-    } else {
-        Step::Apply {
-            uid: Some(live.uid.clone()),
-            drift: same,
-        }
-    }
-}
 
 /// Why the children are not what they should be.
 #[derive(Debug, thiserror::Error)]
@@ -155,49 +87,42 @@ pub struct Report {
     pub drift: Vec<String>,
 }
 
-/// The way to the API server.
+/// The way to the API server, for one resource.
 #[derive(Clone, Copy)]
 pub(crate) struct Applier<'a> {
-    pub(crate) client: &'a Client,
-    pub(crate) metrics: &'a Metrics,
+    pub(crate) context: &'a OfKind,
     pub(crate) identity: &'a Identity,
 }
 
 impl Applier<'_> {
-    /// Applies what is not settled, in order, and deletes what is not wanted any more. `live` is what the stores hold.
+    /// Applies what is not settled, in order, and deletes what is not wanted any more.
     ///
     /// # Errors
     /// Nothing was changed when a child belongs to somebody else or the API server refuses the Deployment.
     pub(crate) async fn apply(
         &self,
         children: &[Child],
-        live: impl Fn(ChildKind) -> Option<Facts>,
         applied: &mut BTreeMap<ChildKind, Applied>,
     ) -> Result<Report, ApplyError> {
         let mut report = Report::default();
         let mut steps = Vec::new();
         for child in children {
+            let (kind, name) = (child.kind, child.name());
             let hash = hash_of(&child.body);
-            let known = applied.get(&child.kind);
-            let mut step = decide(
-                &hash,
-                self.identity,
-                live(child.kind).as_ref(),
-                known,
-                false,
-            );
+            let known = applied.get(&kind);
+            let live = self.live(kind, name);
+            let mut step = decide(&hash, self.identity, live.as_ref(), known, false);
             if step == Step::Look {
-                let fresh = self.look(child.kind).await?;
+                let fresh = self.look(kind, name).await?;
                 step = decide(&hash, self.identity, fresh.as_ref(), known, true);
             }
-            let name = &self.identity.child;
             match step {
-                Step::Conflict => return Err(ApplyError::Conflict(child.kind, name.clone())),
-                Step::Leftover => return Err(ApplyError::Leftover(child.kind, name.clone())),
+                Step::Conflict => return Err(ApplyError::Conflict(kind, name.to_owned())),
+                Step::Leftover => return Err(ApplyError::Leftover(kind, name.to_owned())),
                 Step::Apply { uid, drift } => {
                     if drift {
-                        self.metrics.drift(child.kind.name());
-                        report.drift.push(format!("{} {name}", child.kind.name()));
+                        self.context.shared.metrics.drift(kind.name());
+                        report.drift.push(format!("{} {name}", kind.name()));
                     }
                     steps.push((child, hash, body(&child.body, uid)));
                 }
@@ -210,38 +135,62 @@ impl Applier<'_> {
                 child.kind,
                 ChildKind::Deployment | ChildKind::HorizontalPodAutoscaler
             ) {
-                self.patch(child.kind, body, true).await?;
+                self.patch(child, body, true).await?;
             }
         }
-        for (child, hash, body) in &steps {
-            let answer = self.patch(child.kind, body, false).await?;
-            self.metrics.wrote(child.kind.name(), "apply");
+        for (child, hash, body) in steps {
+            let answer = self.patch(child, &body, false).await?;
+            self.wrote(child.kind, "apply");
             let facts = of_answer(child.kind, answer);
-            applied.insert(
-                child.kind,
-                Applied {
-                    hash: hash.clone(),
-                    uid: facts.uid,
-                    version: facts.version,
-                },
-            );
+            let is = Applied {
+                hash,
+                uid: facts.uid,
+                version: facts.version,
+            };
+            applied.insert(child.kind, is);
         }
+        self.prune(children, applied).await?;
+        Ok(report)
+    }
+
+    /// Deletes what belongs to the resource and is not wanted any more.
+    async fn prune(
+        &self,
+        children: &[Child],
+        applied: &mut BTreeMap<ChildKind, Applied>,
+    ) -> Result<(), ApplyError> {
+        let name = &self.identity.child;
         for kind in ChildKind::ALL {
             if children.iter().any(|child| child.kind == kind) {
                 continue;
             }
             applied.remove(&kind);
-            if let Some(live) = live(kind)
+            if let Some(live) = self.live(kind, name)
                 && live
                     .owner
-                    .as_ref()
                     .is_some_and(|owner| owner.uid == self.identity.uid)
             {
-                self.delete(kind, live.uid, DeleteParams::background())
+                self.delete(kind, name, live.uid, DeleteParams::background())
                     .await?;
             }
         }
-        Ok(report)
+        let kind = ChildKind::ConfigMap;
+        let Some(current) = children.iter().find(|child| child.kind == kind) else {
+            return Ok(());
+        };
+        let deployment = self.live(ChildKind::Deployment, name).filter(|live| {
+            let applied = applied.get(&ChildKind::Deployment);
+            applied.is_some_and(|applied| applied.is(live))
+        });
+        let deployment = deployment.and_then(|live| live.deployment);
+        let all = self.context.config_maps(&self.identity.uid);
+        for live in outdated(all, current.name(), deployment.as_deref()) {
+            let name = live.metadata.name.as_deref().unwrap_or_default();
+            let uid = live.facts.uid.clone();
+            self.delete(kind, name, uid, DeleteParams::background())
+                .await?;
+        }
+        Ok(())
     }
 
     /// Ends the pods of a resource that is to have none and whose spec is not in force: nothing else can be applied.
@@ -270,7 +219,7 @@ impl Applier<'_> {
                 kind,
                 source,
             })?;
-        self.metrics.wrote(kind.name(), "scale");
+        self.wrote(kind, "scale");
         // The spec that comes into force next finds it changed, by nobody else.
         applied.remove(&kind);
         Ok(())
@@ -283,7 +232,8 @@ impl Applier<'_> {
     pub(crate) async fn end(&self) -> Result<bool, ApplyError> {
         let mut left = false;
         for kind in [ChildKind::HorizontalPodAutoscaler, ChildKind::Deployment] {
-            let Some(live) = self.look(kind).await? else {
+            let name = &self.identity.child;
+            let Some(live) = self.look(kind, name).await? else {
                 continue;
             };
             if live
@@ -292,44 +242,53 @@ impl Applier<'_> {
             {
                 left = true;
                 // It stays until its pods are gone.
-                self.delete(kind, live.uid, DeleteParams::foreground())
+                self.delete(kind, name, live.uid, DeleteParams::foreground())
                     .await?;
             }
         }
         Ok(left)
     }
 
-    async fn look(&self, kind: ChildKind) -> Result<Option<Facts>, ApplyError> {
+    /// As the store holds it.
+    fn live(&self, kind: ChildKind, name: &str) -> Option<Facts> {
+        self.context.live(kind, &self.identity.namespace, name)
+    }
+
+    async fn look(&self, kind: ChildKind, name: &str) -> Result<Option<Facts>, ApplyError> {
         let failed = |source| ApplyError::Api {
             what: "look at",
             kind,
             source,
         };
-        let (namespace, name) = (&self.identity.namespace, &self.identity.child);
         if kind == ChildKind::HorizontalPodAutoscaler {
             // Its version is in its spec.
             let found = self.api(kind).get_opt(name).await.map_err(failed)?;
             return Ok(found.map(|found| of_answer(kind, found)));
         }
         let api = Api::<PartialObjectMeta<DynamicObject>>::namespaced_with(
-            self.client.clone(),
-            namespace,
+            self.context.shared.client.clone(),
+            &self.identity.namespace,
             &kind.api(),
         );
-        let found = api.get_opt(name).await.map_err(failed)?;
-        Ok(found.map(|found| of_metadata(found).facts))
+        match api.get_opt(name).await {
+            Ok(found) => Ok(found.map(|found| of_metadata(found).facts)),
+            // Of a kind that the cluster does not know there is none.
+            Err(kube::Error::Api(status)) if status.code == 404 => Ok(None),
+            Err(error) => Err(failed(error)),
+        }
     }
 
     async fn patch(
         &self,
-        kind: ChildKind,
+        child: &Child,
         body: &Value,
         dry_run: bool,
     ) -> Result<DynamicObject, ApplyError> {
+        let kind = child.kind;
         let mut params = PatchParams::apply(MANAGER).force().validation_strict();
         params.dry_run = dry_run;
         self.api(kind)
-            .patch(&self.identity.child, &params, &Patch::Apply(body))
+            .patch(child.name(), &params, &Patch::Apply(body))
             .await
             .map_err(|source| ApplyError::Api {
                 what: "apply",
@@ -341,6 +300,7 @@ impl Applier<'_> {
     async fn delete(
         &self,
         kind: ChildKind,
+        name: &str,
         uid: String,
         params: DeleteParams,
     ) -> Result<(), ApplyError> {
@@ -348,8 +308,8 @@ impl Applier<'_> {
             uid: Some(uid),
             resource_version: None,
         });
-        match self.api(kind).delete(&self.identity.child, &params).await {
-            Ok(_) => self.metrics.wrote(kind.name(), "delete"),
+        match self.api(kind).delete(name, &params).await {
+            Ok(_) => self.wrote(kind, "delete"),
             // Gone, or another one already.
             Err(kube::Error::Api(status)) if matches!(status.code, 404 | 409) => {}
             Err(source) => {
@@ -364,7 +324,12 @@ impl Applier<'_> {
     }
 
     fn api(&self, kind: ChildKind) -> Api<DynamicObject> {
-        Api::namespaced_with(self.client.clone(), &self.identity.namespace, &kind.api())
+        let client = self.context.shared.client.clone();
+        Api::namespaced_with(client, &self.identity.namespace, &kind.api())
+    }
+
+    fn wrote(&self, kind: ChildKind, what: &'static str) {
+        self.context.shared.metrics.wrote(kind.name(), what);
     }
 }
 
@@ -382,118 +347,6 @@ mod tests {
     use kube::core::Status;
 
     use super::*;
-    use crate::controller::live::Owner;
-
-    fn identity() -> Identity {
-        Identity {
-            kind: "KafkaS3Sink",
-            namespace: "shop".into(),
-            name: "orders".into(),
-            uid: "mine".into(),
-            child: "orders-ks3".into(),
-        }
-    }
-
-    fn live(owner: Option<&str>, version: &str) -> Facts {
-        Facts {
-            uid: "u".into(),
-            version: version.into(),
-            owner: owner.map(|uid| Owner {
-                uid: uid.into(),
-                kind: "KafkaS3Sink".into(),
-                name: "orders".into(),
-            }),
-            labelled: true,
-            ..Facts::default()
-        }
-    }
-
-    fn applied(hash: &str, version: &str) -> Applied {
-        Applied {
-            hash: hash.into(),
-            uid: "u".into(),
-            version: version.into(),
-        }
-    }
-
-    fn step(live: Option<&Facts>, applied: Option<&Applied>, certain: bool) -> Step {
-        decide("h", &identity(), live, applied, certain)
-    }
-
-    #[test]
-    fn what_is_as_it_was_applied_costs_no_request() {
-        let (live, applied) = (live(Some("mine"), "3"), applied("h", "3"));
-        assert_eq!(step(Some(&live), Some(&applied), false), Step::Settled);
-    }
-
-    #[test]
-    fn a_store_that_lags_behind_is_no_drift() {
-        let (old, applied) = (live(Some("mine"), "2"), applied("h", "3"));
-        assert_eq!(step(Some(&old), Some(&applied), false), Step::Look);
-        assert_eq!(step(None, Some(&applied), false), Step::Look);
-        let fresh = live(Some("mine"), "3");
-        assert_eq!(step(Some(&fresh), Some(&applied), true), Step::Settled);
-    }
-
-    #[test]
-    fn what_somebody_changed_or_removed_is_put_back() {
-        let applied = applied("h", "3");
-        let put_back = |uid: Option<&str>| Step::Apply {
-            uid: uid.map(str::to_owned),
-            drift: true,
-        };
-        assert_eq!(
-            step(Some(&live(Some("mine"), "4")), Some(&applied), true),
-            put_back(Some("u"))
-        );
-        assert_eq!(step(None, Some(&applied), true), put_back(None));
-        let mut unlabelled = live(Some("mine"), "3");
-        unlabelled.labelled = false;
-        assert_eq!(
-            step(Some(&unlabelled), Some(&applied), true),
-            put_back(Some("u"))
-        );
-    }
-
-    #[test]
-    fn a_changed_spec_is_applied_and_is_no_drift() {
-        let changed = Step::Apply {
-            uid: Some("u".into()),
-            drift: false,
-        };
-        let live = live(Some("mine"), "3");
-        assert_eq!(
-            step(Some(&live), Some(&applied("old", "3")), false),
-            changed
-        );
-        // After a restart nothing is known of what was applied.
-        assert_eq!(step(Some(&live), None, false), changed);
-        let new = Step::Apply {
-            uid: None,
-            drift: false,
-        };
-        assert_eq!(step(None, None, false), Step::Look);
-        assert_eq!(step(None, None, true), new);
-    }
-
-    #[test]
-    fn what_belongs_to_somebody_else_is_not_touched() {
-        let mut stranger = live(Some("other"), "3");
-        if let Some(owner) = &mut stranger.owner {
-            owner.name = "other".into();
-        }
-        for (live, expected) in [
-            (live(None, "3"), Step::Conflict),
-            (stranger, Step::Conflict),
-            // Of a resource of this name that was deleted and made anew.
-            (live(Some("gone"), "3"), Step::Leftover),
-        ] {
-            for applied in [None, Some(&applied("h", "3"))] {
-                assert_eq!(step(Some(&live), applied, false), Step::Look);
-                assert_eq!(step(Some(&live), applied, true), expected);
-            }
-        }
-    }
 
     #[test]
     fn a_refusal_is_a_condition_and_an_outage_is_none() {

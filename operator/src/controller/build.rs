@@ -23,15 +23,23 @@ pub struct Child {
     pub body: Value,
 }
 
+impl Child {
+    pub fn name(&self) -> &str {
+        self.body["metadata"]["name"].as_str().unwrap_or_default()
+    }
+}
+
 /// `pod_monitors`: the labels of PodMonitors, where they are wanted.
 pub fn build(checked: &Checked, pod_monitors: Option<&BTreeMap<String, String>>) -> Vec<Child> {
     let selector = names::selector(&checked.identity.child);
+    let mut config = child(
+        checked,
+        ChildKind::ConfigMap,
+        json!({"data": {"resource.yaml": checked.config.text}, "immutable": true}),
+    );
+    config.body["metadata"]["name"] = json!(checked.config_map());
     let mut children = vec![
-        child(
-            checked,
-            ChildKind::ConfigMap,
-            json!({"data": {"resource.yaml": checked.config.text}}),
-        ),
+        config,
         child(
             checked,
             ChildKind::Service,
@@ -55,6 +63,19 @@ pub fn build(checked: &Checked, pod_monitors: Option<&BTreeMap<String, String>>)
             }}),
         ),
     ];
+    children.push(child(
+        checked,
+        ChildKind::Deployment,
+        json!({"spec": deployment::spec(checked)}),
+    ));
+    if let Some(autoscaling) = &checked.autoscaling {
+        let spec = autoscaler::spec(checked, autoscaling);
+        children.push(child(
+            checked,
+            ChildKind::HorizontalPodAutoscaler,
+            json!({"spec": spec}),
+        ));
+    }
     if let Some(labels) = pod_monitors {
         let mut monitor = child(
             checked,
@@ -71,19 +92,6 @@ pub fn build(checked: &Checked, pod_monitors: Option<&BTreeMap<String, String>>)
             }
         }
         children.push(monitor);
-    }
-    children.push(child(
-        checked,
-        ChildKind::Deployment,
-        json!({"spec": deployment::spec(checked)}),
-    ));
-    if let Some(autoscaling) = &checked.autoscaling {
-        let spec = autoscaler::spec(checked, autoscaling);
-        children.push(child(
-            checked,
-            ChildKind::HorizontalPodAutoscaler,
-            json!({"spec": spec}),
-        ));
     }
     for child in &mut children {
         child.body = sorted(child.body.take());

@@ -97,8 +97,7 @@ pub(super) async fn end<S: SinkKind>(
     let identity = Identity::of(sink);
     let pods = names::selector_text(&identity.child);
     let applier = Applier {
-        client: &context.shared.client,
-        metrics: &context.shared.metrics,
+        context,
         identity: &identity,
     };
     let name = "of it";

@@ -22,9 +22,10 @@ pub enum ChildKind {
     ConfigMap,
     Service,
     PodDisruptionBudget,
-    PodMonitor,
     Deployment,
     HorizontalPodAutoscaler,
+    /// Last: a cluster that does not know the kind has the others all the same.
+    PodMonitor,
 }
 
 impl ChildKind {
@@ -32,9 +33,9 @@ impl ChildKind {
         Self::ConfigMap,
         Self::Service,
         Self::PodDisruptionBudget,
-        Self::PodMonitor,
         Self::Deployment,
         Self::HorizontalPodAutoscaler,
+        Self::PodMonitor,
     ];
 
     pub fn api(self) -> ApiResource {
@@ -262,6 +263,7 @@ fn start(metadata: ObjectMeta) -> Live {
         namespace: metadata.namespace,
         uid: metadata.uid,
         owner_references: metadata.owner_references,
+        creation_timestamp: metadata.creation_timestamp,
         ..ObjectMeta::default()
     };
     Live { metadata, facts }

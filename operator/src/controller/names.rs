@@ -3,6 +3,7 @@
 
 use std::collections::BTreeMap;
 
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use serde_json::Value;
 use twox_hash::XxHash64;
 
@@ -18,6 +19,15 @@ pub const KIND: &str = "tidewater.dev/kind";
 
 /// On a resource: `paused` stops reconciliation, not the sink.
 pub const RECONCILE: &str = "tidewater.dev/reconcile";
+/// Whether reconciliation of a resource is paused.
+pub fn is_frozen(metadata: &ObjectMeta) -> bool {
+    let annotation = metadata
+        .annotations
+        .as_ref()
+        .and_then(|all| all.get(RECONCILE));
+    annotation.is_some_and(|value| value == "paused")
+}
+
 /// On the pods: see [`crate::controller::validate`].
 pub const CONFIG_HASH: &str = "tidewater.dev/config-hash";
 pub const SECRETS_HASH: &str = "tidewater.dev/secrets-hash";
@@ -29,8 +39,8 @@ pub const FINALIZER: &str = "tidewater.dev/table";
 /// The container of a pod that does the work.
 pub const CONTAINER: &str = "sink";
 
-/// The one name of all children of a resource: `<name>-<suffix>`, or a hashed one where that is too long or no name for a
-/// Service.
+/// The name of the children of a resource: `<name>-<suffix>`, or a hashed one where that is too long or no name for a
+/// Service. All bear it, a ConfigMap with more behind it: [`config_map`].
 pub fn child(name: &str, suffix: &str) -> String {
     let full = format!("{name}-{suffix}");
     let starts_well = full.starts_with(|c: char| c.is_ascii_lowercase());
@@ -42,6 +52,12 @@ pub fn child(name: &str, suffix: &str) -> String {
     let mut plain = format!("{start}{full}").replace('.', "-");
     plain.truncate(LONGEST - HASH - 1);
     format!("{plain}-{}", &hash[..HASH])
+}
+
+/// The name of the ConfigMap with that text: another text is another object, so that a pod which starts anew while a
+/// roll-out is stuck reads what the others of its make read.
+pub fn config_map(child: &str, text: &str) -> String {
+    format!("{child}-{}", &hash(text.as_bytes())[..HASH])
 }
 
 /// The labels of every child and pod.

@@ -6,8 +6,8 @@ use std::time::{Duration, Instant};
 
 use k8s_openapi::api::core::v1::ObjectReference;
 use k8s_openapi::jiff::{SignedDuration, Timestamp};
+use kube::Resource;
 use kube::runtime::controller::Action;
-use kube::{Resource, ResourceExt};
 use tidewater_crds::{API_VERSION, SinkStatus};
 use tidewater_runtime::errors::{Class, Classified, OneLine, class as runtime_class};
 
@@ -163,10 +163,7 @@ enum Outcome {
 impl Pass<'_> {
     async fn sound<S: SinkKind>(&mut self, sink: &S) -> Result<Action, ReconcileError> {
         let identity = Identity::of(sink);
-        let frozen = sink
-            .annotations()
-            .get(names::RECONCILE)
-            .is_some_and(|value| value == "paused");
+        let frozen = names::is_frozen(sink.meta());
         let references = References::of(sink);
         self.memory.secrets = references.names().clone();
         let client = &self.context.shared.client;
@@ -249,6 +246,9 @@ impl Pass<'_> {
                             Outcome::Held(Box::new(checked))
                         }
                         Course::Wait => {
+                            if rests(sink) {
+                                self.stop(&identity).await?;
+                            }
                             let why = "the table in the catalog is being looked at";
                             Outcome::Waiting(Box::new(checked), why.to_owned())
                         }
@@ -350,10 +350,8 @@ impl Pass<'_> {
         let Some(live) = live.filter(runs) else {
             return Ok(());
         };
-        let shared = &self.context.shared;
         let applier = Applier {
-            client: &shared.client,
-            metrics: &shared.metrics,
+            context: self.context,
             identity,
         };
         applier.stop(&live, &mut self.memory.applied).await?;
@@ -369,16 +367,10 @@ impl Pass<'_> {
         let identity = &checked.identity;
         let children = build::build(&checked, shared.settings.pod_monitors.as_ref());
         let applier = Applier {
-            client: &shared.client,
-            metrics: &shared.metrics,
+            context: self.context,
             identity,
         };
-        let context = self.context;
-        let live = |kind| context.live(kind, &identity.namespace, &identity.child);
-        match applier
-            .apply(&children, live, &mut self.memory.applied)
-            .await
-        {
+        match applier.apply(&children, &mut self.memory.applied).await {
             Ok(done) => {
                 *report = done;
                 Ok(Outcome::InForce(Box::new(checked)))
@@ -476,6 +468,7 @@ impl Pass<'_> {
                     .commit
                     .as_ref()
                     .and_then(|commit| Some(commit.last_commit_time.as_ref()?.0)),
+                interval: self.memory.interval,
             },
         );
         let mut notices = transitions(&before.conditions, &findings);

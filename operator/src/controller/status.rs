@@ -26,6 +26,8 @@ pub const MANAGER: &str = "tidewater/status";
 
 /// Between two writes that only bring lag and commits up to date.
 const QUIET: SignedDuration = SignedDuration::from_secs(10);
+/// Between two writes of one status whatever they bring.
+const LEAST: SignedDuration = SignedDuration::from_secs(1);
 
 /// Everything that a status tells of.
 #[derive(Debug)]
@@ -241,12 +243,15 @@ pub fn due(
     if before == status {
         return Due::Never;
     }
-    let waits = written.map(|written| QUIET - now.duration_since(written));
-    match waits {
-        Some(waits) if waits.is_positive() && essence(before) == essence(status) => {
-            Due::In(waits.unsigned_abs())
-        }
-        _ => Due::Now,
+    let pause = if essence(before) == essence(status) {
+        QUIET
+    } else {
+        LEAST
+    };
+    let waits = written.map(|written| pause - now.duration_since(written));
+    match waits.filter(SignedDuration::is_positive) {
+        Some(waits) => Due::In(waits.unsigned_abs()),
+        None => Due::Now,
     }
 }
 

@@ -25,7 +25,7 @@ mod wish;
 
 pub use wish::{Preview, TableWish};
 
-use wish::{LONGEST, Look, of_class, took_too_long};
+use wish::{LONGEST, Look, of_pods, took_too_long};
 
 /// Looks at a time, of all resources.
 const CONCURRENCY: usize = 8;
@@ -77,7 +77,7 @@ impl TableFound {
             None => {}
             Some(TableWord::Synced) => self.finding = SYNCED.found(),
             Some(TableWord::Trouble(reason, message)) => {
-                self.finding = of_class(reason, message.clone());
+                self.finding = of_pods(reason, message);
             }
         }
         self

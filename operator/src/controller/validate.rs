@@ -27,7 +27,7 @@ pub struct Identity {
     pub namespace: String,
     pub name: String,
     pub uid: String,
-    /// Name of all its children.
+    /// Name of its children: [`names::child`].
     pub child: String,
 }
 
@@ -290,6 +290,11 @@ impl Checked {
     pub fn revision(&self) -> String {
         let secrets = self.secrets_hash.as_deref().unwrap_or_default();
         format!("{}/{secrets}", self.config.hash)
+    }
+
+    /// Name of the ConfigMap that the pods read.
+    pub fn config_map(&self) -> String {
+        names::config_map(&self.identity.child, &self.config.text)
     }
 }
 

@@ -68,10 +68,6 @@ fn compare(path: &str, old: Option<&Value>, new: Option<&Value>, found: &mut Vec
                 compare(&format!("{path}[{i}]"), a.get(i), b.get(i), found);
             }
         }
-        (Some(Value::String(a)), Some(Value::String(b))) if path.ends_with(".yaml\"]") => {
-            let parsed = |text: &str| serde_yaml_ng::from_str::<Value>(text).unwrap_or_default();
-            compare("", Some(&parsed(a)), Some(&parsed(b)), found);
-        }
         _ => found.push(Change {
             path: path.to_owned(),
             old: old.map(shown),
@@ -124,17 +120,6 @@ mod tests {
         ];
         assert_eq!(lines(&old, &new), expected);
         assert!(lines(&old, &old).is_empty());
-    }
-
-    #[test]
-    fn the_configuration_is_compared_by_its_fields() {
-        let map = |text: &str| json!({"data": {"resource.yaml": text}, "metadata": {"resourceVersion": text}});
-        let old = map("spec:\n  rotation: {maxOpen: 5m}\n");
-        let new = map("spec:\n  rotation:\n    maxOpen: 1h\n");
-        assert_eq!(
-            lines(&old, &new),
-            ["spec.rotation.maxOpen: \"5m\" → \"1h\""]
-        );
     }
 
     #[test]

@@ -172,7 +172,7 @@ fn container(checked: &Checked) -> Value {
 
 fn volumes(checked: &Checked) -> Value {
     let mut volumes = vec![
-        json!({"name": CONFIG, "configMap": {"name": checked.identity.child}}),
+        json!({"name": CONFIG, "configMap": {"name": checked.config_map()}}),
         json!({"name": TMP, "emptyDir": {}}),
     ];
     if !checked.mounted.is_empty() {

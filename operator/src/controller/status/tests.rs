@@ -11,6 +11,9 @@ use crate::controller::validate::{self, References};
 use crate::lag::Lag;
 use crate::pods::CommitState;
 
+#[path = "tests/reasons.rs"]
+mod reasons;
+
 fn at(second: i64) -> Timestamp {
     Timestamp::from_second(second).unwrap()
 }
@@ -74,6 +77,7 @@ fn world() -> World {
         autoscaler: None,
         seen: Seen {
             lag: Some(Ok(lag(1234))),
+            lag_at: Some(at(9_995)),
             commit: Some(CommitState {
                 answered: 3,
                 connected: 3,
@@ -402,7 +406,7 @@ fn a_second_look_at_a_settled_sink_asks_for_no_write() {
 }
 
 #[test]
-fn lag_is_written_now_and_then_and_conditions_at_once() {
+fn lag_is_written_now_and_then_and_conditions_within_a_second() {
     let mut world = world();
     world.before = world.status();
     let written = Some(at(10_000));
@@ -415,6 +419,8 @@ fn lag_is_written_now_and_then_and_conditions_at_once() {
     let mut failing = self::world();
     failing.commit().consecutive_failures = 1;
     assert_eq!(due_at(&failing.status(), 10_001), Due::Now);
+    let soon = Due::In(Duration::from_secs(1));
+    assert_eq!(due_at(&failing.status(), 10_000), soon);
     // Within the rounding nothing changed.
     let mut same = self::world();
     same.before = world.before.clone();
@@ -464,7 +470,7 @@ fn records_wait_since_they_were_first_seen_to_and_an_unknown_lag_ends_nothing() 
             records,
             ..Lag::default()
         })),
-        commit: None,
+        ..Seen::default()
     };
     let behind = |since: Since, records, now| since.then(&seen(records), None, at(now)).behind;
     let start = Since::default();

@@ -184,3 +184,35 @@ fn after_a_restart_the_table_is_as_the_status_says() {
     assert_eq!(found.finding.state(), State::False);
     assert!(TableFound::remembered(&SinkStatus::default()).is_none());
 }
+
+#[test]
+fn what_pods_say_of_the_table_they_keep_goes_before_what_the_operator_could_not_see() {
+    let with = |finding: Finding, word: Option<TableWord>| {
+        let found = TableFound::from(finding).with(word.as_ref()).finding;
+        (found.state().name(), found.reason())
+    };
+    let trouble = |class: tidewater_runtime::errors::Class| {
+        Some(TableWord::Trouble(class.reason.into(), "why".into()))
+    };
+    use tidewater_runtime::errors::class;
+    assert_eq!(with(SYNCED.found(), None), ("True", "Synced"));
+    let unseen = || CATALOG_NOT_PERMITTED.found();
+    assert_eq!(with(unseen(), Some(TableWord::Synced)), ("True", "Synced"));
+    // Nobody is left who could look after it: readers do not find what is new.
+    assert_eq!(
+        with(unseen(), trouble(class::CATALOG_DENIED)),
+        ("False", "CatalogAccessDenied")
+    );
+    assert_eq!(
+        with(SYNCED.found(), trouble(class::TABLE_DIFFERS)),
+        ("False", "Differs")
+    );
+    assert_eq!(
+        with(SYNCED.found(), trouble(class::CATALOG_UNAVAILABLE)),
+        ("Unknown", "CatalogUnreachable")
+    );
+    assert_eq!(
+        with(DIFFERS.found(), Some(TableWord::Synced)),
+        ("False", "Differs")
+    );
+}

@@ -13,7 +13,7 @@ use tidewater_runtime::plan::{CatalogPlan, Destination, Plan};
 
 use crate::conditions::{
     AWAITING_RECORDS, CATALOG_NOT_PERMITTED, CATALOG_REFUSED, CATALOG_UNREACHABLE, DIFFERS,
-    Finding, SYNCED, TABLE_MISSING,
+    Finding, SYNCED, TABLE_ACCESS_DENIED, TABLE_MISSING,
 };
 
 /// One look takes no longer; one that did is begun anew.
@@ -240,6 +240,14 @@ pub(super) fn of_failure(failure: &IcebergFailure) -> Finding {
 
 fn of_catalog(error: &tidewater_runtime::catalog::CatalogError) -> Finding {
     of_class(error.class().reason, OneLine(error).to_string())
+}
+
+/// Of pods that keep the table themselves: behind them there is nobody.
+pub(super) fn of_pods(reason: &str, why: &str) -> Finding {
+    if reason == class::CATALOG_DENIED.reason {
+        return TABLE_ACCESS_DENIED.because(format!("{why} ({})", TABLE_ACCESS_DENIED.message));
+    }
+    of_class(reason, why.to_owned())
 }
 
 pub(super) fn of_class(reason: &str, why: String) -> Finding {
