@@ -5,6 +5,8 @@ mod definitions;
 mod glue;
 mod golden;
 mod harm;
+mod leading;
+mod monitors;
 mod outages;
 mod planned;
 mod readme;
@@ -14,7 +16,7 @@ mod settled;
 mod table;
 mod upgrade;
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anyhow::{Context, Result};
@@ -37,14 +39,18 @@ async fn installed(lab: &Lab) -> Result<&Cluster> {
     Ok(cluster)
 }
 
+fn chart() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../charts/tidewater")
+}
+
 /// Installs the chart with the images that the lab has.
 async fn install(cluster: &Cluster) -> Result<()> {
-    let chart = Path::new(env!("CARGO_MANIFEST_DIR")).join("../charts/tidewater");
     let values = json!({
         "image": {"repository": "tidewater-operator", "tag": "dev"},
         "runtimeImage": {"repository": "tidewater", "tag": "dev"},
         "externalMetrics": {"enabled": true},
     });
+    let chart = chart();
     let install = cluster.helm_install("tidewater", SYSTEM, &chart, &values);
     Box::pin(install).await.map(drop)
 }
@@ -155,6 +161,16 @@ async fn await_object(
     }
 }
 
+/// The ConfigMap that a Deployment's pods read.
+fn config_map(deployment: &Value) -> &str {
+    let volumes = deployment["spec"]["template"]["spec"]["volumes"].as_array();
+    let named = volumes
+        .into_iter()
+        .flatten()
+        .find_map(|volume| volume["configMap"]["name"].as_str());
+    named.unwrap_or_default()
+}
+
 /// Status and reason of a condition.
 fn condition<'a>(object: &'a Value, concern: &str) -> (&'a str, &'a str) {
     let conditions = object["status"]["conditions"].as_array();
@@ -168,6 +184,28 @@ fn condition<'a>(object: &'a Value, concern: &str) -> (&'a str, &'a str) {
             .unwrap_or_default()
     };
     (text("status"), text("reason"))
+}
+
+/// The metrics pages of the operators that run.
+async fn operators_say(cluster: &Cluster) -> Result<Vec<String>> {
+    let namespace = format!("--namespace={SYSTEM}");
+    let pods = [
+        "get",
+        "pods",
+        &namespace,
+        "--selector=app.kubernetes.io/name=tidewater-operator",
+        "--output=jsonpath={.items[*].status.podIP}",
+    ];
+    let client = reqwest::Client::builder().no_proxy().build()?;
+    let mut pages = Vec::new();
+    for address in cluster.kubectl(&pods).await?.split_whitespace() {
+        // One that ends or begins has none.
+        let page = client.get(format!("http://{address}:8080/metrics"));
+        if let Ok(page) = page.send().await {
+            pages.push(page.text().await?);
+        }
+    }
+    Ok(pages)
 }
 
 fn lag(object: &Value) -> Option<i64> {

@@ -54,9 +54,12 @@ async fn main() -> Result<ExitCode> {
     }
 }
 
-/// The endpoints of the lab in the background, one per checkout.
+/// The endpoints of the lab in the background: one per checkout, unless the shell has another.
 fn state_file() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("../target/lab/endpoints.json")
+    std::env::var_os("TIDEWATER_LAB").map_or_else(
+        || Path::new(env!("CARGO_MANIFEST_DIR")).join("../target/lab/endpoints.json"),
+        PathBuf::from,
+    )
 }
 
 async fn run(with_cluster: bool, program: &str, args: &[&str]) -> Result<ExitCode> {
@@ -185,8 +188,7 @@ async fn ready(file: &Path) -> Result<ExitCode> {
 }
 
 async fn produce(n: u64) -> Result<ExitCode> {
-    let file = std::env::var_os("TIDEWATER_LAB").map_or_else(state_file, PathBuf::from);
-    let lab = Lab::attach(&file).context("the lab does not run: make lab")?;
+    let lab = Lab::attach(&state_file()).context("the lab does not run: make lab")?;
     Topic::ensure(lab.kafka(), TOPIC, PARTITIONS).await?;
     let topic = Topic::existing(lab.kafka(), TOPIC);
     topic.produce(orders(n, rand::random())).await?;

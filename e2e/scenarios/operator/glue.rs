@@ -4,7 +4,7 @@
 use anyhow::{Context, Result};
 use aws_sdk_glue::types::{Column, DatabaseInput, StorageDescriptor, TableInput};
 use serde_json::{Value, json};
-use tidewater_e2e::{Lab, await_until, orders};
+use tidewater_e2e::{Lab, await_until, orders, orders_of_countries};
 
 use super::planned::plan;
 use super::table::glue_keys;
@@ -98,6 +98,41 @@ async fn readers_find_a_sinks_rows_by_glue_and_the_table_goes_with_the_resource(
         [json!(500), json!(500)]
     );
     Ok(())
+}
+
+#[tokio::test]
+async fn glue_that_is_down_is_told_and_holds_no_data_up() -> Result<()> {
+    let lab = Lab::shared().await?;
+    let namespace = Box::pin(Box::pin(installed(lab)).await?.namespace()).await?;
+    let topic = lab.topic("orders", 2).await?;
+    let (bucket, database) = (lab.bucket().await?, lab.unique("db"));
+    let glue = &lab.ministack().endpoint;
+    let proxy = lab.proxy(glue.trim_start_matches("http://")).await?;
+    let mut glued = glued(lab, &topic, &bucket, &database);
+    glued["spec"]["glue"]["endpoint"] = json!(proxy.endpoint());
+    apply(&namespace, &[keys(lab), glue_keys(lab), glued]).await?;
+    topic.produce(orders_of_countries(100, 1, 2)).await?;
+    let synced = |object: &Value| {
+        lag(object) == Some(0) && condition(object, "TableSynced") == ("True", "Synced")
+    };
+    await_object(&namespace, "ks3/orders", "the table is there", synced).await?;
+
+    proxy.disable().await?;
+    // Into folders that Glue knows nothing of.
+    topic.produce(orders(100, 2)).await?;
+    let told = |object: &Value| {
+        object["status"]["commit"]["committedRecords"] == 200
+            && condition(object, "TableSynced") == ("Unknown", "CatalogUnreachable")
+    };
+    await_object(&namespace, "ks3/orders", "it is told, data goes on", told).await?;
+
+    proxy.enable().await?;
+    await_object(&namespace, "ks3/orders", "it is well again", synced).await?;
+    let found = await_until(WITHIN, "readers find every row", async || {
+        let places = places(lab, &database).await?;
+        Ok(!places.is_empty() && read(lab, &places).await? == [[json!(200), json!(200)]])
+    });
+    Box::pin(found).await
 }
 
 // K11

@@ -26,6 +26,12 @@ async fn a_sink_and_a_table_run_tell_the_truth_scale_pause_and_go() -> Result<()
     namespace
         .await_condition("icet/orders-table", "Ready", WITHIN)
         .await?;
+    for object in ["ks3/orders", "icet/orders-table"] {
+        let found = get(&namespace, object).await?;
+        let (status, generation) = (&found["status"], &found["metadata"]["generation"]);
+        assert_eq!(status["readyReplicas"], 1, "{object} was told ready early");
+        assert_eq!(status["observedGeneration"], *generation, "{object}");
+    }
 
     topic.produce(orders(2000, 1)).await?;
     for object in ["ks3/orders", "icet/orders-table"] {

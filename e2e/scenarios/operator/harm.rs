@@ -62,6 +62,88 @@ async fn a_missing_secret_or_a_bad_spec_leaves_the_running_pods_alone() -> Resul
     Ok(())
 }
 
+#[tokio::test]
+async fn a_pod_that_starts_anew_in_a_stuck_roll_out_reads_what_it_read_before() -> Result<()> {
+    let lab = Lab::shared().await?;
+    let namespace = Box::pin(Box::pin(installed(lab)).await?.namespace()).await?;
+    let topic = lab.topic("orders", 2).await?;
+    let bucket = lab.bucket().await?;
+    let mut good = sink(lab, "orders", &topic, &bucket);
+    good["spec"]["replicas"] = json!(2);
+    apply(&namespace, &[keys(lab), good.clone()]).await?;
+    let both = |object: &Value| object["status"]["readyReplicas"] == 2;
+    await_object(&namespace, "ks3/orders", "both pods are ready", both).await?;
+    let before = get(&namespace, "deployment/orders-ks3").await?;
+    let config_maps = async || {
+        let all = namespace
+            .kubectl(&[
+                "get",
+                "configmaps",
+                "--selector=tidewater.dev/kind",
+                "--output=name",
+            ])
+            .await?;
+        anyhow::Ok(all.lines().count())
+    };
+
+    let mut bad = good.clone();
+    // Nobody listens there.
+    bad["spec"]["destination"]["s3"]["endpoint"] = json!("http://127.0.0.1:9");
+    apply(&namespace, &[bad]).await?;
+    let stuck = |object: &Value| {
+        let status = &object["status"];
+        status["observedGeneration"] == object["metadata"]["generation"]
+            && status["updatedReplicas"] == 1
+            && status["readyReplicas"] == 1
+            && config_map(object) != config_map(&before)
+    };
+    let what = "one pod has the new spec and does not get ready";
+    await_object(&namespace, "deployment/orders-ks3", what, stuck).await?;
+
+    // The pod that still works is moved to another node.
+    let old = async || {
+        let pods = namespace.kubectl(&["get", "pods", "--output=json"]).await?;
+        let pods: Value = serde_json::from_str(&pods)?;
+        let reads_old = |pod: &Value| {
+            let volumes = pod["spec"]["volumes"].to_string();
+            volumes.contains(config_map(&before)) && pod["metadata"]["deletionTimestamp"].is_null()
+        };
+        let mut pods = pods["items"].as_array().cloned().unwrap_or_default();
+        pods.retain(reads_old);
+        anyhow::Ok(pods)
+    };
+    let evicted = old().await?;
+    assert_eq!(evicted.len(), 1);
+    let name = evicted[0]["metadata"]["name"].as_str().unwrap_or_default();
+    namespace.kubectl(&["delete", "pod", name]).await?;
+    let replaced = await_until(WITHIN, "its successor works as it did", async || {
+        let ready = |pod: &Value| {
+            let conditions = pod["status"]["conditions"].as_array();
+            let mut conditions = conditions.into_iter().flatten();
+            conditions.any(|c| c["type"] == "Ready" && c["status"] == "True")
+        };
+        Ok(old()
+            .await?
+            .iter()
+            .any(|pod| pod["metadata"]["name"] != name && ready(pod)))
+    });
+    Box::pin(replaced).await?;
+    assert_eq!(config_maps().await?, 2);
+
+    topic.produce(orders(100, 1)).await?;
+    apply(&namespace, &[good]).await?;
+    let again = |object: &Value| condition(object, "Ready").0 == "True" && lag(object) == Some(0);
+    await_object(&namespace, "ks3/orders", "the good spec is in force", again).await?;
+    assert_eq!(
+        rows(lab, &bucket, "orders").await?,
+        [json!(100), json!(100)]
+    );
+    let pruned = await_until(WITHIN, "the bad spec's configuration is gone", async || {
+        Ok(config_maps().await? == 1)
+    });
+    Box::pin(pruned).await
+}
+
 // K10
 #[tokio::test]
 async fn a_strangers_deployment_of_that_name_is_not_touched() -> Result<()> {

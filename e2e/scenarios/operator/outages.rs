@@ -38,6 +38,15 @@ async fn a_store_that_is_down_is_told_and_nothing_is_lost() -> Result<()> {
         Ok(!namespace.kubectl(&events).await?.trim().is_empty())
     });
     Box::pin(sent).await?;
+    let series = format!(
+        r#"tidewater_sink_ready{{kind="KafkaS3Sink",name="orders",namespace="{}"}} 0"#,
+        namespace.name()
+    );
+    let measured = await_until(WITHIN, "a metric tells it too", async || {
+        let pages = operators_say(namespace.cluster()).await?;
+        Ok(pages.iter().any(|page| page.contains(&series)))
+    });
+    Box::pin(measured).await?;
 
     proxy.enable().await?;
     let again = |object: &Value| condition(object, "Ready").0 == "True" && lag(object) == Some(0);

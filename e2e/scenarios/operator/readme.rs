@@ -1,12 +1,11 @@
-//! The README's blocks, as they stand there, in a cluster of their own that knows nothing of Tidewater.
+//! The README's blocks, as they stand there, in the cluster of `make cluster`, first made strange to Tidewater.
 
-use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Result, ensure};
 use serde_json::json;
-use tidewater_e2e::{Cluster, Lab, Topic};
+use tidewater_e2e::{Lab, tidewater_binary};
 
 use super::*;
 
@@ -42,69 +41,81 @@ fn root() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("..")
 }
 
-/// Runs a block as a reader's shell does, with the variables that the lab prints.
-async fn runs(block: &str, variables: &BTreeMap<String, String>) -> Result<String> {
-    let output = tokio::process::Command::new("bash")
-        .args(["-euo", "pipefail", "-c", block])
-        .current_dir(root())
-        .envs(variables)
-        .stdin(Stdio::null())
-        .kill_on_drop(true)
-        .output()
-        .await?;
-    let (said, errors) = (
-        String::from_utf8_lossy(&output.stdout).into_owned(),
-        String::from_utf8_lossy(&output.stderr).into_owned(),
-    );
-    ensure!(output.status.success(), "{block}\n{said}{errors}");
+/// The lab in the background, as `make cluster` starts it.
+struct Background {
+    /// What it printed for a shell to evaluate.
+    exports: String,
+    folder: PathBuf,
+}
+
+impl Background {
+    async fn up(folder: PathBuf) -> Result<Self> {
+        let exports = String::new();
+        let mut background = Self { exports, folder };
+        let command = background.command(&["up", "--cluster"])?;
+        background.exports = said(command.into(), "lab up --cluster").await?;
+        Ok(background)
+    }
+
+    fn endpoints(&self) -> PathBuf {
+        self.folder.join("endpoints.json")
+    }
+
+    fn command(&self, arguments: &[&str]) -> Result<std::process::Command> {
+        let mut lab = std::process::Command::new(tidewater_binary()?.with_file_name("lab"));
+        lab.args(arguments).env("TIDEWATER_LAB", self.endpoints());
+        Ok(lab)
+    }
+
+    /// Runs a block as a reader's shell does that has evaluated what was printed.
+    async fn runs(&self, block: &str) -> Result<String> {
+        let mut shell = tokio::process::Command::new("bash");
+        shell
+            .args(["-euo", "pipefail", "-c"])
+            .arg(format!("{}\n{block}", self.exports))
+            .current_dir(root());
+        for (key, folder) in [
+            ("KUBECACHEDIR", "kubectl-cache"),
+            ("HELM_CACHE_HOME", "helm/cache"),
+            ("HELM_CONFIG_HOME", "helm/config"),
+            ("HELM_DATA_HOME", "helm/data"),
+        ] {
+            shell.env(key, self.folder.join(folder));
+        }
+        said(shell, block).await
+    }
+}
+
+impl Drop for Background {
+    fn drop(&mut self) {
+        let down = self.command(&["down"]).map(|mut down| down.status());
+        if !matches!(&down, Ok(Ok(status)) if status.success()) {
+            eprintln!("the lab in the background was not stopped: {down:?}");
+        }
+    }
+}
+
+async fn said(mut command: tokio::process::Command, what: &str) -> Result<String> {
+    let output = command.stdin(Stdio::null()).kill_on_drop(true).output();
+    let output = output.await?;
+    let said = String::from_utf8_lossy(&output.stdout).into_owned();
+    let errors = String::from_utf8_lossy(&output.stderr);
+    ensure!(output.status.success(), "{what}\n{said}{errors}");
     Ok(said)
 }
 
-fn variables(lab: &Lab, cluster: &Cluster, folder: &Path) -> Result<BTreeMap<String, String>> {
-    let mut variables: BTreeMap<String, String> = BTreeMap::new();
-    let path = std::env::var("PATH").unwrap_or_default();
-    let programs = tidewater_e2e::tidewater_binary()?;
-    let programs = programs
-        .parent()
-        .context("no folder")?
-        .display()
-        .to_string();
-    for (key, value) in lab.environment().into_iter().chain(cluster.environment()) {
-        variables.insert(key.to_owned(), value.replace("$PATH", &path));
-    }
-    let path = format!("{programs}:{}", variables["PATH"]);
-    variables.insert("PATH".to_owned(), path);
-    let endpoints = folder.join("endpoints.json");
-    std::fs::write(&endpoints, serde_json::to_vec(lab.endpoints())?)?;
-    let more = [
-        ("TIDEWATER_LAB", endpoints),
-        ("KUBECACHEDIR", folder.join("kubectl-cache")),
-        ("HELM_CACHE_HOME", folder.join("helm/cache")),
-        ("HELM_CONFIG_HOME", folder.join("helm/config")),
-        ("HELM_DATA_HOME", folder.join("helm/data")),
-    ];
-    for (key, value) in more {
-        variables.insert(key.to_owned(), value.display().to_string());
-    }
-    Ok(variables)
-}
-
 #[tokio::test]
-async fn every_block_of_the_readme_does_in_a_strangers_cluster_what_it_says() -> Result<()> {
-    let lab = Lab::shared().await?;
-    let folder = lab.scratch()?;
-    let cluster = Box::pin(Cluster::start(&folder)).await?;
+async fn every_block_of_the_readme_does_in_the_cluster_that_make_starts_what_it_says() -> Result<()>
+{
+    let background = Box::pin(Background::up(Lab::shared().await?.scratch()?)).await?;
+    let lab = &Lab::attach(&background.endpoints())?;
+    let cluster = Box::pin(lab.cluster()).await?;
+    let available = "kubectl -n tidewater-system wait --for=condition=Available deploy/tidewater";
+    Box::pin(background.runs(available)).await?;
     // As a cluster is in which nobody installed it.
-    cluster
-        .kubectl(&[
-            "delete",
-            "crd",
-            "kafkas3sinks.tidewater.dev",
-            "icebergtables.tidewater.dev",
-        ])
-        .await?;
-    Topic::ensure(lab.kafka(), "orders", 3).await?;
-    lab.make_bucket("lake").await?;
+    let strange = "helm -n tidewater-system uninstall tidewater --wait\nkubectl delete crd \
+                   kafkas3sinks.tidewater.dev icebergtables.tidewater.dev";
+    Box::pin(background.runs(strange)).await?;
 
     let text = std::fs::read_to_string(root().join("README.md"))?;
     let blocks = blocks(&text, "In Kubernetes");
@@ -121,12 +132,11 @@ async fn every_block_of_the_readme_does_in_a_strangers_cluster_what_it_says() ->
             "Away",
         ]
     );
-    let variables = variables(lab, &cluster, &folder)?;
     let said_by = async |heading: &str| -> Result<String> {
         let mut said = String::new();
         for (of, block) in &blocks {
             if of == heading {
-                said += &Box::pin(runs(block, &variables)).await?;
+                said += &Box::pin(background.runs(block)).await?;
             }
         }
         Ok(said)

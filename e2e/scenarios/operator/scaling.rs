@@ -2,13 +2,24 @@
 
 use anyhow::Result;
 use serde_json::{Value, json};
-use tidewater_e2e::{Lab, await_until, orders};
+use tidewater_e2e::{Lab, Record, await_until, orders};
 
 use super::*;
 
 /// Records of a backlog, and how many of them one pod is to work off.
-const BACKLOG: u64 = 300_000;
-const PER_REPLICA: u64 = 100_000;
+const BACKLOG: u64 = 2_500_000;
+const PER_REPLICA: u64 = 900_000;
+
+/// Records as small as they get: their number is what counts.
+fn many(n: u64) -> impl Iterator<Item = Record> + Send {
+    (0..n).map(|i| Record {
+        partition: i32::try_from(i % (1 << 20)).unwrap_or(0),
+        key: None,
+        value: Some(format!(r#"{{"n":{i}}}"#).into_bytes()),
+        timestamp: None,
+        headers: Vec::new(),
+    })
+}
 
 fn autoscaled(mut sink: Value, lag_per_replica: u64) -> Value {
     let at_once = json!({"stabilizationWindowSeconds": 0});
@@ -43,7 +54,7 @@ async fn lag_adds_pods_up_to_the_partitions_and_takes_them_away_when_it_is_gone(
     )
     .await?;
 
-    topic.produce(orders(BACKLOG, 1)).await?;
+    topic.produce(many(BACKLOG)).await?;
     // How many pods were asked for, one after the other.
     let mut asked = vec![1];
     let mut ready = 0;

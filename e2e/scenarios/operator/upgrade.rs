@@ -13,10 +13,6 @@ use super::*;
 const NEW_FIELD: &str = "restartNonce";
 const RELEASE: &str = "tidewater";
 
-fn chart() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("../charts/tidewater")
-}
-
 /// The chart as an earlier release would have been: other versions, and a definition without a field.
 fn older_chart(folder: &Path) -> Result<PathBuf> {
     let older = folder.join("tidewater");
@@ -72,7 +68,7 @@ fn committed(records: u64) -> impl Fn(&Value) -> bool {
     move |sink| sink["status"]["commit"]["committedRecords"] == records && lag(sink) == Some(0)
 }
 
-// K6, K14
+// K6, K8, K14
 #[tokio::test]
 async fn an_upgrade_brings_new_fields_and_restarts_no_sink_and_an_uninstall_leaves_all_running()
 -> Result<()> {
@@ -137,10 +133,26 @@ async fn an_upgrade_brings_new_fields_and_restarts_no_sink_and_an_uninstall_leav
     let restarted = running(&namespace).await?;
     assert_ne!(restarted.0, before.0);
 
+    let elsewhere = Box::pin(cluster.namespace()).await?;
+    let other = sink(
+        lab,
+        "orders",
+        &lab.topic("orders", 1).await?,
+        &lab.bucket().await?,
+    );
+    apply(&elsewhere, &[keys(lab), other]).await?;
+    elsewhere
+        .await_condition("ks3/orders", "Ready", WITHIN)
+        .await?;
+
     let system = format!("--namespace={SYSTEM}");
     let uninstall = ["uninstall", RELEASE, &system, "--wait"];
     cluster.helm(&uninstall).await?;
     assert_eq!(definitions(&cluster).await?, 2);
+    // K8: without an operator nothing of ours holds a namespace.
+    cluster
+        .kubectl(&["delete", "namespace", elsewhere.name(), "--timeout=120s"])
+        .await?;
     topic.produce(orders(100, 3)).await?;
     let all = [json!(300), json!(300)];
     let arrived = await_until(WITHIN, "it commits without an operator", async || {
