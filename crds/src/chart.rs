@@ -134,6 +134,10 @@ fn narrow(path: &str, schema: &mut Json) {
     if let Some((_, choices)) = CHOICES.iter().find(|(of, _)| *of == path) {
         schema["enum"] = json!(choices);
     }
+    if path == "lagLooksAtOnce" {
+        schema["minimum"] = json!(1);
+        schema["maximum"] = json!(64);
+    }
     if PORTS.contains(&path) {
         schema["minimum"] = json!(1);
         schema["maximum"] = json!(65535);

@@ -148,8 +148,9 @@ async fn variables_come_from_all_that_a_pod_may_name() -> Result<()> {
             {"name": "ALL", "value": "$(POD) $(KEY) $(NONE)"},
         ],
         "args": ["sh", "$(KEY)"],
+        "workingDir": "/etc",
     });
-    let print = r#"echo "$ALL/$NODE/$LEVEL/$APP_level/$MEMORY/$1""#;
+    let print = r#"echo "$ALL/$NODE/$LEVEL/$APP_level/$MEMORY/$1 in $PWD""#;
     namespace
         .apply(&script("env", print, json!({}), own).to_string())
         .await?;
@@ -157,7 +158,7 @@ async fn variables_come_from_all_that_a_pod_may_name() -> Result<()> {
     let node = pod.spec.and_then(|spec| spec.node_name).unwrap_or_default();
     assert_eq!(
         log,
-        format!("env abc $(NONE)/{node}/info/info/67108864/abc\n")
+        format!("env abc $(NONE)/{node}/info/info/67108864/abc in /etc\n")
     );
     Ok(())
 }

@@ -77,6 +77,12 @@ async fn a_sink_and_a_table_run_tell_the_truth_scale_pause_and_go() -> Result<()
     let list = json!({"apiVersion": "v1", "kind": "List", "items": objects});
     let differences = namespace.differences(&list.to_string()).await?;
     assert_eq!(differences, "", "applied and stored differ");
+    for definition in ["kafkas3sinks", "icebergtables"] {
+        let file = Path::new(env!("CARGO_MANIFEST_DIR")).join(format!("../crds/{definition}.yaml"));
+        let text = std::fs::read_to_string(file)?;
+        let differences = namespace.differences(&text).await?;
+        assert_eq!(differences, "", "{definition}");
+    }
 
     // K1: as an autoscaler does it.
     namespace

@@ -51,6 +51,23 @@ async fn a_cluster_without_pod_monitors_has_sinks_all_the_same_and_gets_them_whe
     )
     .await?;
 
+    // All else follows the spec, what is not wanted any more included.
+    let autoscalers = async || {
+        let all = ["get", "hpa", "--output=name"];
+        anyhow::Ok(namespace.kubectl(&all).await?.lines().count())
+    };
+    for (autoscaling, count) in [
+        (json!({"maxReplicas": 2, "lagPerReplica": 9}), 1),
+        (json!(null), 0),
+    ] {
+        let change = json!({"spec": {"autoscaling": autoscaling}});
+        patch(&namespace, "ks3/orders", change).await?;
+        let followed = await_until(WITHIN, "the autoscaler comes and goes", async || {
+            Ok(autoscalers().await? == count)
+        });
+        Box::pin(followed).await?;
+    }
+
     apply(&namespace, &[definition()]).await?;
     namespace
         .await_condition("ks3/orders", "Ready", WITHIN)

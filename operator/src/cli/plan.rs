@@ -262,7 +262,11 @@ impl Cluster {
         match live {
             Some(mut live) => {
                 live.data["spec"] = spec_over(&live, &document);
+                let before = last_applied(&live);
+                let taken_out = before["metadata"]["annotations"].as_object().cloned();
                 let annotations = live.annotations_mut();
+                annotations
+                    .retain(|key, _| taken_out.iter().all(|before| !before.contains_key(key)));
                 let given = document["metadata"]["annotations"].as_object();
                 for (key, value) in given.into_iter().flatten() {
                     annotations.insert(key.clone(), value.as_str().unwrap_or_default().to_owned());
@@ -371,14 +375,18 @@ impl Cluster {
     }
 }
 
+/// What `kubectl apply` was given the last time; nothing where it was not used.
+fn last_applied(live: &DynamicObject) -> Value {
+    let text = live.annotations().get(LAST_APPLIED);
+    let before = text.and_then(|text| serde_json::from_str(text).ok());
+    before.unwrap_or_default()
+}
+
 /// The document's spec. Replicas that it leaves out are left to whoever scales the resource, as `kubectl apply` does: unless
 /// it was applied with them before.
 fn spec_over(live: &DynamicObject, document: &Value) -> Value {
     let mut spec = document["spec"].clone();
-    let before = live.annotations().get(LAST_APPLIED);
-    let before: Value = before
-        .and_then(|text| serde_json::from_str(text).ok())
-        .unwrap_or_default();
+    let before = last_applied(live);
     let replicas = &live.data["spec"]["replicas"];
     let left_out = |spec: &Value| spec["replicas"].is_null();
     if left_out(&spec) && left_out(&before["spec"]) && spec.is_object() && !replicas.is_null() {

@@ -2,19 +2,21 @@
 //! field validation. What is settled costs no request. Nothing is touched that belongs to somebody else, and nothing is changed
 //! at all before the API server has said that it would take the Deployment.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
+use k8s_openapi::api::core::v1::Pod;
 use kube::Api;
 use kube::api::{
-    DeleteParams, DynamicObject, PartialObjectMeta, Patch, PatchParams, Preconditions,
+    DeleteParams, DynamicObject, ListParams, PartialObjectMeta, Patch, PatchParams, Preconditions,
 };
 use serde_json::{Value, json};
 use tidewater_runtime::errors::{Class, Classified, class as runtime_class};
 
 use super::OfKind;
 use super::build::Child;
-use super::live::{ChildKind, Facts, of_answer, of_metadata};
-use super::names::hash_of;
+use super::live::{ChildKind, Facts, Live, of_answer, of_metadata};
+use super::names::{self, hash_of};
 use super::validate::Identity;
 use crate::conditions::{Finding, NAME_CONFLICT, REFUSED, Row};
 use crate::errors::{class, of_client};
@@ -22,7 +24,7 @@ use crate::errors::{class, of_client};
 mod steps;
 
 pub use steps::Applied;
-use steps::{Step, decide, outdated};
+use steps::{Outdated, Step, decide, outdated};
 
 /// Owns the fields of children.
 pub const MANAGER: &str = "tidewater/children";
@@ -138,8 +140,16 @@ impl Applier<'_> {
                 self.patch(child, body, true).await?;
             }
         }
+        let mut refused = Ok(());
         for (child, hash, body) in steps {
-            let answer = self.patch(child, &body, false).await?;
+            let answer = match self.patch(child, &body, false).await {
+                // The last: a cluster that does not have the kind, or does not let it be made, has all the rest.
+                Err(error) if child.kind == ChildKind::PodMonitor => {
+                    refused = Err(error);
+                    continue;
+                }
+                answer => answer?,
+            };
             self.wrote(child.kind, "apply");
             let facts = of_answer(child.kind, answer);
             let is = Applied {
@@ -150,7 +160,7 @@ impl Applier<'_> {
             applied.insert(child.kind, is);
         }
         self.prune(children, applied).await?;
-        Ok(report)
+        refused.map(|()| report)
     }
 
     /// Deletes what belongs to the resource and is not wanted any more.
@@ -184,13 +194,40 @@ impl Applier<'_> {
         });
         let deployment = deployment.and_then(|live| live.deployment);
         let all = self.context.config_maps(&self.identity.uid);
-        for live in outdated(all, current.name(), deployment.as_deref()) {
+        let gone = match outdated(all, current.name(), deployment.as_deref()) {
+            Outdated::All(gone) => gone,
+            Outdated::Unread(some) => {
+                let read = self.read_by_pods().await?;
+                let unread = |live: &Arc<Live>| {
+                    let name = live.metadata.name.as_ref();
+                    name.is_some_and(|name| !read.contains(name))
+                };
+                some.into_iter().filter(unread).collect()
+            }
+        };
+        for live in gone {
             let name = live.metadata.name.as_deref().unwrap_or_default();
             let uid = live.facts.uid.clone();
             self.delete(kind, name, uid, DeleteParams::background())
                 .await?;
         }
         Ok(())
+    }
+
+    /// The ConfigMaps that the resource's pods read.
+    async fn read_by_pods(&self) -> Result<BTreeSet<String>, ApplyError> {
+        let client = self.context.shared.client.clone();
+        let api = Api::<Pod>::namespaced(client, &self.identity.namespace);
+        let ours = ListParams::default().labels(&names::selector_text(&self.identity.child));
+        let pods = api.list(&ours).await.map_err(|source| ApplyError::Api {
+            what: "list the pods for",
+            kind: ChildKind::ConfigMap,
+            source,
+        })?;
+        let specs = pods.items.into_iter().filter_map(|pod| pod.spec);
+        let volumes = specs.flat_map(|spec| spec.volumes.unwrap_or_default());
+        let maps = volumes.filter_map(|volume| volume.config_map);
+        Ok(maps.map(|map| map.name).collect())
     }
 
     /// Ends the pods of a resource that is to have none and whose spec is not in force: nothing else can be applied.

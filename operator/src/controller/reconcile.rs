@@ -471,11 +471,15 @@ impl Pass<'_> {
                 interval: self.memory.interval,
             },
         );
-        let mut notices = transitions(&before.conditions, &findings);
+        let written = self.write::<S>(identity, before, status).await?;
+        let mut notices = match written {
+            // Told with the status that shows it.
+            Due::In(_) => Vec::new(),
+            Due::Now | Due::Never => transitions(&before.conditions, &findings),
+        };
         notices.extend(drift(&report.drift));
         let news = shared.catalogs.news(self.key, &identity.uid);
         notices.extend(news.iter().map(table_news));
-        let written = self.write::<S>(identity, before, status).await?;
         let about = ObjectReference {
             api_version: Some(API_VERSION.to_owned()),
             kind: Some(S::KIND.to_owned()),

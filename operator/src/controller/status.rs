@@ -250,7 +250,8 @@ pub fn due(
     };
     let waits = written.map(|written| pause - now.duration_since(written));
     match waits.filter(SignedDuration::is_positive) {
-        Some(waits) => Due::In(waits.unsigned_abs()),
+        // Not longer, whatever the clock did meanwhile.
+        Some(waits) => Due::In(waits.min(pause).unsigned_abs()),
         None => Due::Now,
     }
 }

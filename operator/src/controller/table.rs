@@ -16,7 +16,7 @@ use super::live::DeploymentFacts;
 use super::validate::Checked;
 use crate::conditions::{
     CATALOG_NOT_PERMITTED, CATALOG_REFUSED, CATALOG_UNREACHABLE, Concern, Finding, SYNCED, State,
-    TABLE_NOT_OBSERVED, remembered,
+    TABLE_ACCESS_DENIED, TABLE_NOT_OBSERVED, remembered,
 };
 use crate::observations::{Observations, SinkKey};
 use crate::pods::TableWord;
@@ -70,7 +70,9 @@ impl TableFound {
     /// is not.
     #[must_use]
     pub fn with(mut self, word: Option<&TableWord>) -> Self {
-        if self.finding.state() == State::False {
+        // Their own word of before does not stand against what they say now.
+        let theirs = self.finding.reason() == TABLE_ACCESS_DENIED.reason;
+        if self.finding.state() == State::False && !theirs {
             return self;
         }
         match word {

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
 use futures::StreamExt;
+use futures::future::BoxFuture;
 use futures::stream::FuturesUnordered;
 use k8s_openapi::jiff::{SignedDuration, Timestamp};
 use parking_lot::Mutex;
@@ -15,7 +16,7 @@ use tidewater_runtime::record::{Offset, TopicPartition};
 use tidewater_runtime::source::{Facts, SourceError};
 use tokio::sync::watch;
 
-use super::schedule::Schedule;
+use super::schedule::{Outcome, Schedule};
 use super::{Lag, Look, Standing, age, from_start, lag, oldest};
 use crate::conditions::Trouble;
 use crate::observations::{Observations, SinkKey, Target};
@@ -88,7 +89,7 @@ impl Clients {
         }
     }
 
-    fn retain(&self, targets: &BTreeMap<SinkKey, Arc<Target>>) {
+    fn retain(&self, targets: &BTreeMap<&SinkKey, &Arc<Target>>) {
         self.0.lock().retain(|client| {
             let target = targets.get(&client.key);
             target.is_some_and(|target| target.revision == client.revision)
@@ -119,56 +120,52 @@ fn frugal(source: &SourcePlan) -> SourcePlan {
     source
 }
 
+/// A look that has ended, and when it began.
+type Looked = (SinkKey, Arc<Target>, Instant, Outcome);
+
 /// Looks at every sink again and again, until told to stop.
 pub async fn run(observations: Arc<Observations>, pace: Pace, mut stop: watch::Receiver<bool>) {
     let clients = Arc::new(Clients::default());
     let mut schedule = Schedule::new(pace);
-    let mut targets = BTreeMap::new();
-    let mut looks = FuturesUnordered::new();
+    let mut looks: FuturesUnordered<BoxFuture<'_, Looked>> = FuturesUnordered::new();
     let mut ticks = tokio::time::interval(TICK);
     ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     loop {
         tokio::select! {
             _ = ticks.tick() => {
-                targets = observations.targets().into_iter().collect();
-                clients.retain(&targets);
-                schedule.follow(&targets, Instant::now());
+                schedule.follow(observations.targets(), Instant::now());
+                clients.retain(&schedule.targets().collect());
                 observations.outdate_lag(Timestamp::now() - OLD);
             }
-            Some((key, began, answered)) = looks.next() => {
-                schedule.ended(&key, began, Instant::now(), answered);
+            Some((key, target, began, outcome)) = looks.next() => {
+                schedule.ended(&key, &target, began, Instant::now(), outcome);
             }
             _ = stop.wait_for(|stop| *stop) => return,
         }
         let began = Instant::now();
-        while let Some(key) = schedule.next(began) {
-            let Some(target) = targets.get(&key).map(Arc::clone) else {
-                schedule.ended(&key, began, began, false);
-                continue;
-            };
+        while let Some((key, target)) = schedule.next(began) {
             let (observations, clients) = (Arc::clone(&observations), Arc::clone(&clients));
-            looks.push(async move {
-                let answered = look_once(&observations, clients, pace, &key, target).await;
-                (key, began, answered)
-            });
+            looks.push(Box::pin(async move {
+                let outcome = look_once(&observations, clients, pace, &key, &target).await;
+                (key, target, began, outcome)
+            }));
         }
     }
 }
 
-/// Whether the brokers answered.
 async fn look_once(
     observations: &Observations,
     clients: Arc<Clients>,
     pace: Pace,
     key: &SinkKey,
-    target: Arc<Target>,
-) -> bool {
+    target: &Arc<Target>,
+) -> Outcome {
     let told = observations
         .seen(key, &target.uid)
         .commit
         .map(|commit| commit.partitions)
         .unwrap_or_default();
-    let (asked, of) = (key.clone(), Arc::clone(&target));
+    let (asked, of) = (key.clone(), Arc::clone(target));
     let look = tokio::task::spawn_blocking(move || {
         let facts = clients.take(&asked, &of)?;
         let found = look(&facts, &of.source, &told);
@@ -178,10 +175,20 @@ async fn look_once(
         }
         found
     });
-    let look: Look = match look.await {
-        Ok(Ok(lag)) => Ok(lag),
-        Ok(Err(error)) => Err(Trouble::new(error.class(), OneLine(&error).to_string())),
-        Err(error) => Err(Trouble::new(class::INTERNAL, error.to_string())),
+    let (look, outcome): (Look, Outcome) = match look.await {
+        Ok(Ok(lag)) => (Ok(lag), Outcome::Told),
+        Ok(Err(error)) => {
+            let trouble = Trouble::new(error.class(), OneLine(&error).to_string());
+            let outcome = match error.class() == class::BROKER_UNREACHABLE {
+                true => Outcome::Silent,
+                false => Outcome::Refused,
+            };
+            (Err(trouble), outcome)
+        }
+        Err(error) => {
+            let trouble = Trouble::new(class::INTERNAL, error.to_string());
+            (Err(trouble), Outcome::Refused)
+        }
     };
     if let Err(trouble) = &look
         && observations.seen(key, &target.uid).lag.as_ref() != Some(&look)
@@ -194,9 +201,8 @@ async fn look_once(
             "the lag cannot be told"
         );
     }
-    let answered = look.is_ok();
-    observations.set_lag_of(key, &target, look, Timestamp::now());
-    answered
+    observations.set_lag_of(key, target, look, Timestamp::now());
+    outcome
 }
 
 /// One look. Blocks.

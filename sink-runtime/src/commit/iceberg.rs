@@ -39,6 +39,8 @@ pub use table_ledger::{Keys, Offsets, TableLedger};
 /// One commit to one table: files, and the ranges whose records they hold.
 #[derive(Clone, Debug)]
 pub struct IcebergCommit {
+    /// The table the files were written for.
+    pub table: Uuid,
     /// Kept over every retry of this very content.
     pub commit_id: CommitId,
     pub claims: Vec<Claim>,
@@ -269,6 +271,9 @@ impl IcebergCommitter {
     ) -> Result<Look, IcebergFailure> {
         let table = &base.metadata;
         self.check_identity(base)?;
+        if wish.table != table.uuid() {
+            return Err(self.replaced(wish.table, base));
+        }
         let ledger = self.settled(base)?;
         if let Some(snapshot_id) = find_commit(table, &ledger, wish.commit_id, &attempts.snapshots)
         {
@@ -313,14 +318,16 @@ impl IcebergCommitter {
 
     fn check_identity(&self, base: &Base) -> Result<(), IcebergFailure> {
         match &self.known {
-            Some((uuid, _)) if *uuid != base.metadata.uuid() => {
-                Err(IcebergFailure::TableReplaced {
-                    table: self.ops.describe(),
-                    expected: *uuid,
-                    found: base.metadata.uuid(),
-                })
-            }
+            Some((uuid, _)) if *uuid != base.metadata.uuid() => Err(self.replaced(*uuid, base)),
             _ => Ok(()),
+        }
+    }
+
+    fn replaced(&self, expected: Uuid, base: &Base) -> IcebergFailure {
+        IcebergFailure::TableReplaced {
+            table: self.ops.describe(),
+            expected,
+            found: base.metadata.uuid(),
         }
     }
 

@@ -97,6 +97,7 @@ impl TableDeliver {
             .map(|claim| (claim.tp.clone(), claim.range.end))
             .collect();
         let wish = IcebergCommit {
+            table: target.uuid,
             commit_id,
             // Reading began, without a hole, where the range starts: everything below it is done with.
             floor: claims
@@ -256,6 +257,11 @@ impl Deliver for TableDeliver {
     }
 
     async fn commit(&self, job: &mut Job<TableFile>) -> Result<Landed, Failure> {
+        let mut files = Vec::with_capacity(job.files.len());
+        for file in &mut job.files {
+            files.push(file.data_file().await?);
+        }
+        // After the uploads, during which it may have been.
         let target = self.target()?;
         if !job
             .files
@@ -265,10 +271,6 @@ impl Deliver for TableDeliver {
             return Err(again(
                 "the table was opened anew since the files were begun",
             ));
-        }
-        let mut files = Vec::with_capacity(job.files.len());
-        for file in &mut job.files {
-            files.push(file.data_file().await?);
         }
         let claims = job
             .lanes

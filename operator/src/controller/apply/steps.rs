@@ -81,23 +81,33 @@ pub(super) fn decide(
     }
 }
 
-/// Which of a resource's ConfigMaps no pod needs any more. While a roll-out has not come to its end, pods that start anew
-/// may read any of them: all are kept, or, of more than [`KEPT`], the newest and the oldest, which the pods read before it
-/// began. `deployment` is the one last applied, where the store knows it.
+/// ConfigMaps of a resource that may go.
+#[derive(Debug)]
+pub(super) enum Outdated {
+    /// No pod can need them any more.
+    All(Vec<Arc<Live>>),
+    /// Those of them that no pod reads.
+    Unread(Vec<Arc<Live>>),
+}
+
+/// Which of a resource's ConfigMaps may go. While a roll-out has not come to its end pods that start anew may read any of
+/// them: [`KEPT`] are kept. `deployment` is the one last applied, where the store knows it.
 pub(super) fn outdated(
     mut all: Vec<Arc<Live>>,
     current: &str,
     deployment: Option<&DeploymentFacts>,
-) -> Vec<Arc<Live>> {
+) -> Outdated {
     all.retain(|live| live.metadata.name.as_deref() != Some(current));
     let through = |d: &DeploymentFacts| d.observed && d.rolled_out && d.updated == d.replicas;
-    if deployment.is_some_and(through) {
-        return all;
+    if deployment.is_some_and(through) || all.is_empty() {
+        return Outdated::All(all);
     }
-    let made = |live: &Arc<Live>| live.metadata.creation_timestamp.as_ref().map(|at| at.0);
-    all.sort_by_key(made);
-    let more = all.len().saturating_sub(KEPT);
-    all.into_iter().skip(1).take(more).collect()
+    all.sort_by_key(|live| live.metadata.creation_timestamp.as_ref().map(|at| at.0));
+    all.truncate(all.len().saturating_sub(KEPT));
+    match all.is_empty() {
+        true => Outdated::All(all),
+        false => Outdated::Unread(all),
+    }
 }
 
 #[cfg(test)]
@@ -226,12 +236,19 @@ mod tests {
         Arc::new(live)
     }
 
-    fn going(made: &[i64], current: &str, deployment: Option<&DeploymentFacts>) -> Vec<String> {
+    /// What may go, and whether only where no pod reads it.
+    fn going(
+        made: &[i64],
+        current: &str,
+        deployment: Option<&DeploymentFacts>,
+    ) -> (Vec<String>, bool) {
         let all = made.iter().copied().map(config_map).collect();
-        let gone = outdated(all, current, deployment);
-        gone.iter()
-            .filter_map(|live| live.metadata.name.clone())
-            .collect()
+        let (gone, unread) = match outdated(all, current, deployment) {
+            Outdated::All(gone) => (gone, false),
+            Outdated::Unread(gone) => (gone, true),
+        };
+        let names = gone.iter().filter_map(|live| live.metadata.name.clone());
+        (names.collect(), unread)
     }
 
     #[test]
@@ -258,16 +275,22 @@ mod tests {
             },
         ];
         for deployment in stuck.iter().map(Some).chain([None]) {
-            assert!(going(&[1, 2, 3], "orders-ks3-2", deployment).is_empty());
+            assert_eq!(
+                going(&[1, 2, 3], "orders-ks3-2", deployment),
+                (vec![], false)
+            );
         }
-        let gone = going(&[1, 2, 3], "orders-ks3-2", Some(&through));
-        assert_eq!(gone, ["orders-ks3-1", "orders-ks3-3"]);
+        let gone = ["orders-ks3-1", "orders-ks3-3"].map(str::to_owned).to_vec();
+        assert_eq!(
+            going(&[1, 2, 3], "orders-ks3-2", Some(&through)),
+            (gone, false)
+        );
     }
 
     #[test]
-    fn of_a_roll_out_changed_again_and_again_the_first_and_the_last_are_kept() {
+    fn of_a_roll_out_changed_again_and_again_those_that_no_pod_reads_go_when_there_are_many() {
         let made: Vec<i64> = (1..=13).rev().collect();
-        let gone = going(&made, "orders-ks3-13", None);
-        assert_eq!(gone, ["orders-ks3-2", "orders-ks3-3"]);
+        let gone = ["orders-ks3-1", "orders-ks3-2"].map(str::to_owned).to_vec();
+        assert_eq!(going(&made, "orders-ks3-13", None), (gone, true));
     }
 }

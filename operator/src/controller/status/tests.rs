@@ -420,7 +420,9 @@ fn lag_is_written_now_and_then_and_conditions_within_a_second() {
     failing.commit().consecutive_failures = 1;
     assert_eq!(due_at(&failing.status(), 10_001), Due::Now);
     let soon = Due::In(Duration::from_secs(1));
-    assert_eq!(due_at(&failing.status(), 10_000), soon);
+    for clock in [10_000, 9_000] {
+        assert_eq!(due_at(&failing.status(), clock), soon);
+    }
     // Within the rounding nothing changed.
     let mut same = self::world();
     same.before = world.before.clone();

@@ -211,6 +211,9 @@ fn what_pods_say_of_the_table_they_keep_goes_before_what_the_operator_could_not_
         with(SYNCED.found(), trouble(class::CATALOG_UNAVAILABLE)),
         ("Unknown", "CatalogUnreachable")
     );
+    let denied = || TABLE_ACCESS_DENIED.found();
+    assert_eq!(with(denied(), Some(TableWord::Synced)), ("True", "Synced"));
+    assert_eq!(with(denied(), None), ("False", "CatalogAccessDenied"));
     assert_eq!(
         with(DIFFERS.found(), Some(TableWord::Synced)),
         ("False", "Differs")

@@ -126,6 +126,7 @@ fn file(partition: i32, start: i64, end: i64) -> DataFile {
 fn commit_of(opened: &Opened, partition: i32, expected: Option<i64>, end: i64) -> IcebergCommit {
     let start = expected.unwrap_or(0);
     IcebergCommit {
+        table: opened.uuid,
         commit_id: CommitId::fresh(),
         claims: vec![claim(partition, expected, start, end)],
         floor: offsets(&[(partition, end)]),

@@ -34,7 +34,7 @@ const LOCAL: (usize, usize) = (8 << 20, 4);
 #[derive(Debug)]
 pub struct Target {
     /// Of the table.
-    uuid: Uuid,
+    pub uuid: Uuid,
     opening: Uuid,
     pub schema: SchemaRef,
     pub arrow: ArrowSchemaRef,
