@@ -111,8 +111,13 @@ impl OfKind {
         uid: &str,
     ) {
         let found = there.get(&ObjectRef::new(&key.name).within(&key.namespace));
-        let same = |object: Arc<Guarded<S>>| object.meta().uid.as_deref() == Some(uid);
-        if !found.is_some_and(same) {
+        let same = |object: &Arc<Guarded<S>>| object.meta().uid.as_deref() == Some(uid);
+        let found = found.filter(|object| same(object));
+        if let Some(object) = found {
+            if let Ok(sink) = &object.0 {
+                self.shared.memories.shown(key, uid, sink.status());
+            }
+        } else {
             self.shared.memories.forget(key, uid);
             self.shared.observations.forget(key, uid);
             self.shared.catalogs.forget(key, uid);
@@ -123,18 +128,13 @@ impl OfKind {
     pub(crate) fn live(&self, kind: ChildKind, namespace: &str, name: &str) -> Option<live::Facts> {
         let store = self.children.get(&kind)?;
         let reference = ObjectRef::new_with(name, kind.api()).within(namespace);
-        Some(store.get(&reference)?.facts.clone())
+        Some(store.get(&reference)?.facts())
     }
 
     /// All ConfigMaps of a resource, as the store holds them.
     pub(crate) fn config_maps(&self, uid: &str) -> Vec<Arc<Live>> {
         let store = self.children.get(&ChildKind::ConfigMap);
-        let owned = |live: &Live| {
-            live.facts
-                .owner
-                .as_ref()
-                .is_some_and(|owner| owner.uid == uid)
-        };
+        let owned = |live: &Live| live.is_of(uid);
         store.map_or_else(Vec::new, |store| store.state_filter(owned))
     }
 }
@@ -350,6 +350,13 @@ fn resources<S: SinkKind>(
             shared.memories.forget(&key, uid.unwrap_or_default());
             shared.observations.forget(&key, uid.unwrap_or_default());
             shared.catalogs.forget(&key, uid.unwrap_or_default());
+        }
+        Ok(Event::Apply(object)) => {
+            if let Ok(sink) = &object.0 {
+                let (key, uid) = (key::<S>(object.meta()), object.meta().uid.as_deref());
+                let status = sink.status();
+                shared.memories.shown(&key, uid.unwrap_or_default(), status);
+            }
         }
         // What was deleted while nobody watched.
         Ok(Event::InitDone) => {

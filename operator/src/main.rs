@@ -6,6 +6,7 @@ use std::process::ExitCode;
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 fn main() -> ExitCode {
-    tidewater_runtime::allocators::settle();
+    // At once: it is at rest most of the time.
+    tidewater_runtime::allocators::settle(0);
     tidewater_operator::cli::main()
 }

@@ -6,6 +6,6 @@ use std::process::ExitCode;
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 fn main() -> ExitCode {
-    tidewater_runtime::allocators::settle();
+    tidewater_runtime::allocators::settle(tidewater_runtime::allocators::PURGE_DELAY);
     tidewater_runtime::cli::main()
 }

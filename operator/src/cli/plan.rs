@@ -284,7 +284,7 @@ impl Cluster {
             .get_opt(&identity.child)
             .await
             .context("read the Deployment")?;
-        let facts = found.map(|found| of_deployment(found).facts);
+        let facts = found.map(|found| of_deployment(found).facts());
         Ok(facts.and_then(|facts| facts.deployment).map(|facts| *facts))
     }
 

@@ -207,7 +207,7 @@ impl Applier<'_> {
         };
         for live in gone {
             let name = live.metadata.name.as_deref().unwrap_or_default();
-            let uid = live.facts.uid.clone();
+            let uid = live.facts().uid;
             self.delete(kind, name, uid, DeleteParams::background())
                 .await?;
         }
@@ -308,7 +308,7 @@ impl Applier<'_> {
             &kind.api(),
         );
         match api.get_opt(name).await {
-            Ok(found) => Ok(found.map(|found| of_metadata(found).facts)),
+            Ok(found) => Ok(found.map(|found| of_metadata(found).facts())),
             // Of a kind that the cluster does not know there is none.
             Err(kube::Error::Api(status)) if status.code == 404 => Ok(None),
             Err(error) => Err(failed(error)),

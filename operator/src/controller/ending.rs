@@ -186,8 +186,8 @@ impl Ending<'_> {
         let finding = blocked(why);
         let uid = self.metadata.uid.as_deref().unwrap_or_default();
         let mut memory = self.context.shared.memories.recall(self.key, uid);
-        let written = memory.written.as_ref().map(|(written, _)| written);
-        let before = written.or(before).cloned().unwrap_or_default();
+        let before = memory.written.as_ref().or(before);
+        let before = before.cloned().unwrap_or_default();
         let status = with(&before, &finding, self.now);
         if status != before {
             let identity = Identity {
@@ -201,7 +201,8 @@ impl Ending<'_> {
             match status::write::<S>(client, &identity, &status).await {
                 Ok(()) => {
                     self.context.shared.metrics.wrote(S::KIND, "status");
-                    memory.written = Some((status, self.now));
+                    memory.written = Some(status);
+                    memory.written_at = Some(self.now);
                     self.context.shared.memories.keep(self.key, memory);
                 }
                 Err(kube::Error::Api(gone)) if gone.is_not_found() => {}

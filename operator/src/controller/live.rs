@@ -7,7 +7,7 @@ use k8s_openapi::api::apps::v1::Deployment;
 use k8s_openapi::api::autoscaling::v2::HorizontalPodAutoscaler;
 use k8s_openapi::api::core::v1::{ConfigMap, Service};
 use k8s_openapi::api::policy::v1::PodDisruptionBudget;
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, OwnerReference};
 use kube::Resource;
 use kube::api::{DynamicObject, PartialObjectMeta};
 use kube::core::{ApiResource, DeserializeGuard, DynamicResourceScope};
@@ -71,7 +71,40 @@ impl ChildKind {
 #[derive(Clone, Debug, Default)]
 pub struct Live {
     pub metadata: ObjectMeta,
-    pub facts: Facts,
+    version: String,
+    labelled: bool,
+    deployment: Option<Box<DeploymentFacts>>,
+    autoscaler: Option<Box<AutoscalerFacts>>,
+}
+
+impl Live {
+    /// What decisions need of it.
+    pub fn facts(&self) -> Facts {
+        let owner = self.controller().map(|owner| Owner {
+            uid: owner.uid.clone(),
+            kind: owner.kind.clone(),
+            name: owner.name.clone(),
+        });
+        Facts {
+            uid: self.metadata.uid.clone().unwrap_or_default(),
+            version: self.version.clone(),
+            owner,
+            labelled: self.labelled,
+            deployment: self.deployment.clone(),
+            autoscaler: self.autoscaler.clone(),
+        }
+    }
+
+    /// Whether it belongs to the resource with this uid.
+    pub fn is_of(&self, uid: &str) -> bool {
+        self.controller().is_some_and(|owner| owner.uid == uid)
+    }
+
+    fn controller(&self) -> Option<&OwnerReference> {
+        let owners = self.metadata.owner_references.as_deref();
+        let mut owners = owners.unwrap_or_default().iter();
+        owners.find(|owner| owner.controller == Some(true))
+    }
 }
 
 /// What decisions need of a child.
@@ -240,24 +273,11 @@ fn condition<'a>(conditions: &'a [RawCondition], type_: &str) -> Option<&'a RawC
 /// Metadata cut down, and what it alone tells.
 fn start(metadata: ObjectMeta) -> Live {
     let label = |key: &str| metadata.labels.as_ref().and_then(|labels| labels.get(key));
-    let owners = metadata.owner_references.as_deref().unwrap_or_default();
-    let owner = owners.iter().find(|owner| owner.controller == Some(true));
     let version = match (metadata.generation, &metadata.resource_version) {
         (Some(generation), _) => generation.to_string(),
         (None, version) => version.clone().unwrap_or_default(),
     };
-    let facts = Facts {
-        uid: metadata.uid.clone().unwrap_or_default(),
-        version,
-        owner: owner.map(|owner| Owner {
-            uid: owner.uid.clone(),
-            kind: owner.kind.clone(),
-            name: owner.name.clone(),
-        }),
-        labelled: label(MANAGED_BY).is_some_and(|by| by == MANAGER) && label(KIND).is_some(),
-        deployment: None,
-        autoscaler: None,
-    };
+    let labelled = label(MANAGED_BY).is_some_and(|by| by == MANAGER) && label(KIND).is_some();
     let metadata = ObjectMeta {
         name: metadata.name,
         namespace: metadata.namespace,
@@ -266,7 +286,13 @@ fn start(metadata: ObjectMeta) -> Live {
         creation_timestamp: metadata.creation_timestamp,
         ..ObjectMeta::default()
     };
-    Live { metadata, facts }
+    Live {
+        metadata,
+        version,
+        labelled,
+        deployment: None,
+        autoscaler: None,
+    }
 }
 
 /// What the decisions need of an object that only its metadata is read of.
@@ -312,7 +338,7 @@ pub fn of_deployment(object: DeserializeGuard<RawDeployment>) -> Live {
         failure,
     };
     let mut live = start(object.metadata);
-    live.facts.deployment = Some(Box::new(deployment));
+    live.deployment = Some(Box::new(deployment));
     live
 }
 
@@ -337,9 +363,9 @@ pub fn of_autoscaler(object: DeserializeGuard<RawAutoscaler>) -> Live {
     };
     let version = hash_of(&object.spec);
     let mut live = start(object.metadata);
-    live.facts.autoscaler = Some(Box::new(autoscaler));
+    live.autoscaler = Some(Box::new(autoscaler));
     // Its status changes its resource version, and it has no generation.
-    live.facts.version = version;
+    live.version = version;
     live
 }
 
@@ -347,9 +373,9 @@ pub fn of_autoscaler(object: DeserializeGuard<RawAutoscaler>) -> Live {
 pub fn of_answer(kind: ChildKind, answer: DynamicObject) -> Facts {
     let mut live = start(answer.metadata);
     if kind == ChildKind::HorizontalPodAutoscaler {
-        live.facts.version = hash_of(&answer.data["spec"]);
+        live.version = hash_of(&answer.data["spec"]);
     }
-    live.facts
+    live.facts()
 }
 
 #[cfg(test)]
@@ -389,7 +415,7 @@ mod tests {
         });
         let live = of_deployment(serde_json::from_value(raw).unwrap());
         assert!(live.metadata.managed_fields.is_none() && live.metadata.labels.is_none());
-        let facts = live.facts;
+        let facts = live.facts();
         assert_eq!(facts.version, "2");
         assert_eq!(facts.owner.as_ref().unwrap().uid, "owner");
         assert!(facts.labelled);
@@ -411,7 +437,7 @@ mod tests {
     fn an_autoscalers_version_is_its_spec_whatever_its_status() {
         let raw = |status: Value| {
             let raw = json!({"metadata": metadata(), "spec": {"maxReplicas": 3}, "status": status});
-            of_autoscaler(serde_json::from_value(raw).unwrap()).facts
+            of_autoscaler(serde_json::from_value(raw).unwrap()).facts()
         };
         let limited = json!({"conditions": [
             {"type": "ScalingLimited", "status": "True", "reason": "TooManyReplicas", "message": "more"},
@@ -445,7 +471,7 @@ mod tests {
     fn what_cannot_be_read_still_has_its_metadata() {
         let raw = json!({"metadata": metadata(), "spec": "nonsense"});
         let live = of_deployment(serde_json::from_value(raw).unwrap());
-        assert_eq!(live.facts.uid, "u");
-        assert_eq!(live.facts.deployment, None);
+        assert_eq!(live.facts().uid, "u");
+        assert_eq!(live.facts().deployment, None);
     }
 }

@@ -18,8 +18,10 @@ use crate::observations::SinkKey;
 pub struct Memory {
     pub uid: String,
     pub applied: BTreeMap<ChildKind, Applied>,
-    /// The status last written, and when.
-    pub written: Option<(SinkStatus, Timestamp)>,
+    /// The status last written, until the store shows it.
+    pub written: Option<SinkStatus>,
+    /// When one was last written.
+    pub written_at: Option<Timestamp>,
     pub since: Since,
     /// Partitions of the topics when last seen.
     pub partitions: Option<u32>,
@@ -65,6 +67,17 @@ impl Memories {
         }
         memory.failures = memory.failures.saturating_add(1);
         backoff(memory.failures, jitter)
+    }
+
+    /// The store shows this status: what is the same need not be remembered as well.
+    pub fn shown(&self, key: &SinkKey, uid: &str, status: Option<&SinkStatus>) {
+        let mut all = self.all.lock();
+        if let Some(memory) = all.get_mut(key).filter(|memory| memory.uid == uid)
+            && memory.written.is_some()
+            && memory.written.as_ref() == status
+        {
+            memory.written = None;
+        }
     }
 
     pub fn forget(&self, key: &SinkKey, uid: &str) {
@@ -130,6 +143,25 @@ mod tests {
         memory.failures = 0;
         memories.keep(&key("a"), memory);
         assert_eq!(memories.failed(&key("a"), "u", 0.0).as_secs(), 1);
+    }
+
+    #[test]
+    fn a_status_is_remembered_until_the_store_shows_it() {
+        let memories = Memories::default();
+        let status = SinkStatus {
+            replicas: 3,
+            ..SinkStatus::default()
+        };
+        let mut memory = memories.recall(&key("a"), "u");
+        memory.written = Some(status.clone());
+        memories.keep(&key("a"), memory);
+        let written = || memories.recall(&key("a"), "u").written;
+        memories.shown(&key("a"), "u", None);
+        memories.shown(&key("a"), "u", Some(&SinkStatus::default()));
+        memories.shown(&key("a"), "other", Some(&status));
+        assert_eq!(written().as_ref(), Some(&status));
+        memories.shown(&key("a"), "u", Some(&status));
+        assert_eq!(written(), None);
     }
 
     #[test]

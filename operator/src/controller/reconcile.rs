@@ -46,7 +46,7 @@ pub enum ReconcileError {
     Secrets(#[source] kube::Error),
     #[error(transparent)]
     Apply(#[from] ApplyError),
-    #[error("write the status")]
+    #[error("read or write the status")]
     Status(#[source] kube::Error),
     #[error("change the finalizers")]
     Finalizer(#[source] kube::Error),
@@ -284,7 +284,13 @@ impl Pass<'_> {
             child: names::child(&name, S::SUFFIX),
             name,
         };
-        let before = self.before(None);
+        let found = match &self.memory.written {
+            Some(_) => None,
+            None => status::read::<S>(&self.context.shared.client, &identity)
+                .await
+                .map_err(ReconcileError::Status)?,
+        };
+        let before = self.before(found.as_ref());
         let finding = Row::of(runtime_class::INVALID_SPEC).because(format!(
             "cannot be read by this version of the operator: {error}"
         ));
@@ -310,12 +316,12 @@ impl Pass<'_> {
 
     /// The status as it was: the store may not have heard of the last one written.
     fn before(&self, found: Option<&SinkStatus>) -> SinkStatus {
+        let at = self.memory.written_at;
+        let trusted = at.is_some_and(|at| self.now.duration_since(at) < TRUSTED);
         match (&self.memory.written, found) {
-            (Some((written, at)), Some(_)) if self.now.duration_since(*at) < TRUSTED => {
-                written.clone()
-            }
+            (Some(written), Some(_)) if trusted => written.clone(),
             (_, Some(found)) => found.clone(),
-            (Some((written, _)), None) => written.clone(),
+            (Some(written), None) => written.clone(),
             (None, None) => SinkStatus::default(),
         }
     }
@@ -511,8 +517,7 @@ impl Pass<'_> {
         status: SinkStatus,
     ) -> Result<Due, ReconcileError> {
         let shared = &self.context.shared;
-        let at = self.memory.written.as_ref().map(|(_, at)| *at);
-        let due = due(before, &status, at, self.now);
+        let due = due(before, &status, self.memory.written_at, self.now);
         if due == Due::Now {
             match status::write::<S>(&shared.client, identity, &status).await {
                 Ok(()) => {}
@@ -521,7 +526,8 @@ impl Pass<'_> {
                 Err(error) => return Err(ReconcileError::Status(error)),
             }
             shared.metrics.wrote(S::KIND, "status");
-            self.memory.written = Some((status, self.now));
+            self.memory.written = Some(status);
+            self.memory.written_at = Some(self.now);
         }
         Ok(due)
     }

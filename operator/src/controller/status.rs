@@ -4,7 +4,8 @@ use std::time::Duration;
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 use k8s_openapi::jiff::{SignedDuration, Timestamp};
-use kube::api::{Patch, PatchParams};
+use kube::api::{DynamicObject, Patch, PatchParams};
+use kube::core::ApiResource;
 use kube::{Api, Client};
 use serde_json::json;
 use tidewater_crds::{
@@ -285,15 +286,31 @@ pub async fn write<S: SinkKind>(
         "metadata": {"name": identity.name, "namespace": identity.namespace, "uid": identity.uid},
         "status": status,
     });
-    let api = Api::<kube::api::DynamicObject>::namespaced_with(
-        client.clone(),
-        &identity.namespace,
-        &kube::core::ApiResource::erase::<S>(&()),
-    );
     let params = PatchParams::apply(MANAGER).force();
-    api.patch_status(&identity.name, &params, &Patch::Apply(&body))
+    untyped::<S>(client, identity)
+        .patch_status(&identity.name, &params, &Patch::Apply(&body))
         .await?;
     Ok(())
+}
+
+/// Reads the status of a resource whose spec cannot be read; `None` where it has none, or none that can be read either.
+///
+/// # Errors
+/// Of the call.
+pub async fn read<S: SinkKind>(
+    client: &Client,
+    identity: &Identity,
+) -> Result<Option<SinkStatus>, kube::Error> {
+    let found = untyped::<S>(client, identity)
+        .get_opt(&identity.name)
+        .await?;
+    let status = found.map(|found| found.data["status"].clone());
+    Ok(status.and_then(|status| serde_json::from_value(status).ok()))
+}
+
+fn untyped<S: SinkKind>(client: &Client, identity: &Identity) -> Api<DynamicObject> {
+    let kind = ApiResource::erase::<S>(&());
+    Api::namespaced_with(client.clone(), &identity.namespace, &kind)
 }
 
 /// The condition `ConfigValid` of a verdict.
