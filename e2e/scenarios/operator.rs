@@ -223,6 +223,34 @@ async fn external_lag(namespace: &Namespace<'_>, name: &str) -> Result<Option<St
     Ok(answer["items"][0]["value"].as_str().map(str::to_owned))
 }
 
+/// Waits until the files of a sink have that many rows, each offset once. The lag of a status says it too late: it is of
+/// some seconds ago, when there may have been no records yet.
+async fn await_rows(lab: &Lab, bucket: &str, name: &str, records: u64) -> Result<()> {
+    let all = [json!(records), json!(records)];
+    let mut found = Vec::new();
+    let arrived = await_until(WITHIN, "every record is there once", async || {
+        found = rows(lab, bucket, name).await?;
+        Ok(found == all)
+    });
+    let arrived = Box::pin(arrived).await;
+    arrived.with_context(|| format!("{found:?} of {records}"))
+}
+
+/// The same of a table `orders` of the lab's REST catalog.
+async fn await_table_rows(lab: &Lab, namespace: &str, records: u64) -> Result<()> {
+    let sql = format!(
+        "SELECT count(*), count(DISTINCT (_partition, _offset)) FROM ice.{namespace}.orders"
+    );
+    let all = [[json!(records), json!(records)]];
+    let mut found = Vec::new();
+    let arrived = await_until(WITHIN, "every record is in the table once", async || {
+        found = lab.duckdb().await?.query(&sql).await?;
+        Ok(found == all)
+    });
+    let arrived = Box::pin(arrived).await;
+    arrived.with_context(|| format!("{found:?} of {records}"))
+}
+
 /// Offsets in the files of a sink: how many rows, and how many different ones.
 async fn rows(lab: &Lab, bucket: &str, name: &str) -> Result<Vec<Value>> {
     let files = format!("s3://{bucket}/raw/{name}/**/*.parquet");

@@ -93,10 +93,7 @@ async fn readers_find_a_sinks_rows_by_glue_and_the_table_goes_with_the_resource(
         !has_table(lab, &database).await,
         "it goes with the resource"
     );
-    assert_eq!(
-        rows(lab, &bucket, "orders").await?,
-        [json!(500), json!(500)]
-    );
+    await_rows(lab, &bucket, "orders", 500).await?;
     Ok(())
 }
 

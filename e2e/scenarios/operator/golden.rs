@@ -50,16 +50,8 @@ async fn a_sink_and_a_table_run_tell_the_truth_scale_pause_and_go() -> Result<()
             found["metadata"]["generation"]
         );
     }
-    assert_eq!(
-        rows(lab, &bucket, "orders").await?,
-        [json!(2000), json!(2000)]
-    );
-    let sql =
-        format!("SELECT count(*), count(DISTINCT (_partition, _offset)) FROM ice.{tables}.orders");
-    assert_eq!(
-        lab.duckdb().await?.query(&sql).await?,
-        [[json!(2000), json!(2000)]]
-    );
+    await_rows(lab, &bucket, "orders", 2000).await?;
+    await_table_rows(lab, &tables, 2000).await?;
     let shown = namespace.kubectl(&["get", "ks3,icet"]).await?;
     for column in [
         "READY",
@@ -114,10 +106,7 @@ async fn a_sink_and_a_table_run_tell_the_truth_scale_pause_and_go() -> Result<()
     patch(&namespace, "ks3/orders", json!({"spec": {"paused": false}})).await?;
     let resumed = |object: &Value| lag(object) == Some(0) && condition(object, "Ready").0 == "True";
     await_object(&namespace, "ks3/orders", "it has caught up", resumed).await?;
-    assert_eq!(
-        rows(lab, &bucket, "orders").await?,
-        [json!(2500), json!(2500)]
-    );
+    await_rows(lab, &bucket, "orders", 2500).await?;
 
     namespace
         .kubectl(&["delete", "ks3/orders", "icet/orders-table"])

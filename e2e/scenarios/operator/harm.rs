@@ -55,10 +55,7 @@ async fn a_missing_secret_or_a_bad_spec_leaves_the_running_pods_alone() -> Resul
     apply(&namespace, &[good]).await?;
     let again = |object: &Value| condition(object, "Ready").0 == "True" && lag(object) == Some(0);
     await_object(&namespace, "ks3/orders", "the good spec is in force", again).await?;
-    assert_eq!(
-        rows(lab, &bucket, "orders").await?,
-        [json!(100), json!(100)]
-    );
+    await_rows(lab, &bucket, "orders", 100).await?;
     Ok(())
 }
 
@@ -134,10 +131,7 @@ async fn a_pod_that_starts_anew_in_a_stuck_roll_out_reads_what_it_read_before() 
     apply(&namespace, &[good]).await?;
     let again = |object: &Value| condition(object, "Ready").0 == "True" && lag(object) == Some(0);
     await_object(&namespace, "ks3/orders", "the good spec is in force", again).await?;
-    assert_eq!(
-        rows(lab, &bucket, "orders").await?,
-        [json!(100), json!(100)]
-    );
+    await_rows(lab, &bucket, "orders", 100).await?;
     let pruned = await_until(WITHIN, "the bad spec's configuration is gone", async || {
         Ok(config_maps().await? == 1)
     });
@@ -229,6 +223,6 @@ async fn a_sink_whose_bucket_is_missing_says_so_and_runs_when_it_is_there() -> R
         .await?;
     let runs = |object: &Value| condition(object, "Ready").0 == "True" && lag(object) == Some(0);
     await_object(&namespace, "ks3/orders", "it runs", runs).await?;
-    assert_eq!(rows(lab, &bucket, "orders").await?, [json!(50), json!(50)]);
+    await_rows(lab, &bucket, "orders", 50).await?;
     Ok(())
 }

@@ -77,10 +77,7 @@ async fn lag_adds_pods_up_to_the_partitions_and_takes_them_away_when_it_is_gone(
         .windows(3)
         .filter(|w| (w[1] - w[0]) * (w[2] - w[1]) < 0);
     assert_eq!(turns.count(), 1, "up once and down once: {asked:?}");
-    assert_eq!(
-        rows(lab, &bucket, "orders").await?,
-        [json!(BACKLOG), json!(BACKLOG)]
-    );
+    await_rows(lab, &bucket, "orders", BACKLOG).await?;
     Ok(())
 }
 

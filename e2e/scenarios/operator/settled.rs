@@ -71,10 +71,7 @@ async fn a_dead_operator_is_not_missed_and_its_successor_writes_nothing_and_roll
         committed,
     )
     .await?;
-    assert_eq!(
-        rows(lab, &bucket, "orders").await?,
-        [json!(100), json!(100)]
-    );
+    await_rows(lab, &bucket, "orders", 100).await?;
     let now = get(&namespace, "deployment/orders-ks3").await?;
     assert_eq!(now["metadata"]["generation"], generation);
 
@@ -174,10 +171,7 @@ async fn whenever_the_operator_dies_its_successor_ends_what_was_begun() -> Resul
     )
     .await?;
     assert!(config.to_string().contains("1006"), "{config}");
-    assert_eq!(
-        rows(lab, &bucket, "orders").await?,
-        [json!(produced), json!(produced)]
-    );
+    await_rows(lab, &bucket, "orders", produced).await?;
     let ours = [
         "get",
         "deployments,configmaps",
