@@ -64,9 +64,9 @@ impl Concern {
             }
             Self::TableSynced => {
                 "The table in the catalog is what the spec says: looked at when the spec changes, before the pods get to see \
-                 the new one, and every few minutes. While it is `False` the pods go on with what was last in force; while it \
-                 is `Unknown` they are the ones who make the table and refuse one that does not fit. A condition of resources \
-                 that have a table."
+                 the new one, and every few minutes. While it is `False` the pods of an IcebergTable go on with what was last \
+                 in force, those of a KafkaS3Sink with what the spec says; while it is `Unknown` they are the ones who make the \
+                 table and refuse one that does not fit. A condition of resources that have a table."
             }
             Self::Committing => "Records arrive in the destination as they come.",
             Self::Scaling => "As many pods are asked for as the spec or the autoscaler says.",

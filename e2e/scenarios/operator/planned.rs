@@ -51,8 +51,21 @@ async fn a_plan_tells_what_would_change_and_changes_nothing() -> Result<()> {
     let (sound, same) = plan(lab, cluster, &orders_sink).await?;
     assert!(sound && !same.contains("restart"), "{same}");
 
+    // What somebody scaled it to is no change of the file's making.
+    namespace
+        .kubectl(&["scale", "ks3/orders", "--replicas=2"])
+        .await?;
+    let scaled = |object: &Value| object["status"]["readyReplicas"] == 2;
+    await_object(&namespace, "ks3/orders", "it is scaled", scaled).await?;
+    let (sound, said) = plan(lab, cluster, &orders_sink).await?;
+    assert!(sound && !said.contains("replicas"), "{said}");
+    let mut frozen = orders_sink.clone();
+    frozen["metadata"]["annotations"] = json!({"tidewater.dev/reconcile": "paused"});
+    let (sound, said) = plan(lab, cluster, &frozen).await?;
+    assert!(sound && said.contains("nothing would follow"), "{said}");
+
     let before = get(&namespace, "deployment/orders-ks3").await?;
-    orders_sink["spec"]["replicas"] = json!(2);
+    orders_sink["spec"]["replicas"] = json!(1);
     orders_sink["spec"]["rotation"]["maxRecords"] = json!(77);
     let (sound, said) = plan(lab, cluster, &orders_sink).await?;
     for told in ["replicas", "restart", "77"] {
