@@ -178,6 +178,11 @@ pub struct EvolutionSpec {
     /// Whether a required column may be made optional. Example: `false`.
     #[serde(default = "yes")]
     pub make_optional: bool,
+    /// Whether a column that somebody renamed or dropped in the table is added again, under a new id, when records bring its
+    /// old name. Otherwise such a record does not fit (`onError`), and a resource that declares such a column is refused.
+    /// Example: `true`.
+    #[serde(default)]
+    pub recreate_columns: bool,
 }
 
 impl Default for EvolutionSpec {
@@ -186,6 +191,7 @@ impl Default for EvolutionSpec {
             add_columns: true,
             widen: true,
             make_optional: true,
+            recreate_columns: false,
         }
     }
 }

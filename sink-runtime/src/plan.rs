@@ -378,6 +378,7 @@ pub struct Evolution {
     pub add_columns: bool,
     pub widen: bool,
     pub make_optional: bool,
+    pub recreate_columns: bool,
 }
 
 /// The table was rolled back, or dropped and recreated.

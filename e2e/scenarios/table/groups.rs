@@ -4,7 +4,7 @@ use super::*;
 
 impl TableSink {
     /// Waits until the process has partitions.
-    async fn await_assigned(running: &Tidewater) -> Result<()> {
+    pub(super) async fn await_assigned(running: &Tidewater) -> Result<()> {
         await_until(PATIENCE, "partitions assigned", async || {
             Ok(running.process().log().contains("\"message\":\"assigned\""))
         })

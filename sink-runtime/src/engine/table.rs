@@ -109,7 +109,7 @@ impl TableDeliver {
             topic_ids,
             files,
             spec: Arc::clone(&target.spec),
-            schema: Arc::clone(&target.schema),
+            columns: target.columns.clone(),
         };
         let committed = self
             .targets

@@ -150,6 +150,7 @@ fn table(
             add_columns: spec.evolution.add_columns,
             widen: spec.evolution.widen,
             make_optional: spec.evolution.make_optional,
+            recreate_columns: spec.evolution.recreate_columns,
         },
         parquet: parquet::options(checks, columns, "spec.parquet", &(&spec.parquet).into()),
         target_file_bytes: spec.target_file_size.as_usize(),

@@ -50,6 +50,7 @@ fn plan() -> IcebergPlan {
             add_columns: true,
             widen: true,
             make_optional: true,
+            recreate_columns: false,
         },
         parquet: ParquetOptions {
             compression: ParquetCompression::None,
@@ -134,7 +135,7 @@ fn commit_of(opened: &Opened, partition: i32, expected: Option<i64>, end: i64) -
         topic_ids: BTreeMap::new(),
         files: vec![file(partition, start, end)],
         spec: opened.spec.clone(),
-        schema: opened.schema.clone(),
+        columns: opened.columns.clone(),
     }
 }
 

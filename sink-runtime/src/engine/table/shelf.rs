@@ -119,9 +119,9 @@ impl TableShelf {
         if stale {
             let target = self.targets.for_rows(from)?;
             let conformer = Conformer::new(from, &target.arrow).map_err(ShelfError::new)?;
-            let layout =
-                IcebergLayout::new(&target.schema, &target.spec).map_err(ShelfError::new)?;
-            let order = RowOrder::new(&target.schema, &target.order).unwrap_or_else(|error| {
+            let layout = IcebergLayout::new(&target.columns.schema, &target.spec)
+                .map_err(ShelfError::new)?;
+            let order = RowOrder::new(&target.columns.schema, &target.order).unwrap_or_else(|error| {
                 let error = OneLine(&error).to_string();
                 tracing::warn!(%error, "the table's sort order cannot be kept: rows are written as they come");
                 None

@@ -426,6 +426,7 @@ fn every_field_of_a_table_arrives_in_the_plan() {
         add_columns: false,
         widen: false,
         make_optional: false,
+        recreate_columns: true,
     };
     assert_eq!(table.evolution, evolution);
     assert_eq!(
