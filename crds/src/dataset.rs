@@ -20,7 +20,8 @@ pub struct PartitioningSpec {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 255))]
     pub column: Option<String>,
-    /// Name in the folder, with `column`. Default: the column's name. Example: `land`.
+    /// Name in the folder, with `column`; not that of another column of the files. Default: the column's name. Example:
+    /// `land`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 255))]
     pub label: Option<String>,
@@ -32,7 +33,9 @@ pub struct PartitioningSpec {
 #[x_kube(validation = Rule::new("has(self.granularity) != has(self.format)").message("give exactly one of granularity and format").field_path(".granularity"))]
 #[x_kube(validation = Rule::new("!(has(self.column) && has(self.source))").message("give one of column and source").field_path(".source"))]
 pub struct TimePartitionSpec {
-    /// `Year`, `Month`, `Day` or `Hour`: folders `year=2026/month=07/day=04/hour=15` down to it. Example: `Hour`.
+    /// `Year`, `Month`, `Day` or `Hour`: folders `year=2026/month=07/day=04/hour=15` down to it. Where the files have a
+    /// column `year`, `month`, `day` or `hour` (with `infer`: where records bring one), use `format` with other labels:
+    /// readers would see one of the two. Example: `Hour`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub granularity: Option<Granularity>,
     /// Folders of your own, in place of `granularity`: strftime specifiers, one folder per slash, `label=` in front

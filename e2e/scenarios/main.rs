@@ -18,6 +18,7 @@ mod dataset_sink;
 mod dataset_sources;
 mod dataset_stores;
 mod dataset_time;
+mod dead_letters;
 mod docs;
 mod lab;
 mod lost_replies;

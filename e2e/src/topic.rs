@@ -41,8 +41,21 @@ pub struct Consumed {
 impl Topic {
     /// Creates a topic and waits until every partition has its leader.
     pub async fn create(bootstrap: &str, name: &str, partitions: i32) -> Result<Topic> {
+        Self::create_with(bootstrap, name, partitions, &[]).await
+    }
+
+    /// The same with configurations of the topic.
+    pub async fn create_with(
+        bootstrap: &str,
+        name: &str,
+        partitions: i32,
+        config: &[(&str, &str)],
+    ) -> Result<Topic> {
         let topic = Self::existing(bootstrap, name);
         let new = NewTopic::new(name, partitions, TopicReplication::Fixed(1));
+        let new = config
+            .iter()
+            .fold(new, |new, (key, value)| new.set(key, value));
         let results = admin(bootstrap)?.create_topics([&new], &options()).await?;
         all_well(results.into_iter().map(|r| r.map_err(|(_, code)| code)))?;
         topic.await_partitions(partitions).await?;
@@ -239,6 +252,7 @@ impl Topic {
             .set("compression.type", "lz4")
             .set("queue.buffering.max.messages", "1000000")
             .set("queue.buffering.max.kbytes", "262144")
+            .set("message.max.bytes", "100000000")
             .set("enable.idempotence", "true");
         if let Some(id) = transactional_id {
             config.set("transactional.id", id);

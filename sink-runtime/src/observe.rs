@@ -10,6 +10,7 @@ use parking_lot::Mutex;
 use serde::Serialize;
 
 use crate::budget::Budget;
+use crate::deadletter::Delivered;
 use crate::engine::worker::Counters;
 use crate::errors::Class;
 use crate::record::{Offset, TopicPartition};
@@ -117,7 +118,7 @@ struct Inner {
     settled: Instant,
     ready: bool,
     statistics: metrics::ClientStatistics,
-    dead_letters: u64,
+    dead_letters: Delivered,
     gap_records: u64,
 }
 
@@ -160,6 +161,8 @@ pub struct Snapshot {
     pub bytes: u64,
     pub rows: u64,
     pub dead_letters: u64,
+    pub dead_letters_cut: u64,
+    pub dead_letters_lost: u64,
     pub rejected: BTreeMap<String, u64>,
     pub expired_records: u64,
     pub open_files: u64,
@@ -184,7 +187,7 @@ impl Progress {
                 settled: now,
                 ready: false,
                 statistics: metrics::ClientStatistics::default(),
-                dead_letters: 0,
+                dead_letters: Delivered::default(),
                 gap_records: 0,
             })),
             latency: metrics::latency_histogram(sink),
@@ -281,8 +284,15 @@ impl Progress {
         self.inner.lock().commit.files_in_flight = files;
     }
 
-    pub fn dead_letters(&self, letters: u64) {
-        self.inner.lock().dead_letters += letters;
+    /// Says so where some went without their value.
+    pub fn dead_letters(&self, delivered: Delivered) {
+        if delivered.cut > 0 {
+            tracing::warn!(
+                letters = delivered.cut,
+                "the dead-letter topic refused letters for their size: they went without the record's value"
+            );
+        }
+        self.inner.lock().dead_letters += delivered;
     }
 
     pub fn expired(&self, records: u64) {
@@ -383,7 +393,9 @@ impl Progress {
             records: counters.records.load(Relaxed),
             bytes: counters.bytes.load(Relaxed),
             rows: counters.rows.load(Relaxed),
-            dead_letters: inner.dead_letters,
+            dead_letters: inner.dead_letters.letters,
+            dead_letters_cut: inner.dead_letters.cut,
+            dead_letters_lost: inner.dead_letters.lost,
             rejected,
             expired_records: inner.gap_records,
             open_files: counters.open_files.load(Relaxed),

@@ -49,12 +49,9 @@ pub(super) async fn commit<D: Deliver>(
                     .map_err(|why| Failure::Reread { why, fenced: false })?;
             }
             if undelivered {
-                letters
-                    .deliver(&dead)
-                    .await
-                    .map_err(|error| Failure::of(&error))?;
+                let delivered = letters.deliver(&dead).await;
+                progress.dead_letters(delivered.map_err(|error| Failure::of(&error))?);
                 undelivered = false;
-                progress.dead_letters(dead.len() as u64);
             }
             failpoint::pass("engine.letters-delivered");
             if job.lanes.is_empty() {

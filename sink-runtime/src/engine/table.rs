@@ -20,6 +20,7 @@ mod file;
 mod shelf;
 pub mod target;
 mod topics;
+mod wishes;
 
 pub use self::file::TableFile;
 pub use self::shelf::TableShelf;

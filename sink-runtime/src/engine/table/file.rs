@@ -39,7 +39,8 @@ enum Whereabouts {
 impl TableFile {
     pub(super) fn of(sealed: Sealed<IcebergPartition, DataUpload>) -> Self {
         let DataUpload { upload, target } = sealed.upload;
-        let metrics = sealed.metrics.unwrap_or_default();
+        let modes = target.wishes.modes(&target.schema, &target.order);
+        let metrics = sealed.metrics.unwrap_or_default().kept(&modes);
         Self {
             sealed: SealedData {
                 partition: sealed.key,

@@ -60,12 +60,7 @@ impl Outlet<(), IcebergPartition> for DataFiles {
             opening.first.0.partition,
             CommitId::fresh()
         );
-        let path = &opening.key.path;
-        let key = if path.is_empty() {
-            format!("data/{name}")
-        } else {
-            format!("data/{path}/{name}")
-        };
+        let key = self.target.wishes.key(&opening.key.path, &name);
         let target = Arc::clone(&self.target);
         DataUpload {
             upload: target.uploader.begin(key, BTreeMap::new()),

@@ -11,6 +11,7 @@ use parking_lot::Mutex;
 use tokio::runtime::Handle;
 use uuid::Uuid;
 
+use super::wishes::Wishes;
 use crate::budget::Budget;
 use crate::commit::iceberg::{
     Committed, Declared, IcebergCommit, IcebergCommitter, IcebergFailure, NotCommitted, Opened,
@@ -19,7 +20,7 @@ use crate::commit::iceberg::{
 use crate::engine::worker::ShelfError;
 use crate::errors::{Classified, OneLine, class};
 use crate::files::conform::table_schema;
-use crate::plan::{DecodePlan, IcebergPlan, S3Plan, StorePlan, ValueSchema};
+use crate::plan::{DecodePlan, IcebergPlan, S3Plan, StorePlan, ValueSchema, unheeded};
 use crate::record::{OffsetRange, TopicName, TopicPartition};
 use crate::schema::evolution::{TableColumns, plan_evolution};
 use crate::schema::iceberg::from_iceberg;
@@ -41,6 +42,7 @@ pub struct Target {
     pub spec: PartitionSpecRef,
     pub order: SortOrderRef,
     pub location: String,
+    pub wishes: Arc<Wishes>,
     pub uploader: Uploader,
 }
 
@@ -62,6 +64,7 @@ impl Target {
             spec: Arc::clone(&self.spec),
             order: Arc::clone(&self.order),
             location: self.location.clone(),
+            wishes: Arc::clone(&self.wishes),
             uploader: self.uploader.clone(),
         })
     }
@@ -222,8 +225,13 @@ impl Targets {
         let mut committer = self.committer.lock().await;
         let mut opened = Box::pin(committer.open(&self.plan, schema)).await?;
         tell(&opened);
-        if !self.told.swap(true, Ordering::Relaxed) && self.declare(&committer).await {
-            opened = Box::pin(committer.open(&self.plan, schema)).await?;
+        if !self.told.swap(true, Ordering::Relaxed) {
+            if self.declare(&committer).await {
+                opened = Box::pin(committer.open(&self.plan, schema)).await?;
+            }
+            for why in unheeded(&opened.properties, &self.plan) {
+                tracing::warn!(%why, "a property of the table has no effect on the sink's files");
+            }
         }
         drop(committer);
         let ledger = opened.ledger.clone();
@@ -298,6 +306,7 @@ impl Targets {
             spec: Arc::clone(&opened.spec),
             order: Arc::clone(&opened.sort_order),
             location,
+            wishes: Arc::new(Wishes::new(opened.properties.clone())),
             uploader: Uploader::new(store, self.runtime.clone(), parts, self.budget.clone()),
         })
     }
