@@ -20,6 +20,7 @@ mod declared;
 mod evolution;
 mod glue;
 mod groups;
+mod manifests;
 mod names;
 mod others;
 mod replies;

@@ -27,7 +27,7 @@ pub use kubelet::{Image, Images, Kubelet, KubeletOptions};
 pub use lab::{Endpoints, Lab, S3Access};
 pub use measured::{Usage, run_measured};
 pub use os::free_port;
-pub use readers::{DuckDb, IcebergCatalog, PyIceberg};
+pub use readers::{DuckDb, IcebergCatalog, PyIceberg, java_data_files};
 pub use servers::forwarder::{Forwarder, Passed};
 pub use servers::iceberg_rest::{IcebergRest, IcebergRestOptions};
 pub use servers::kafka::KafkaServer;

@@ -5,13 +5,14 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use iceberg::io::FileIO;
-use iceberg::spec::{DataContentType, ManifestList, ManifestStatus, TableMetadataRef};
+use iceberg::spec::TableMetadataRef;
 
 use super::super::CliError;
 use super::content::{self, Content};
-use crate::catalog::{self, CatalogError, TableOps};
+use crate::catalog::{self, CatalogError, TableOps, snapshot};
 use crate::commit::dataset::DatasetFileName;
 use crate::commit::iceberg::{Keys, Standing, standing};
+use crate::errors::OneLine;
 use crate::ledger::{LedgerDocument, ledger_key};
 use crate::plan::{Destination, Plan};
 use crate::record::{Offset, TopicName, TopicPartition};
@@ -239,43 +240,24 @@ async fn dataset_files(store: &Arc<dyn Store>) -> Result<Vec<HeldFile>, CliError
 }
 
 async fn table_files(metadata: &TableMetadataRef, io: &FileIO) -> Result<Vec<HeldFile>, CliError> {
-    let failed = |error: iceberg::Error| CliError(format!("read the table's manifests: {error}"));
-    let Some(snapshot) = metadata.current_snapshot() else {
-        return Ok(Vec::new());
-    };
-    let mut files = Vec::new();
-    let list = io
-        .new_input(snapshot.manifest_list())
-        .map_err(failed)?
-        .read()
-        .await
-        .map_err(failed)?;
-    let list =
-        ManifestList::parse_with_version(&list, metadata.format_version()).map_err(failed)?;
-    for manifest in list.entries() {
-        let manifest = manifest.load_manifest(io).await.map_err(failed)?;
-        for entry in manifest.entries() {
-            if entry.status() == ManifestStatus::Deleted
-                || entry.content_type() != DataContentType::Data
-            {
-                continue;
-            }
-            let name = entry.file_path().to_owned();
-            let directory = name.rsplit_once('/').map_or("", |(directory, _)| directory);
-            let partition = directory
-                .rsplit_once("/data")
-                .map_or(directory, |(_, partition)| partition);
-            let partition = partition.trim_start_matches('/').to_owned();
-            files.push(HeldFile {
-                name,
-                version: entry.sequence_number(),
-                partition,
-                tp: None,
-                place: Place::Io(io.clone()),
-            });
+    let entries = snapshot::data_files(io, metadata).await;
+    let entries =
+        entries.map_err(|error| CliError(format!("read the table's files: {}", OneLine(&error))))?;
+    let files = entries.into_iter().map(|entry| {
+        let name = entry.file_path;
+        let directory = name.rsplit_once('/').map_or("", |(directory, _)| directory);
+        let partition = directory
+            .rsplit_once("/data")
+            .map_or(directory, |(_, partition)| partition);
+        HeldFile {
+            partition: partition.trim_start_matches('/').to_owned(),
+            name,
+            version: entry.sequence_number,
+            tp: None,
+            place: Place::Io(io.clone()),
         }
-    }
-    Ok(files)
+    });
+    Ok(files.collect())
 }
 
 impl HeldFile {

@@ -39,7 +39,7 @@ enum Whereabouts {
 impl TableFile {
     pub(super) fn of(sealed: Sealed<IcebergPartition, DataUpload>) -> Self {
         let DataUpload { upload, target } = sealed.upload;
-        let modes = target.wishes.modes(&target.schema, &target.order);
+        let modes = target.wishes.modes(&target.columns.schema, &target.order);
         let metrics = sealed.metrics.unwrap_or_default().kept(&modes);
         Self {
             sealed: SealedData {
