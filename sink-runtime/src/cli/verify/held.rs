@@ -8,7 +8,7 @@ use iceberg::io::FileIO;
 use iceberg::spec::{DataContentType, ManifestList, ManifestStatus, TableMetadataRef};
 
 use super::super::CliError;
-use super::content::{self, Content};
+use super::content::{self, Content, Each, Reading};
 use crate::catalog::{self, CatalogError, TableOps};
 use crate::commit::dataset::DatasetFileName;
 use crate::commit::iceberg::{Keys, Standing, standing};
@@ -95,6 +95,8 @@ pub(super) struct HeldFile {
     pub(super) partition: String,
     /// Where all of its rows are of one topic-partition.
     pub(super) tp: Option<TopicPartition>,
+    /// The lowest offset in it, where its name says so.
+    pub(super) start: Option<i64>,
     place: Place,
 }
 
@@ -155,6 +157,18 @@ impl Held {
         let metadata = load(ops.as_ref()).await?;
         // Of types that the sink never writes nothing can be expected.
         Ok(metadata.and_then(|metadata| from_iceberg(metadata.current_schema()).ok()))
+    }
+
+    /// Paths of a table's columns by their ids; a dataset has no ids.
+    pub(super) async fn names(&self) -> Result<Option<BTreeMap<i32, String>>, CliError> {
+        let Self::Table { ops, .. } = self else {
+            return Ok(None);
+        };
+        let metadata = load(ops.as_ref()).await?;
+        Ok(metadata.map(|metadata| {
+            let names = metadata.current_schema().field_id_to_name_map();
+            names.iter().map(|(id, name)| (*id, name.clone())).collect()
+        }))
     }
 
     pub(super) async fn files(&self) -> Result<Vec<HeldFile>, CliError> {
@@ -231,6 +245,7 @@ async fn dataset_files(store: &Arc<dyn Store>) -> Result<Vec<HeldFile>, CliError
                 version: Some(version(name.generation)),
                 partition,
                 tp: Some(name.tp),
+                start: Some(name.start.0),
                 place: Place::Store(Arc::clone(store)),
             });
         }
@@ -271,6 +286,7 @@ async fn table_files(metadata: &TableMetadataRef, io: &FileIO) -> Result<Vec<Hel
                 version: entry.sequence_number(),
                 partition,
                 tp: None,
+                start: None,
                 place: Place::Io(io.clone()),
             });
         }
@@ -297,12 +313,16 @@ impl HeldFile {
         }
     }
 
-    pub(super) async fn read(&self, plan: &Plan) -> Result<Content, CliError> {
+    pub(super) async fn read(
+        &self,
+        reading: &Reading,
+        each: &mut Each<'_>,
+    ) -> Result<Content, CliError> {
         let bytes = self.bytes().await?;
         if self.name.ends_with(".parquet") {
-            content::of_parquet(plan, bytes, &self.name)
+            content::of_parquet(reading, bytes, &self.name, each)
         } else {
-            content::of_json_lines(plan, &bytes, &self.name)
+            content::of_json_lines(reading, &bytes, &self.name, each)
         }
     }
 
