@@ -28,3 +28,4 @@ mod progress;
 mod soak;
 mod source_identity;
 mod table;
+mod witness;
