@@ -167,6 +167,7 @@ async fn a_process_told_to_stop_while_the_store_is_gone_ends_and_leaves_its_reco
     let tidewater = sink.start()?;
     topic.produce(orders(200, 1)).await?;
     sink.await_rows(200).await?;
+    let ends = [topic.offsets(0).await?.1, topic.offsets(1).await?.1];
     proxy.disable().await?;
     topic.produce(orders(300, 2)).await?;
     await_until(PATIENCE, "the records read", async || {
@@ -177,8 +178,8 @@ async fn a_process_told_to_stop_while_the_store_is_gone_ends_and_leaves_its_reco
     // With its work undone, which is no failure of its own.
     let log = || tidewater.process().log_tail();
     ensure!(tidewater.wait_exit(PATIENCE).await?.success(), "{}", log());
-    for partition in 0..2 {
-        assert_eq!(topic.committed(&sink.group(), partition).await?, Some(100));
+    for (partition, end) in (0..).zip(ends) {
+        assert_eq!(topic.committed(&sink.group(), partition).await?, Some(end));
     }
     proxy.enable().await?;
     sink.catch_up().await?;

@@ -29,3 +29,4 @@ mod progress;
 mod soak;
 mod source_identity;
 mod table;
+mod witness;

@@ -8,7 +8,7 @@ use iceberg::io::FileIO;
 use iceberg::spec::TableMetadataRef;
 
 use super::super::CliError;
-use super::content::{self, Content};
+use super::content::{self, Content, Each, Reading};
 use crate::catalog::{self, CatalogError, TableOps, snapshot};
 use crate::commit::dataset::DatasetFileName;
 use crate::commit::iceberg::{Keys, Standing, standing};
@@ -96,6 +96,8 @@ pub(super) struct HeldFile {
     pub(super) partition: String,
     /// Where all of its rows are of one topic-partition.
     pub(super) tp: Option<TopicPartition>,
+    /// The lowest offset in it, where its name says so.
+    pub(super) start: Option<i64>,
     place: Place,
 }
 
@@ -156,6 +158,18 @@ impl Held {
         let metadata = load(ops.as_ref()).await?;
         // Of types that the sink never writes nothing can be expected.
         Ok(metadata.and_then(|metadata| from_iceberg(metadata.current_schema()).ok()))
+    }
+
+    /// Paths of a table's columns by their ids; a dataset has no ids.
+    pub(super) async fn names(&self) -> Result<Option<BTreeMap<i32, String>>, CliError> {
+        let Self::Table { ops, .. } = self else {
+            return Ok(None);
+        };
+        let metadata = load(ops.as_ref()).await?;
+        Ok(metadata.map(|metadata| {
+            let names = metadata.current_schema().field_id_to_name_map();
+            names.iter().map(|(id, name)| (*id, name.clone())).collect()
+        }))
     }
 
     pub(super) async fn files(&self) -> Result<Vec<HeldFile>, CliError> {
@@ -232,6 +246,7 @@ async fn dataset_files(store: &Arc<dyn Store>) -> Result<Vec<HeldFile>, CliError
                 version: Some(version(name.generation)),
                 partition,
                 tp: Some(name.tp),
+                start: Some(name.start.0),
                 place: Place::Store(Arc::clone(store)),
             });
         }
@@ -254,6 +269,7 @@ async fn table_files(metadata: &TableMetadataRef, io: &FileIO) -> Result<Vec<Hel
             name,
             version: entry.sequence_number,
             tp: None,
+            start: None,
             place: Place::Io(io.clone()),
         }
     });
@@ -279,12 +295,16 @@ impl HeldFile {
         }
     }
 
-    pub(super) async fn read(&self, plan: &Plan) -> Result<Content, CliError> {
+    pub(super) async fn read(
+        &self,
+        reading: &Reading,
+        each: &mut Each<'_>,
+    ) -> Result<Content, CliError> {
         let bytes = self.bytes().await?;
         if self.name.ends_with(".parquet") {
-            content::of_parquet(plan, bytes, &self.name)
+            content::of_parquet(reading, bytes, &self.name, each)
         } else {
-            content::of_json_lines(plan, &bytes, &self.name)
+            content::of_json_lines(reading, &bytes, &self.name, each)
         }
     }
 

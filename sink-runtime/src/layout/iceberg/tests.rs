@@ -22,6 +22,8 @@ use super::*;
 use crate::files::conform::table_schema;
 use crate::record::TopicPartition;
 
+mod by_value;
+
 fn rows(batch: RecordBatch) -> Rows {
     let count = batch.num_rows() as i64;
     Rows {

@@ -1,11 +1,14 @@
 #![allow(clippy::unwrap_used, reason = "tests")]
 
+use std::collections::BTreeSet;
+
 use proptest::prelude::*;
 
 use super::*;
 use crate::ledger::Stamp;
 use crate::ledger::document::Entry;
 use crate::record::OffsetRange;
+use crate::varied::explore;
 
 fn tp(partition: i32) -> TopicPartition {
     TopicPartition::new("orders", partition)
@@ -227,26 +230,77 @@ fn claims_on_one_partition_follow_each_other() {
     );
 }
 
-proptest! {
-    /// The same law as a model says it: applying only claims that were judged "commit" never repeats an offset and
-    /// leaves no hole that the floor does not prove.
-    #[test]
-    fn accepted_claims_neither_overlap_nor_leave_unproven_holes(
-        claims in prop::collection::vec((0i64..30, 0i64..8, prop::option::of(0i64..30), 0i64..30), 1..60),
-    ) {
+/// The law as a set of offsets says it, and not as the judge does: what is taken is neither there already nor beyond a hole
+/// that the floor does not prove, and whatever could be taken is.
+#[test]
+fn claims_are_taken_when_they_neither_overlap_nor_leave_an_unproven_hole_and_only_then() {
+    // Most claims begin near where the ledger stands and expect what it says: the others are fenced for the first cause.
+    let claims = prop::collection::vec(
+        (
+            0..8_usize,
+            0..8_i64,
+            prop::option::weighted(0.2, -2..3_i64),
+            -4..6_i64,
+        ),
+        1..60,
+    );
+    let varied = explore(500, &claims, |claims, varied| {
         let mut known = BTreeMap::new();
-        for (start, len, expected, floor) in claims {
+        let mut taken: BTreeSet<i64> = BTreeSet::new();
+        for (off, len, misled, floor) in claims {
+            let before: Option<Offset> = known.get(&tp(0)).copied();
+            let next = before.map_or(0, |next| next.0);
+            let start = (next + [-2, -1, 0, 0, 0, 0, 1, 2][off]).max(0);
+            let floor = next + floor;
+            let expected = match (misled, before) {
+                (None, before) => before.map(|next| next.0),
+                (Some(by), Some(next)) => Some(next.0 + by),
+                (Some(by), None) => Some(by),
+            };
             let claim = claim(expected, start, start + len);
             let floors = BTreeMap::from([(tp(0), Offset(floor))]);
-            let before = known.get(&tp(0)).copied();
-            if judge_all(&known, &floors, std::slice::from_ref(&claim)) == Verdict::Commit {
-                prop_assert_eq!(claim.expected, before);
-                if let Some(next) = before {
-                    prop_assert!(claim.range.start >= next);
-                    prop_assert!(claim.range.start == next || Offset(floor) >= claim.range.start);
-                }
+            let verdict = judge_all(&known, &floors, std::slice::from_ref(&claim));
+
+            let fits = expected == before.map(|next| next.0);
+            let repeats = (start..start + len).any(|offset| taken.contains(&offset))
+                || before.is_some() && start < next;
+            // The first claim may begin anywhere: what is before it is not this destination's.
+            let hole = before.is_some() && (next..start).any(|offset| offset >= floor);
+            let lawful = fits && !repeats && !hole;
+            prop_assert_eq!(
+                verdict == Verdict::Commit,
+                lawful,
+                "{:?} {:?}",
+                claim,
+                before
+            );
+            varied.met(match (fits, repeats, hole) {
+                (false, ..) => "expects something else",
+                (_, true, _) => "repeats offsets",
+                (.., true) => "leaves a hole",
+                _ if before.is_some() && start > next => "taken over a proven hole",
+                _ => "taken",
+            });
+            if lawful {
+                taken.extend(start..start + len);
                 known.insert(tp(0), claim.range.end);
             }
         }
-    }
+        Ok(())
+    });
+    let every = [
+        "taken",
+        "taken over a proven hole",
+        "expects something else",
+        "repeats offsets",
+        "leaves a hole",
+    ];
+    varied.assert_varied(&every, 500);
+    let all = [
+        "taken",
+        "expects something else",
+        "repeats offsets",
+        "leaves a hole",
+    ];
+    varied.assert_share(&all, 30);
 }
