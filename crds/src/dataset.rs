@@ -138,7 +138,7 @@ pub struct RotationSpec {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 1))]
     pub max_records: Option<u64>,
-    /// Time since the first record; how late a record may be visible. Example: `5m`.
+    /// Time since the first record, 6 days at most; how late a record may be visible. Example: `5m`.
     #[serde(default = "max_open")]
     #[x_kube(validation = Rule::new("self.matches('[1-9]')").message("give more than 0s"))]
     pub max_open: TimeSpan,
@@ -226,7 +226,8 @@ pub enum Delivery {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct DatasetCommitSpec {
-    /// Commits in a row that may fail before the sink stops and starts afresh. Example: `10`.
+    /// Failures in a row of one commit before the sink stops and starts afresh; what waiting may mend is waited for.
+    /// Example: `10`.
     #[serde(default = "max_consecutive_failures")]
     #[schemars(range(min = 1, max = 1000))]
     pub max_consecutive_failures: u32,

@@ -1,6 +1,6 @@
 //! A dataset sink of orders on the lab: its resource, its processes, and what readers find in its dataset.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::PathBuf;
 use std::process::{ExitStatus, Stdio};
@@ -418,6 +418,24 @@ impl DatasetSink {
             !key.starts_with("_tidewater/")
         });
         Ok(files.filter_map(|object| object.size()).collect())
+    }
+
+    /// How many files the ledger of each partition names as pending.
+    pub(crate) async fn pending(&self) -> Result<BTreeMap<i64, usize>> {
+        let s3 = self.s3();
+        let prefix = format!("_tidewater/{}/", self.id());
+        let request = s3.list_objects_v2().bucket(&self.bucket).prefix(prefix);
+        let mut pending = BTreeMap::new();
+        for object in request.send().await?.contents() {
+            let key = object.key().context("a key")?;
+            let request = s3.get_object().bucket(&self.bucket).key(key);
+            let body = request.send().await?.body.collect().await?.into_bytes();
+            let ledger: Value = serde_json::from_slice(&body)?;
+            let partition = ledger["partition"].as_i64().context("a partition")?;
+            let files = ledger["pending"].as_array().context("a list")?;
+            pending.insert(partition, files.len());
+        }
+        Ok(pending)
     }
 
     /// Aborts the bucket's open uploads but for `spared`, as a lifecycle rule does, and tells how many.

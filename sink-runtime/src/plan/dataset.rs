@@ -77,6 +77,15 @@ pub(super) fn plan(
         dataset.glue = glue::plan(checks, &asking, spec, topics, &decode, &dataset);
     }
     let rotation = rotation(checks, &spec.rotation, &dataset.partitioning);
+    if let StorePlan::S3(s3) = &dataset.store {
+        let part = ("spec.destination.s3.partSize", s3.part_size);
+        store::check_parts(
+            checks,
+            "spec.rotation.maxBytes",
+            spec.rotation.max_bytes,
+            part,
+        );
+    }
     let letters = spec.dead_letter.as_ref();
     let dead_letter = decode::dead_letter(checks, letters, &spec.source, &source.topics);
     if let Some(DeadLetter::Prefix { prefix }) = &dead_letter {
@@ -269,6 +278,7 @@ fn rotation(checks: &mut Checks, spec: &RotationSpec, partitioning: &[PartitionE
             checks.add(format!("{path}.{name}"), span, "give more than 0s");
         }
     }
+    store::check_open(checks, &format!("{path}.maxOpen"), spec.max_open);
     let schedule = spec.schedule.as_ref().map(|schedule| {
         let path = format!("{path}.schedule");
         if let Err(error) = schedule.cron.parse::<croner::Cron>() {

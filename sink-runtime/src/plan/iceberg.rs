@@ -68,6 +68,10 @@ pub(super) fn plan(
     let letters = spec.dead_letter.as_ref();
     let dead_letter = decode::dead_letter(checks, letters, &spec.source, &source.topics);
     let destination = table(checks, &asking, &columns, spec);
+    if let Some(s3) = &destination.storage {
+        let part = ("spec.storage.s3.partSize", s3.part_size);
+        store::check_parts(checks, "spec.targetFileSize", spec.target_file_size, part);
+    }
     Plan {
         rotation: Rotation {
             max_bytes: destination.target_file_bytes,
@@ -290,6 +294,7 @@ fn commit(checks: &mut Checks, spec: &TableCommitSpec) -> CommitPlan {
     if spec.interval.duration().is_zero() {
         checks.add("spec.commit.interval", spec.interval, "give more than 0s");
     }
+    store::check_open(checks, "spec.commit.interval", spec.interval);
     if let Some(bytes) = spec.max_bytes.filter(|bytes| bytes.as_u64() == 0) {
         checks.add("spec.commit.maxBytes", bytes, "give more than 0");
     }

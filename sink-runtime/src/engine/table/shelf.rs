@@ -185,6 +185,7 @@ impl Shelf for TableShelf {
     }
 
     fn due(&mut self, now: Instant) -> Vec<TopicPartition> {
+        self.files.make_spoiled_due(|data| data.upload.has_failed());
         let due = self.files.due(now.duration_since(self.began));
         if due.is_empty() {
             Vec::new()

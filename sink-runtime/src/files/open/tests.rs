@@ -113,6 +113,28 @@ fn read(file: &Sealed<String, Upload>) -> RecordBatch {
 }
 
 #[test]
+fn a_group_with_a_failed_upload_is_due_at_once_and_no_other() {
+    let mut table = table(Limits {
+        file_records: Some(2000),
+        ..limits()
+    });
+    // A file of 1 is sealed and waits; the others have rows, and no byte on its way.
+    write(&mut table, 0, &slice("a", 0, 1999), 0);
+    write(&mut table, 1, &slice("a", 0, 1500), 0);
+    write(&mut table, 1, &slice("b", 1500, 2500), 0);
+    write(&mut table, 2, &slice("a", 0, 1), 0);
+    let due = |table: &mut Table, failed: bool| {
+        table.make_spoiled_due(|upload| failed && !upload.0.is_empty());
+        table.due(secs(1))
+    };
+    assert!(due(&mut table, false).is_empty());
+    assert_eq!(due(&mut table, true), [tp(1)]);
+    assert_eq!(table.totals(&tp(1)).sealed_files, 1);
+    cut(&mut table, 1);
+    assert!(due(&mut table, true).is_empty());
+}
+
+#[test]
 fn a_group_is_due_by_the_first_rule_that_holds() {
     struct Case {
         name: &'static str,
