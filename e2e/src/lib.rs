@@ -39,7 +39,7 @@ pub use servers::s3::S3Server;
 pub use servers::spoiler::{Spoil, Spoiler};
 pub use servers::toxiproxy::{Proxy, Toxiproxy, ToxiproxyServer};
 pub use tidewater::{Tidewater, operator_binary, tidewater_binary};
-pub use topic::{Consumed, Outcome, Topic, delete_group};
+pub use topic::{Consumed, OpenTransaction, Outcome, Topic, delete_group};
 pub use wait::await_until;
 pub use workload::{
     COUNTRIES, FIRST_CREATED_MILLIS, FIRST_ORDER_ID, MILLIS_BETWEEN_ORDERS, Record, orders,

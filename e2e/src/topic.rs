@@ -31,6 +31,17 @@ pub enum Outcome {
     Abort,
 }
 
+/// Records that are in the log and not committed.
+#[allow(missing_debug_implementations, reason = "the producer has none")]
+pub struct OpenTransaction(BaseProducer<Deliveries>);
+
+impl OpenTransaction {
+    pub async fn commit(self) -> Result<()> {
+        let commit = move || self.0.commit_transaction(TIMEOUT);
+        Ok(tokio::task::spawn_blocking(commit).await??)
+    }
+}
+
 /// A record as read back.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Consumed {
@@ -46,6 +57,23 @@ impl Topic {
         let results = admin(bootstrap)?.create_topics([&new], &options()).await?;
         all_well(results.into_iter().map(|r| r.map_err(|(_, code)| code)))?;
         topic.await_partitions(partitions).await?;
+        Ok(topic)
+    }
+
+    /// Creates a topic whose partitions each have one replica, on the broker of that number.
+    pub async fn create_on(bootstrap: &str, name: &str, brokers: &[i32]) -> Result<Topic> {
+        let topic = Self::existing(bootstrap, name);
+        let each: Vec<_> = brokers.iter().map(std::slice::from_ref).collect();
+        let new = NewTopic::new(
+            name,
+            i32::try_from(brokers.len())?,
+            TopicReplication::Variable(&each),
+        );
+        let results = admin(bootstrap)?.create_topics([&new], &options()).await?;
+        all_well(results.into_iter().map(|r| r.map_err(|(_, code)| code)))?;
+        topic
+            .await_partitions(i32::try_from(brokers.len())?)
+            .await?;
         Ok(topic)
     }
 
@@ -139,6 +167,21 @@ impl Topic {
                 Outcome::Abort => producer.abort_transaction(TIMEOUT)?,
             }
             Ok(())
+        })
+        .await
+    }
+
+    /// Produces the records in a transaction that stays open until [`OpenTransaction::commit`].
+    pub async fn begin(
+        &self,
+        records: impl IntoIterator<Item = Record> + Send + 'static,
+    ) -> Result<OpenTransaction> {
+        self.blocking(move |topic| {
+            let producer = topic.producer(Some(&format!("lab-{:08x}", rand::random::<u32>())))?;
+            producer.init_transactions(TIMEOUT)?;
+            producer.begin_transaction()?;
+            topic.send_all(&producer, records)?;
+            Ok(OpenTransaction(producer))
         })
         .await
     }

@@ -60,6 +60,18 @@ pub struct PartitionProgress {
     pub start: Option<Offset>,
     /// What is read next, where anything was read.
     pub position: Option<Offset>,
+    /// Absent where it is known where to go on.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub waits: Option<Waits>,
+}
+
+/// Why a partition is not read yet: the brokers do not say enough of it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Waits {
+    /// As in the table of errors.
+    pub reason: &'static str,
+    pub message: String,
 }
 
 impl PartitionProgress {
@@ -138,6 +150,13 @@ fn lag(partitions: &BTreeMap<TopicPartition, PartitionProgress>) -> Option<i64> 
         return None;
     }
     partitions.values().map(PartitionProgress::lag).sum()
+}
+
+fn first_waiting(
+    partitions: &BTreeMap<TopicPartition, PartitionProgress>,
+) -> Option<(&TopicPartition, &Waits)> {
+    let mut each = partitions.iter();
+    each.find_map(|(tp, partition)| Some((tp, partition.waits.as_ref()?)))
 }
 
 /// What `/status` answers.
@@ -246,10 +265,25 @@ impl Progress {
         let mut inner = self.inner.lock();
         let partition = inner.partitions.entry(tp.clone()).or_default();
         partition.committed = committed;
+        partition.waits = None;
         if let Some((start, end)) = watermarks {
             partition.start = Some(start);
             partition.end = Some(end);
         }
+    }
+
+    /// The partition is ours, and the brokers do not say where it stands.
+    pub fn waits(&self, tp: &TopicPartition, class: Class, why: String) {
+        let mut inner = self.inner.lock();
+        let partition = inner.partitions.entry(tp.clone()).or_default();
+        // What was known of its log is not known any more.
+        *partition = PartitionProgress {
+            waits: Some(Waits {
+                reason: class.reason,
+                message: why,
+            }),
+            ..PartitionProgress::default()
+        };
     }
 
     /// The series of a partition that is not ours any more goes away.
@@ -358,6 +392,13 @@ impl Progress {
     pub fn snapshot(&self) -> Snapshot {
         let inner = self.inner.lock();
         let counters = &self.counters;
+        let mut commit = inner.commit.clone();
+        if commit.last_error.is_none()
+            && let Some((tp, waits)) = first_waiting(&inner.partitions)
+        {
+            commit.last_error = Some(format!("{tp} waits for the brokers: {}", waits.message));
+            commit.last_error_reason = Some(waits.reason);
+        }
         let rejected = crate::decode::RejectClass::ALL
             .iter()
             .map(|class| {
@@ -378,7 +419,7 @@ impl Progress {
                 .map(|(tp, p)| (tp.to_string(), p.clone()))
                 .collect(),
             lag_records: lag(&inner.partitions),
-            commit: inner.commit.clone(),
+            commit,
             table: inner.table.clone(),
             records: counters.records.load(Relaxed),
             bytes: counters.bytes.load(Relaxed),
@@ -426,6 +467,28 @@ impl Progress {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_partition_that_waits_for_its_broker_is_named_and_leaves_the_lag_unknown() {
+        let progress = Progress::new("default.orders", Budget::new(1), Duration::ZERO);
+        let tp = |partition| TopicPartition::new("orders", partition);
+        progress.owned(&tp(0), Some(Offset(7)), Some((Offset(0), Offset(10))));
+        assert_eq!(progress.snapshot().lag_records, Some(3));
+        let why = || "\"orders-1\" has no leader".to_owned();
+        progress.waits(&tp(1), crate::errors::class::BROKER_UNREACHABLE, why());
+        let status = progress.snapshot();
+        assert_eq!(status.lag_records, None);
+        assert_eq!(status.partitions["orders-0"].waits, None);
+        let waits = status.partitions["orders-1"].waits.as_ref();
+        assert_eq!(waits.map(|waits| waits.message.clone()), Some(why()));
+        assert_eq!(status.commit.last_error_reason, Some("SourceUnreachable"));
+        assert_eq!(status.commit.consecutive_failures, 0);
+
+        progress.owned(&tp(1), None, Some((Offset(0), Offset(5))));
+        let status = progress.snapshot();
+        assert_eq!(status.lag_records, Some(8));
+        assert_eq!(status.commit.last_error, None);
+    }
 
     #[test]
     fn a_sink_that_stopped_says_why_owns_nothing_and_costs_the_process_no_restart() {

@@ -22,9 +22,10 @@ pub fn ledger_key(sink: &str, tp: &TopicPartition) -> ObjectKey {
     format!("{LEDGER_ROOT}{sink}/{}/{}.json", tp.topic, tp.partition)
 }
 
-/// Ledger of one topic-partition of one dataset.
+/// Ledger of one topic-partition of one dataset. A field that a newer release may add without raising the format is
+/// passed by, and is not in the next version that is written here.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase", deny_unknown_fields)]
+#[serde(rename_all = "camelCase")]
 pub struct LedgerDocument {
     pub format: u32,
     pub sink: String,
@@ -66,7 +67,7 @@ pub struct LedgerDocument {
 /// A commit some of whose files vanished before they became visible: the others are removed, then its range is read
 /// again.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase", deny_unknown_fields)]
+#[serde(rename_all = "camelCase")]
 pub struct Retraction {
     pub commit_id: CommitId,
     pub range: OffsetRange,
@@ -182,6 +183,7 @@ impl LedgerDocument {
             next: Some(self.next),
             floor: Some(self.floor),
             reread: self.reread,
+            anew: false,
         }
     }
 
@@ -370,6 +372,15 @@ mod tests {
         let error = LedgerDocument::parse(bytes, "default.orders", &tp()).unwrap_err();
         assert!(matches!(error, DocumentError::NewerFormat { found: 2, .. }));
         assert!(error.to_string().contains("newer"));
+    }
+
+    #[test]
+    fn what_a_newer_release_added_without_raising_the_format_is_passed_by() {
+        let mut newer: serde_json::Value = serde_json::from_slice(&document().to_bytes()).unwrap();
+        newer["fieldOfTomorrow"] = 7.into();
+        let bytes = newer.to_string();
+        let back = LedgerDocument::parse(bytes.as_bytes(), "default.orders", &tp());
+        assert_eq!(back.unwrap(), document());
     }
 
     #[test]
