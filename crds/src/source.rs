@@ -53,6 +53,10 @@ pub struct SourceSpec {
     /// What to do when retention removed records before they were read. Example: `Skip`.
     #[serde(default)]
     pub on_records_expired: OnRecordsExpired,
+    /// What to do when Kafka lost records that the destination holds already: the log of the same topic ends below what
+    /// was committed. Example: `Continue`.
+    #[serde(default)]
+    pub on_log_truncated: OnLogTruncated,
     /// How long a rebalance or a shutdown may take to commit open work before the work is dropped and read again; not
     /// more than the session timeout. Default: half the session timeout (`session.timeout.ms` of `properties`, else
     /// 45 s). Example: `10s`.
@@ -74,8 +78,9 @@ fn batch_records() -> u32 {
 #[x_kube(validation = Rule::new("has(self.timestamp) == (self.mode == 'Timestamp')").message("timestamp is needed with mode: Timestamp, and only with it").field_path(".timestamp"))]
 #[x_kube(validation = Rule::new("has(self.offsets) == (self.mode == 'Offsets')").message("offsets are needed with mode: Offsets, and only with it").field_path(".offsets"))]
 pub struct StartupSpec {
-    /// `GroupOffsets` (the group's committed offset, else the earliest), `Earliest`, `Latest`, `Timestamp` or
-    /// `Offsets`. Example: `Latest`.
+    /// `GroupOffsets` (the group's committed offset, else the earliest), `Earliest`, `Latest` (of what is there when the
+    /// sink first starts; partitions and topics that come later are read from their start), `Timestamp` or `Offsets`.
+    /// Example: `Latest`.
     #[serde(default)]
     pub mode: StartupMode,
     /// With `mode: Timestamp`: start at the first record at or after it. RFC 3339 or milliseconds since the epoch.
@@ -163,6 +168,17 @@ pub enum OnRecordsExpired {
     Stop,
     /// Go on at the log's start; the gap is counted and reported.
     Skip,
+}
+
+/// The log ends below what was committed.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub enum OnLogTruncated {
+    /// Stop and say so.
+    #[default]
+    Stop,
+    /// Go on at the log's end. What Kafka lost stays in the destination; what was written to the log since, below its
+    /// end, is not read.
+    Continue,
 }
 
 /// Encryption and authentication of the connection to Kafka.

@@ -216,6 +216,11 @@ impl DatasetSink {
         Tidewater::spawn(&folder, &[&["run", "-f", &file], more].concat(), env)
     }
 
+    /// `tidewater run --until-caught-up`.
+    pub(crate) fn start_to_the_end(&self) -> Result<Tidewater> {
+        self.launch(&["--until-caught-up"], &[])
+    }
+
     /// `tidewater run`.
     pub(crate) fn start(&self) -> Result<Tidewater> {
         self.launch(&[], &[])
@@ -491,6 +496,25 @@ pub(crate) async fn await_fenced(tidewater: &Tidewater) -> Result<()> {
     })
     .await
     .with_context(|| tidewater.process().log_tail())
+}
+
+/// Waits for a fact of `/status`.
+pub(crate) async fn await_status(
+    tidewater: &Tidewater,
+    what: &str,
+    fact: impl Fn(&Value) -> bool,
+) -> Result<()> {
+    await_until(PATIENCE, what, async || Ok(fact(&status(tidewater).await?)))
+        .await
+        .with_context(|| tidewater.process().log_tail())
+}
+
+/// Stops it as Kubernetes does; it must end well.
+pub(crate) async fn stop(tidewater: &Tidewater) -> Result<()> {
+    tidewater.sigterm();
+    let ended = ended(tidewater).await?;
+    ensure!(ended.status.success(), "{}:\n{}", ended.status, ended.log);
+    Ok(())
 }
 
 /// Waits for a text in the log of a running process; fails when it ends.

@@ -3,40 +3,23 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result};
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use serde_json::{Value, json};
 use tidewater_e2e::{Lab, Outcome, Record, Tidewater, Topic, await_until, delete_group, orders};
 
-use crate::dataset_sink::{Answer, DatasetSink, PATIENCE, await_fenced, await_log, ended, status};
+use crate::dataset_sink::{
+    Answer, DatasetSink, PATIENCE, await_fenced, await_log, await_status, ended, status, stop,
+};
 use crate::witness::assert_letters;
-
-/// Stops it as Kubernetes does; it must end well.
-async fn stop(tidewater: &Tidewater) -> Result<()> {
-    tidewater.sigterm();
-    let ended = ended(tidewater).await?;
-    ensure!(ended.status.success(), "{}:\n{}", ended.status, ended.log);
-    Ok(())
-}
-
-/// Waits for a fact of `/status`.
-async fn await_status(
-    tidewater: &Tidewater,
-    what: &str,
-    fact: impl Fn(&Value) -> bool,
-) -> Result<()> {
-    await_until(PATIENCE, what, async || Ok(fact(&status(tidewater).await?)))
-        .await
-        .with_context(|| tidewater.process().log_tail())
-}
 
 /// It owns so many partitions and knows where they stand.
 async fn await_partitions(tidewater: &Tidewater, count: usize) -> Result<()> {
     await_status(tidewater, &format!("{count} partitions"), |status| {
-        status["partitions"]
-            .as_object()
-            .is_some_and(|owned| owned.len() == count)
+        status["partitions"].as_object().is_some_and(|owned| {
+            owned.len() == count && owned.values().all(|partition| partition["waits"].is_null())
+        })
     })
     .await
 }

@@ -25,6 +25,8 @@ mod lost_replies;
 mod memory;
 mod neighbours;
 mod operator;
+mod partitions;
+mod positions;
 mod progress;
 mod soak;
 mod source_identity;

@@ -63,6 +63,23 @@ impl Topic {
         Ok(topic)
     }
 
+    /// Creates a topic whose partitions each have one replica, on the broker of that number.
+    pub async fn create_on(bootstrap: &str, name: &str, brokers: &[i32]) -> Result<Topic> {
+        let topic = Self::existing(bootstrap, name);
+        let each: Vec<_> = brokers.iter().map(std::slice::from_ref).collect();
+        let new = NewTopic::new(
+            name,
+            i32::try_from(brokers.len())?,
+            TopicReplication::Variable(&each),
+        );
+        let results = admin(bootstrap)?.create_topics([&new], &options()).await?;
+        all_well(results.into_iter().map(|r| r.map_err(|(_, code)| code)))?;
+        topic
+            .await_partitions(i32::try_from(brokers.len())?)
+            .await?;
+        Ok(topic)
+    }
+
     /// The topic of that name, created unless it is there.
     pub async fn ensure(bootstrap: &str, name: &str, partitions: i32) -> Result<Topic> {
         let topic = Self::existing(bootstrap, name);

@@ -212,6 +212,8 @@ fn concern(class: &Class) -> Concern {
         | "SourceFatal"
         | "TopicNotFound"
         | "SourceReset"
+        | "LogTruncated"
+        | "StartBeyondLog"
         | "RecordsExpired" => Concern::SourceReachable,
         "RecordRefused" | "DeadLetterUnavailable" | "Fenced" | "InternalError" => {
             Concern::Committing

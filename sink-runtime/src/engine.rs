@@ -125,7 +125,7 @@ where
         keys: plan.decode.needs_keys(dead),
         headers: plan.decode.needs_headers(dead),
     };
-    let facts = KafkaFacts::connect(&plan.source, Duration::from_secs(15))
+    let facts = KafkaFacts::of_whole_logs(&plan.source, Duration::from_secs(15))
         .map_err(|e| EngineError::of(&e))?;
     let sink: Arc<dyn BatchSink> = Arc::clone(&router) as Arc<dyn BatchSink>;
     let source =

@@ -58,6 +58,8 @@ pub mod class {
         TOPIC_MISSING = Backoff, User, "TopicNotFound", "create the topic, or correct spec.source.topics";
         SOURCE_RESET = Never, User, "SourceReset", "the topic or cluster was recreated; choose with spec.source.onSourceReset";
         OFFSET_OUT_OF_RANGE = Never, User, "RecordsExpired", "retention removed records before they were read; choose with spec.source.onRecordsExpired";
+        LOG_TRUNCATED = Never, User, "LogTruncated", "Kafka lost records that the destination holds; choose with spec.source.onLogTruncated";
+        START_BEYOND_LOG = Never, User, "StartBeyondLog", "the log ends before the offset to start at: correct spec.source.startup, or the group's offsets";
         STORE_UNAVAILABLE = Backoff, External, "StoreUnavailable", "wait, or check the object store's endpoint and health";
         STORE_DENIED = Never, User, "StoreAccessDenied", "check the credentials and the bucket policy";
         STORE_MISSING = Never, User, "BucketNotFound", "create the bucket, or correct spec.destination.s3.bucket";

@@ -23,7 +23,10 @@ pub mod positions;
 
 pub use document::{DocumentError, LedgerDocument, Retraction, Stamp, ledger_key};
 pub use judge::{judge, judge_all};
-pub use origin::{Origin, Recorded, Recreation, Resume, SourceCheck, after_expiry, check_source};
+pub use origin::{
+    FirstCheck, Origin, Recorded, Recreation, Resume, SourceCheck, after_expiry, after_truncation,
+    check_first, check_source,
+};
 pub use positions::{Progress, StartPosition, positions};
 
 /// Names one attempt to move a ledger on; fresh for every attempt's content, kept over its retries.

@@ -68,6 +68,18 @@ pub struct PartitionProgress {
     /// Where reading began, where the destination knew nothing.
     #[serde(skip)]
     began: Option<Offset>,
+    /// Absent where it is known where to go on.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub waits: Option<Waits>,
+}
+
+/// Why a partition is not read yet: the brokers do not say enough of it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Waits {
+    /// As in the table of errors.
+    pub reason: &'static str,
+    pub message: String,
 }
 
 impl PartitionProgress {
@@ -164,6 +176,13 @@ fn lag(partitions: &BTreeMap<TopicPartition, PartitionProgress>) -> Option<i64> 
         return None;
     }
     partitions.values().map(PartitionProgress::lag).sum()
+}
+
+fn first_waiting(
+    partitions: &BTreeMap<TopicPartition, PartitionProgress>,
+) -> Option<(&TopicPartition, &Waits)> {
+    let mut each = partitions.iter();
+    each.find_map(|(tp, partition)| Some((tp, partition.waits.as_ref()?)))
 }
 
 /// What `/status` answers.
@@ -279,6 +298,7 @@ impl Progress {
         let mut inner = self.inner.lock();
         let partition = inner.partitions.entry(tp.clone()).or_default();
         partition.committed = committed;
+        partition.waits = None;
         if let Some((start, end)) = watermarks {
             partition.start = Some(start);
             partition.end = Some(end);
@@ -293,6 +313,20 @@ impl Progress {
             partition.began = Some(at);
         }
         inner.look_at_lag();
+    }
+
+    /// The partition is ours, and the brokers do not say where it stands.
+    pub fn waits(&self, tp: &TopicPartition, class: Class, why: String) {
+        let mut inner = self.inner.lock();
+        let partition = inner.partitions.entry(tp.clone()).or_default();
+        // What was known of its log is not known any more.
+        *partition = PartitionProgress {
+            waits: Some(Waits {
+                reason: class.reason,
+                message: why,
+            }),
+            ..PartitionProgress::default()
+        };
     }
 
     /// The series of a partition that is not ours any more goes away.
@@ -435,6 +469,13 @@ impl Progress {
     pub fn snapshot(&self) -> Snapshot {
         let inner = self.inner.lock();
         let counters = &self.counters;
+        let mut commit = inner.commit.clone();
+        if commit.last_error.is_none()
+            && let Some((tp, waits)) = first_waiting(&inner.partitions)
+        {
+            commit.last_error = Some(format!("{tp} waits for the brokers: {}", waits.message));
+            commit.last_error_reason = Some(waits.reason);
+        }
         let rejected = crate::decode::RejectClass::ALL
             .iter()
             .map(|class| {
@@ -455,7 +496,7 @@ impl Progress {
                 .map(|(tp, p)| (tp.to_string(), p.clone()))
                 .collect(),
             lag_records: lag(&inner.partitions),
-            commit: inner.commit.clone(),
+            commit,
             table: inner.table.clone(),
             records: counters.records.load(Relaxed),
             bytes: counters.bytes.load(Relaxed),

@@ -104,6 +104,7 @@ pub struct SourcePlan {
     pub properties: BTreeMap<String, Property>,
     pub on_source_reset: OnSourceReset,
     pub on_records_expired: OnRecordsExpired,
+    pub on_log_truncated: OnLogTruncated,
     /// How long a revoke or a shutdown may take to commit before the work is dropped.
     pub drain_timeout: Duration,
     /// Records per raw batch at the most.
@@ -165,6 +166,14 @@ pub enum OnRecordsExpired {
     Stop,
     /// Go on at the log's start; the gap is logged, counted and reported.
     Skip,
+}
+
+/// The topic's log ends below what the destination holds of it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum OnLogTruncated {
+    Stop,
+    /// Go on at the log's end; rows of the lost records stay.
+    Continue,
 }
 
 // ---------------------------------------------------------------- decode

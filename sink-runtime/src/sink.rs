@@ -173,11 +173,7 @@ async fn run_table(
         budget.clone(),
     );
     let targets = Arc::new(targets);
-    let deliver = Arc::new(TableDeliver::new(
-        &plan,
-        Arc::clone(&targets),
-        progress.clone(),
-    ));
+    let deliver = Arc::new(TableDeliver::new(&plan, Arc::clone(&targets)));
     let for_shelf = Arc::clone(&plan);
     let shelf = move |_| Ok(TableShelf::new(&for_shelf, &table, &targets, &budget));
     engine::run(plan, progress, deliver, letters, shelf, until, shutdown).await

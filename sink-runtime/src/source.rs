@@ -90,6 +90,7 @@ pub enum SourceEvent {
     /// until `SourceCommand::Seek`.
     OutOfRange {
         tp: TopicPartition,
+        epoch: AssignmentEpoch,
         position: Offset,
         log_start: Offset,
         log_end: Offset,
@@ -133,7 +134,7 @@ pub enum StartAt {
     Timestamp(i64),
 }
 
-#[derive(Debug, thiserror::Error)]
+#[derive(Clone, Debug, thiserror::Error)]
 pub enum SourceError {
     #[error("kafka client cannot be made: {0}")]
     Client(String),

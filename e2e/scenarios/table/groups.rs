@@ -114,6 +114,34 @@ async fn a_new_column_that_two_processes_meet_together_is_added_once() -> Result
     sink.assert_rows_once().await
 }
 
+// R3, T16
+#[tokio::test]
+async fn a_table_that_starts_at_the_end_misses_nothing_of_partitions_that_come_later() -> Result<()>
+{
+    let sink = TableSink::new(Catalog::Local, 2)
+        .await?
+        .set("/source/startup", json!({"mode": "Latest"}));
+    let refresh = "/source/properties/topic.metadata.refresh.interval.ms";
+    let sink = sink.set(refresh, json!("4000"));
+    sink.produce(20, 1).await?;
+    let running = sink.start()?;
+    await_until(PATIENCE, "it starts at the end", async || {
+        let (_, status) = running.http_get("/status").await?;
+        let status: Value = serde_json::from_str(&status)?;
+        let partitions = status["sinks"][0]["partitions"].as_object();
+        let known = |p: &Value| p["committed"] == json!(10);
+        Ok(partitions.is_some_and(|all| all.len() == 2 && all.values().all(known)))
+    })
+    .await?;
+    sink.topic.add_partitions(4).await?;
+    sink.produce(40, 2).await?;
+    sink.await_rows(40).await?;
+    end(&running).await?;
+    let of_old = "count(*) FILTER (kafka_offset < 10 AND kafka_partition < 2)";
+    assert_eq!(sink.select(of_old).await?, [[json!(0)]]);
+    Ok(())
+}
+
 // T8
 #[tokio::test]
 async fn partitions_without_records_delay_nobody() -> Result<()> {

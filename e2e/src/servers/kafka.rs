@@ -1,9 +1,9 @@
-//! A Kafka broker: one node, KRaft, no topic ever created by accident, nothing ever deleted by age.
+//! A Kafka broker: one node, KRaft, no topic ever created by accident, nothing ever deleted by age. Others may join it.
 
 pub(crate) mod secured;
 
 use std::fs;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anyhow::{Context, Result};
@@ -23,6 +23,9 @@ const READY: Duration = Duration::from_secs(90);
 pub struct KafkaServer {
     process: Process,
     bootstrap: String,
+    controller: u16,
+    /// Its log folder.
+    data: PathBuf,
 }
 
 impl KafkaServer {
@@ -36,6 +39,33 @@ impl KafkaServer {
         let installed = Installation::find().await?.folder("kafka")?;
         let settings = |_, _| properties.to_owned();
         let format = |data: &Path, _: &Path| copy_formatted(installed, data);
+        Self::launch(folder, installed, settings, format).await
+    }
+
+    /// Starts a broker that joins this one's cluster, as number `id`, with its data below `folder`. This one stays the
+    /// controller.
+    pub async fn join(&self, folder: &Path, id: u32, properties: &str) -> Result<Self> {
+        let installed = Installation::find().await?.folder("kafka")?;
+        let controller = self.controller;
+        let settings = |port, _| {
+            format!(
+                "process.roles=broker
+node.id={id}
+controller.quorum.voters=1@127.0.0.1:{controller}
+listeners=PLAINTEXT://127.0.0.1:{port}
+{properties}"
+            )
+        };
+        let cluster = fs::read_to_string(self.data.join("meta.properties"))?;
+        let cluster = cluster
+            .lines()
+            .find(|line| line.starts_with("cluster.id="))
+            .context("a cluster id")?;
+        let format = |data: &Path, _: &Path| {
+            let directory = cluster_id();
+            let text = format!("version=1\n{cluster}\nnode.id={id}\ndirectory.id={directory}\n");
+            Ok(fs::write(data.join("meta.properties"), text)?)
+        };
         Self::launch(folder, installed, settings, format).await
     }
 
@@ -78,6 +108,8 @@ impl KafkaServer {
         let server = KafkaServer {
             process,
             bootstrap: format!("127.0.0.1:{port}"),
+            controller,
+            data,
         };
         server.await_started(0).await?;
         Ok(server)

@@ -23,6 +23,7 @@ use crate::ledger::{LedgerDocument, PendingFile, Stamp};
 use crate::record::{OffsetRange, TopicPartition};
 use crate::store::{Completed, Expect, ObjectKey, Store, StoreError, Version};
 
+mod census;
 mod name;
 mod request;
 mod sweep;

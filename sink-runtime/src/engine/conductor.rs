@@ -13,20 +13,24 @@ use super::coordinator::{Coordinator, CutId, Input, Output, Settled};
 use super::deliver::{Deliver, Job, JobLane};
 use super::goal::Goals;
 use super::identity::Identity;
-use super::recovery::Resumed;
+use super::recovery::{Ask, Looked};
 use super::router::Router;
 use super::settling::Settling;
 use super::worker::{FromWorker, Share, ToWorker};
-use super::{EngineError, Until, committing, recovery};
+use super::{EngineError, Until, committing};
 use crate::deadletter::DeadLetters;
-use crate::errors::{OneLine, class};
+use crate::errors::{Classified, OneLine, class};
 use crate::failpoint;
 use crate::ledger::CommitId;
 use crate::observe::Progress;
 use crate::observe::metrics::ClientStatistics;
-use crate::plan::{Isolation, OnRecordsExpired, Plan};
+use crate::plan::{Isolation, Plan};
 use crate::record::{AssignmentEpoch, Offset, TopicPartition};
-use crate::source::{Facts as KafkaFacts, SourceCommand, SourceEvent, SourceHandle, StartAt};
+use crate::source::{
+    Facts as KafkaFacts, SourceCommand, SourceError, SourceEvent, SourceHandle, StartAt,
+};
+
+mod looks;
 
 struct PendingCut<F> {
     waiting: usize,
@@ -47,12 +51,8 @@ pub(super) struct Wires<D> {
 
 /// A commit that ended: what to tell the coordinator, or why to stop.
 type Ended = (CutId, Result<Settled, EngineError>);
-/// What one partition goes on with.
-pub(super) type Found = (
-    AssignmentEpoch,
-    TopicPartition,
-    Result<Resumed, EngineError>,
-);
+/// How far others are with partitions; `None` of those that are no more.
+type Elsewhere = Vec<(TopicPartition, Option<Offset>)>;
 
 pub(super) struct Conductor<D: Deliver> {
     plan: Arc<Plan>,
@@ -66,9 +66,14 @@ pub(super) struct Conductor<D: Deliver> {
     source: SourceHandle,
     cuts: BTreeMap<CutId, PendingCut<D::File>>,
     commits: JoinSet<Ended>,
-    recoveries: JoinSet<Vec<Found>>,
+    recoveries: JoinSet<Looked>,
+    /// Looks to be taken again, each when it is due.
+    again: Vec<(Instant, Ask)>,
+    /// Positions that were outside of the log, and how often in a row.
+    astray: BTreeMap<TopicPartition, (Offset, u32)>,
     goals: Goals,
-    epochs: BTreeMap<TopicPartition, AssignmentEpoch>,
+    elsewhere: JoinSet<Elsewhere>,
+    looked_elsewhere: Instant,
     /// As recovered, where known.
     topic_ids: BTreeMap<TopicPartition, Option<String>>,
     /// Of the ledgers, as recovered.
@@ -102,8 +107,11 @@ impl<D: Deliver> Conductor<D> {
             cuts: BTreeMap::new(),
             commits: JoinSet::new(),
             recoveries: JoinSet::new(),
+            again: Vec::new(),
+            astray: BTreeMap::new(),
             goals: Goals::new(until),
-            epochs: BTreeMap::new(),
+            elsewhere: JoinSet::new(),
+            looked_elsewhere: Instant::now(),
             topic_ids: BTreeMap::new(),
             generations: BTreeMap::new(),
             settling: Settling::default(),
@@ -126,8 +134,14 @@ impl<D: Deliver> Conductor<D> {
                 self.apply(Input::Settled(cut, settled));
                 Ok(())
             }
-            Some(found) = self.recoveries.join_next() => {
-                self.on_recovered(found.map_err(|error| panicked(&error))?)
+            Some(looked) = self.recoveries.join_next() => {
+                self.on_looked(looked.map_err(|error| panicked(&error))?)
+            }
+            Some(found) = self.elsewhere.join_next() => {
+                for (tp, committed) in found.map_err(|error| panicked(&error))? {
+                    self.goals.elsewhere(&tp, committed);
+                }
+                Ok(())
             }
             Some(left) = self.settlements.join_next() => {
                 for tp in left.map_err(|error| panicked(&error))? {
@@ -154,6 +168,7 @@ impl<D: Deliver> Conductor<D> {
         self.commits.abort_all();
         self.recoveries.abort_all();
         self.settlements.abort_all();
+        self.elsewhere.abort_all();
         self.source
     }
 
@@ -167,13 +182,7 @@ impl<D: Deliver> Conductor<D> {
         match output {
             Output::Recover(asked) => {
                 self.goals.assigned();
-                self.recoveries.spawn(recovery::recover(
-                    Arc::clone(&self.plan),
-                    Arc::clone(&self.facts),
-                    Arc::clone(&self.deliver),
-                    self.progress.clone(),
-                    asked,
-                ));
+                self.recover(asked);
             }
             Output::Run {
                 tp,
@@ -181,7 +190,6 @@ impl<D: Deliver> Conductor<D> {
                 found,
                 seek,
             } => {
-                self.epochs.insert(tp.clone(), epoch);
                 let position = found.start;
                 self.router.send(
                     &tp,
@@ -215,6 +223,10 @@ impl<D: Deliver> Conductor<D> {
             }
             Output::Acknowledge(next) => {
                 self.progress.next(&next);
+                for (tp, next) in &next {
+                    self.goals.committed(tp, *next);
+                    self.astray.remove(tp);
+                }
                 self.source
                     .send(SourceCommand::CommitOffsets(next.into_iter().collect()));
             }
@@ -224,11 +236,14 @@ impl<D: Deliver> Conductor<D> {
     fn forget(&mut self, tps: &[TopicPartition]) {
         self.progress.disowned(tps);
         for tp in tps {
-            self.goals.forget(tp);
-            self.epochs.remove(tp);
+            self.goals.given_up(tp);
+            self.astray.remove(tp);
             self.topic_ids.remove(tp);
             self.generations.remove(tp);
             self.settling.forget(tp);
+        }
+        if self.coordinator.lanes().next().is_none() {
+            self.goals.bereft();
         }
     }
 
@@ -335,8 +350,8 @@ impl<D: Deliver> Conductor<D> {
             }
             SourceEvent::Lost(tps) => {
                 tracing::warn!(partitions = %list(&tps), "lost");
+                self.apply(Input::Lost(tps.clone()));
                 self.forget(&tps);
-                self.apply(Input::Lost(tps));
             }
             SourceEvent::Started { .. } | SourceEvent::Closed => {}
             SourceEvent::CaughtUp { tp, epoch, at } => {
@@ -353,13 +368,17 @@ impl<D: Deliver> Conductor<D> {
             }
             SourceEvent::OutOfRange {
                 tp,
+                epoch,
                 position,
                 log_start,
                 log_end,
-            } => self.out_of_range(&tp, position, log_start, log_end),
+            } => self.out_of_range(&tp, epoch, position, (log_start, log_end))?,
             SourceEvent::Fatal(error) => return Err(EngineError::of(&error)),
             SourceEvent::Trouble(error) => {
                 tracing::warn!(error = %OneLine(&error), "the kafka client is in trouble");
+                if let SourceError::Denied(_) = error {
+                    self.progress.hindered(error.class(), error.to_string());
+                }
             }
             SourceEvent::Statistics(json) => {
                 let read_committed = self.plan.source.isolation == Isolation::ReadCommitted;
@@ -369,39 +388,6 @@ impl<D: Deliver> Conductor<D> {
             }
         }
         Ok(())
-    }
-
-    /// Retention overtook the position, or the log was cut short under it.
-    fn out_of_range(
-        &mut self,
-        tp: &TopicPartition,
-        position: Offset,
-        log_start: Offset,
-        log_end: Offset,
-    ) {
-        let expired = position < log_start;
-        if expired && self.plan.source.on_records_expired == OnRecordsExpired::Skip {
-            let gap = log_start.0 - position.0;
-            tracing::warn!(%tp, %position, %log_start, gap, "records expired before they were read; going on at the log's start");
-            self.progress.expired(gap as u64);
-            if let Some(epoch) = self.epochs.get(tp).copied() {
-                self.router.send(
-                    tp,
-                    ToWorker::Advance {
-                        tp: tp.clone(),
-                        epoch,
-                        at: log_start,
-                    },
-                );
-                self.source
-                    .send(SourceCommand::Seek(tp.clone(), log_start, epoch));
-            }
-            return;
-        }
-        // The recovery looks at the log and the ledger together, and applies the policies: a new owner may have gone
-        // on before the records expired, and this one not know yet.
-        tracing::warn!(%tp, %position, %log_start, %log_end, "the position is not in the log");
-        self.apply(Input::Reread(vec![tp.clone()]));
     }
 
     pub(super) fn on_worker(&mut self, event: FromWorker<D::File>) -> Result<(), EngineError> {
@@ -448,37 +434,6 @@ impl<D: Deliver> Conductor<D> {
         Ok(())
     }
 
-    fn on_recovered(&mut self, found: Vec<Found>) -> Result<(), EngineError> {
-        let mut next = Vec::new();
-        let mut ends = Vec::new();
-        for (epoch, tp, found) in found {
-            let Resumed {
-                found,
-                watermarks,
-                topic_id,
-                generation,
-            } = found?;
-            if !self.coordinator.owns(&tp, epoch) {
-                continue;
-            }
-            self.topic_ids.insert(tp.clone(), topic_id);
-            self.generations.insert(tp.clone(), generation);
-            self.settling.opened(&tp);
-            next.extend(found.expected.map(|next| (tp.clone(), next)));
-            self.progress.owned(&tp, found.expected, Some(watermarks));
-            self.progress.begins(&tp, found.start);
-            self.goals.taken(&tp, found.start, watermarks.1);
-            ends.push((tp.clone(), watermarks.1));
-            self.apply(Input::Recovered { tp, epoch, found });
-        }
-        if self.goals.ends() {
-            self.source.send(SourceCommand::Announce(ends));
-        }
-        // The last owner may have died between its commit and the group's offsets.
-        self.source.send(SourceCommand::CommitOffsets(next));
-        Ok(())
-    }
-
     pub(super) fn on_tick(&mut self) -> Result<(), EngineError> {
         let counters = &self.progress.counters;
         let over = |limit: Option<u64>, value: u64| limit.is_some_and(|limit| value >= limit);
@@ -506,6 +461,8 @@ impl<D: Deliver> Conductor<D> {
         }
         self.progress.starting(lanes > 0 && running == 0);
         self.progress.filed(self.commits.len() as u64);
+        self.look_at_due();
+        self.look_elsewhere();
         self.hasten();
         self.apply(Input::Tick);
         Ok(())

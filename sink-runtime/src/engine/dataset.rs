@@ -7,16 +7,16 @@ use async_trait::async_trait;
 
 use self::file::Whereabouts;
 use super::coordinator::CutScope;
-use super::deliver::{Deliver, Facts, Failure, Job, Landed};
+use super::deliver::{Census, Deliver, Facts, Failure, Job, Landed};
 use crate::catalog::hive::Registrar;
 use crate::commit::dataset::{CommitFailure, CommitRequest, DatasetCommitter, ResetRequest};
 use crate::errors::{OneLine, class};
 use crate::ledger::{
     CommitId, LedgerDocument, PendingFile, Progress as Known, Recorded, Resume, SourceCheck,
-    after_expiry, check_source,
+    after_expiry, after_truncation, check_source,
 };
 use crate::observe::{CommitOutcome, Progress};
-use crate::plan::{OnRecordsExpired, OnSourceReset, Plan};
+use crate::plan::{OnLogTruncated, OnRecordsExpired, OnSourceReset, Plan};
 use crate::record::{Offset, OffsetRange, TopicPartition};
 use crate::store::upload::Uploader;
 
@@ -39,6 +39,7 @@ pub struct DatasetDeliver {
     registrar: Option<Arc<Registrar>>,
     on_source_reset: OnSourceReset,
     on_records_expired: OnRecordsExpired,
+    on_log_truncated: OnLogTruncated,
     cluster: parking_lot::Mutex<Option<String>>,
 }
 
@@ -57,6 +58,7 @@ impl DatasetDeliver {
             registrar,
             on_source_reset: plan.source.on_source_reset,
             on_records_expired: plan.source.on_records_expired,
+            on_log_truncated: plan.source.on_log_truncated,
             cluster: parking_lot::Mutex::new(None),
         }
     }
@@ -74,6 +76,7 @@ impl DatasetDeliver {
         let mut topic_id = facts.topic_id.clone();
         let check = check_source(Recorded::from(document), &facts.origin());
         let recreated = matches!(check, SourceCheck::Recreated { .. });
+        let mut expired = 0;
         let (resume, class, message) = match check {
             SourceCheck::Fine => {
                 if document.topic_id.is_none() && topic_id.is_some() {
@@ -82,19 +85,26 @@ impl DatasetDeliver {
                 return Ok(Known {
                     next: recovered.next,
                     floor: Some(document.floor),
-                    reread: false,
                     generation: document.generation,
+                    ..Known::default()
                 });
             }
             SourceCheck::RecordsExpired { gap } => {
                 let message = format!("{tp}: records {gap} expired before they were read");
-                self.progress.expired((gap.end.0 - gap.start.0) as u64);
+                expired = (gap.end.0 - gap.start.0) as u64;
                 (
                     after_expiry(self.on_records_expired, facts.log_start),
                     class::OFFSET_OUT_OF_RANGE,
                     message,
                 )
             }
+            SourceCheck::Truncated { end, next } => (
+                after_truncation(self.on_log_truncated, end),
+                class::LOG_TRUNCATED,
+                format!(
+                    "{tp}: the log ends at {end}, below the committed offset {next}: Kafka lost records"
+                ),
+            ),
             SourceCheck::Recreated { why } => {
                 let message = format!("{tp}: the topic is not the one the ledger speaks of: {why}");
                 topic_id = topic_id.filter(|_| why.knows_topic());
@@ -118,11 +128,13 @@ impl DatasetDeliver {
             topic_id,
         };
         self.committer.reset(request).await.map_err(failure)?;
+        // Counted when the ledger has passed them: a look that fails is taken again.
+        self.progress.expired(expired);
         Ok(Known {
             next: Some(next),
             floor: Some(next),
-            reread: false,
             generation: document.generation + 1,
+            ..Known::default()
         })
     }
 
@@ -200,9 +212,18 @@ impl Deliver for DatasetDeliver {
             .await
     }
 
-    async fn anchor(&self, tp: &TopicPartition, at: Offset, facts: &Facts) -> Result<(), Failure> {
+    async fn census(&self, now: &Census) -> Result<Census, Failure> {
+        self.committer.census(now).await.map_err(failure)
+    }
+
+    async fn anchor(
+        &self,
+        tp: &TopicPartition,
+        at: Offset,
+        facts: &Facts,
+    ) -> Result<bool, Failure> {
         let marked = self.committer.commit(mark(tp, at, facts)).await;
-        marked.map(|_| ()).map_err(failure)
+        marked.map(|_| true).map_err(failure)
     }
 
     async fn commit(&self, job: &mut Job<DatasetFile>) -> Result<Landed, Failure> {

@@ -8,7 +8,7 @@ use super::coordinator::CutScope;
 use crate::errors::{Class, Classified, OneLine, Retry, class};
 use crate::ledger::{CommitId, Origin, Progress as Known};
 use crate::observe::CommitOutcome;
-use crate::record::{Offset, OffsetRange, TopicPartition};
+use crate::record::{Offset, OffsetRange, TopicName, TopicPartition};
 use crate::store::upload::NotStaged;
 
 /// What Kafka says of a topic-partition now.
@@ -18,8 +18,12 @@ pub struct Facts {
     /// `None` where the brokers do not tell.
     pub topic_id: Option<String>,
     pub log_start: Offset,
+    /// The high watermark: records of open transactions are below it.
     pub log_end: Offset,
 }
+
+/// Topics by their number of partitions.
+pub type Census = BTreeMap<TopicName, i32>;
 
 impl Facts {
     pub fn origin(&self) -> Origin<'_> {
@@ -124,8 +128,15 @@ pub trait Deliver: Send + Sync + 'static {
         asked: &BTreeMap<TopicPartition, Facts>,
     ) -> Result<BTreeMap<TopicPartition, Known>, Failure>;
 
-    /// Writes a first ledger entry that holds nothing, so that a start "at the end" stays where it was chosen.
-    async fn anchor(&self, tp: &TopicPartition, at: Offset, facts: &Facts) -> Result<(), Failure>;
+    /// The topics as they were when the sink first started, which is what "the end" was said of: as written down then, or
+    /// `now`, which is written down, where the destination does not know the sink. Empty where it knows the sink and
+    /// nobody wrote anything down.
+    async fn census(&self, now: &Census) -> Result<Census, Failure>;
+
+    /// Writes a first ledger entry that holds nothing, so that a start "at the end" stays where it was chosen. False
+    /// where there is nothing to write it into yet.
+    async fn anchor(&self, tp: &TopicPartition, at: Offset, facts: &Facts)
+    -> Result<bool, Failure>;
 
     /// Commits, with bounded tries of its own. The job stays usable after `Trouble` that may pass.
     async fn commit(&self, job: &mut Job<Self::File>) -> Result<Landed, Failure>;

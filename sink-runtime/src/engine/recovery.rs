@@ -1,71 +1,39 @@
-//! Where assigned partitions go on: the broker's facts and the destination's ledger, put together.
+//! Where assigned partitions go on: the broker's facts and the destination's ledger, put together. One look at a time;
+//! what a look leaves open is the conductor's to ask again.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::time::Duration;
 
-use super::conductor::Found;
 use super::coordinator::Recovered;
-use super::deliver::{Deliver, Facts, Failure};
+use super::deliver::{Census, Deliver, Facts, Failure};
 use super::identity::changed;
-use super::{EngineError, RETRY, ends};
 use crate::errors::{Class, Classified, OneLine, Retry, class};
-use crate::ledger::positions;
-use crate::observe::Progress;
-use crate::plan::Plan;
+use crate::ledger::{FirstCheck, Progress as Known, check_first, positions};
+use crate::plan::{Isolation, OnRecordsExpired, Plan, Startup, Topics};
 use crate::record::{AssignmentEpoch, Offset, TopicPartition};
 use crate::source::{Facts as KafkaFacts, SourceError, StartAt};
 
-/// Tries until it knows, or until it cannot be known.
-pub(super) async fn recover<D: Deliver>(
-    plan: Arc<Plan>,
-    facts: Arc<KafkaFacts>,
-    deliver: Arc<D>,
-    progress: Progress,
-    asked: Vec<(TopicPartition, AssignmentEpoch)>,
-) -> Vec<Found> {
-    let mut failures = 0;
-    loop {
-        let tps: Vec<_> = asked.iter().map(|(tp, _)| tp.clone()).collect();
-        let failure = match attempt(&plan, &facts, deliver.as_ref(), tps).await {
-            Ok(mut found) => {
-                progress.reached();
-                let take = |(tp, epoch): (TopicPartition, AssignmentEpoch)| {
-                    let found = found.remove(&tp)?;
-                    Some((epoch, tp, Ok(found)))
-                };
-                return asked.into_iter().filter_map(take).collect();
-            }
-            Err(failure) => failure,
-        };
-        let (class, message) = match failure {
-            Failure::Trouble { class, message } => (class, message),
-            Failure::Reread { why, .. } => (class::FENCED, why),
-        };
-        failures += 1;
-        progress.not_committed(
-            crate::observe::CommitOutcome::Failed,
-            class,
-            message.clone(),
-        );
-        if ends(class, failures, plan.commit.max_consecutive_failures) {
-            let stop = |(tp, epoch)| {
-                (
-                    epoch,
-                    tp,
-                    Err(EngineError::Stopped {
-                        class,
-                        message: message.clone(),
-                    }),
-                )
-            };
-            return asked.into_iter().map(stop).collect();
-        }
-        tracing::warn!(error = %message, advice = class.advice, "partitions cannot be recovered yet");
-        RETRY.pause(failures).await;
-    }
+/// How long a broker may take to answer the first look; each further one doubles it, up to the client's own bound. Short,
+/// since the others wait for one that has just gone; unanswered, it is asked again.
+const PATIENCE: Duration = Duration::from_secs(3);
+const MOST_DOUBLINGS: u32 = 4;
+
+/// A partition under the epoch that it is looked at for.
+pub(super) type Asked = (TopicPartition, AssignmentEpoch);
+
+/// Partitions to be looked at, and how often that came to nothing.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Ask {
+    pub(super) lanes: Vec<Asked>,
+    /// Looks that Kafka did not answer.
+    pub(super) unanswered: u32,
+    /// Looks that the destination did not answer.
+    pub(super) failures: u32,
 }
 
-/// What an assigned partition goes on with.
+/// What a partition goes on with.
+#[derive(Debug)]
 pub(super) struct Resumed {
     pub(super) found: Recovered,
     /// Start and end of the log.
@@ -75,139 +43,356 @@ pub(super) struct Resumed {
     pub(super) generation: u64,
 }
 
-type Positions = BTreeMap<TopicPartition, Resumed>;
+/// Why there is no answer.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Why {
+    pub(super) class: Class,
+    pub(super) message: String,
+}
 
-async fn attempt<D: Deliver>(
-    plan: &Arc<Plan>,
-    facts: &Arc<KafkaFacts>,
-    deliver: &D,
-    tps: Vec<TopicPartition>,
-) -> Result<Positions, Failure> {
-    let (asked, group) = ask_kafka(facts, &tps).await?;
-    let known = deliver.recover(&asked).await?;
-    let starts = positions(
-        &tps,
-        &group,
-        std::slice::from_ref(&known),
-        &plan.source.startup,
-    );
-    let mut found = BTreeMap::new();
-    for tp in tps {
-        let Some(fact) = asked.get(&tp) else { continue };
-        let expected = known.get(&tp).and_then(|known| known.next);
-        let at = starts.get(&tp).map_or(StartAt::Earliest, |start| start.at);
-        let start = match at {
-            StartAt::Offset(offset) => offset,
-            StartAt::Earliest => fact.log_start,
-            StartAt::Latest => fact.log_end,
-            StartAt::Timestamp(millis) => {
-                at_time(facts, &tp, millis).await?.unwrap_or(fact.log_end)
-            }
+/// What a look found.
+#[derive(Debug)]
+pub(super) struct Looked {
+    pub(super) ask: Ask,
+    pub(super) found: BTreeMap<TopicPartition, Resumed>,
+    /// Kafka does not say enough of these.
+    pub(super) waiting: BTreeMap<TopicPartition, Why>,
+    /// The destination, or a policy, does not let all others go on.
+    pub(super) refused: Option<Why>,
+}
+
+/// Looks once.
+pub(super) async fn look<D: Deliver>(
+    plan: Arc<Plan>,
+    facts: Arc<KafkaFacts>,
+    deliver: Arc<D>,
+    ask: Ask,
+) -> Looked {
+    let mut looked = Looked {
+        ask,
+        found: BTreeMap::new(),
+        waiting: BTreeMap::new(),
+        refused: None,
+    };
+    let look = Look {
+        patience: PATIENCE * (1 << looked.ask.unanswered.min(MOST_DOUBLINGS)),
+        plan,
+        facts,
+    };
+    if let Err(failure) = look.at(deliver.as_ref(), &mut looked).await {
+        let (class, message) = match failure {
+            Failure::Trouble { class, message } => (class, message),
+            Failure::Reread { why, .. } => (class::FENCED, why),
         };
-        let anchored = expected.is_none() && matches!(at, StartAt::Latest | StartAt::Timestamp(_));
-        if anchored {
-            deliver.anchor(&tp, start, fact).await?;
-        }
-        let expected = if anchored { Some(start) } else { expected };
-        let resumed = Resumed {
-            found: Recovered { start, expected },
-            watermarks: (fact.log_start, fact.log_end),
-            topic_id: fact.topic_id.clone(),
-            generation: known.get(&tp).map_or(0, |known| known.generation),
-        };
-        found.insert(tp, resumed);
+        looked.refused = Some(Why { class, message });
     }
-    Ok(found)
+    looked
 }
 
-type Asked = (
-    BTreeMap<TopicPartition, Facts>,
-    BTreeMap<TopicPartition, Offset>,
-);
+struct Look {
+    plan: Arc<Plan>,
+    facts: Arc<KafkaFacts>,
+    patience: Duration,
+}
 
-async fn ask_kafka(facts: &Arc<KafkaFacts>, tps: &[TopicPartition]) -> Result<Asked, Failure> {
-    let (facts, tps) = (Arc::clone(facts), tps.to_vec());
-    let asked = tokio::task::spawn_blocking(move || {
-        let topics = tps.iter().map(|tp| tp.topic.clone()).collect();
-        let before = facts.topic_ids(&topics);
-        let watermarks = facts.watermarks(&tps)?;
-        let committed = facts.committed(&tps)?;
-        // Behind the others: the client only waits for an answer that names the cluster, it does not ask for one, and would
-        // spend a second where nothing else was asked.
-        let cluster_id = facts.cluster_id();
-        // The same id on both sides: the watermarks are of this very topic.
-        let topic_ids = match before.is_empty() {
-            true => before,
-            false => {
-                let after = facts.topic_ids(&topics);
-                if let Some(topic) = changed(&before, &after) {
-                    return Err(SourceError::Lookup {
-                        what: "describe topic",
-                        message: format!("\"{topic}\" is being recreated"),
-                    });
+/// What the brokers said of a partition, and the group's offset.
+type Told = Result<(Facts, Option<Offset>), SourceError>;
+
+impl Look {
+    async fn at<D: Deliver>(&self, deliver: &D, looked: &mut Looked) -> Result<(), Failure> {
+        let tps: Vec<_> = looked.ask.lanes.iter().map(|(tp, _)| tp.clone()).collect();
+        let told = self.blocking(tps, ask_kafka).await?;
+        let (mut asked, mut group) = (BTreeMap::new(), BTreeMap::new());
+        for (tp, told) in told {
+            match told {
+                Ok((facts, committed)) => {
+                    group.extend(committed.map(|offset| (tp.clone(), offset)));
+                    asked.insert(tp, facts);
                 }
-                after
+                Err(error) => drop(looked.waiting.insert(tp, Why::of(&error))),
+            }
+        }
+        if asked.is_empty() {
+            return Ok(());
+        }
+        let known = deliver.recover(&asked).await?;
+        let starts = self.starts(deliver, &asked, &group, &known, looked).await?;
+        for (tp, (start, anchored)) in starts {
+            let Some(fact) = asked.get(&tp) else { continue };
+            let mut expected = known.get(&tp).and_then(|known| known.next);
+            if expected.is_none() && anchored {
+                // Found in the log a moment ago.
+                let written = deliver.anchor(&tp, start, fact).await?;
+                expected = written.then_some(start);
+            } else if expected.is_none() {
+                self.check_first(&tp, start, fact)?;
+            }
+            let resumed = Resumed {
+                found: Recovered { start, expected },
+                watermarks: (fact.log_start, fact.log_end),
+                topic_id: fact.topic_id.clone(),
+                generation: known.get(&tp).map_or(0, |known| known.generation),
+            };
+            looked.found.insert(tp, resumed);
+        }
+        Ok(())
+    }
+
+    /// The offset that each starts at, and whether that is to be written down before reading begins. Those for which
+    /// Kafka would have to say more, and does not, wait.
+    async fn starts<D: Deliver>(
+        &self,
+        deliver: &D,
+        asked: &BTreeMap<TopicPartition, Facts>,
+        group: &BTreeMap<TopicPartition, Offset>,
+        known: &BTreeMap<TopicPartition, Known>,
+        looked: &mut Looked,
+    ) -> Result<Starts, Failure> {
+        let tps: Vec<_> = asked.keys().cloned().collect();
+        let startup = &self.plan.source.startup;
+        let at = positions(&tps, group, std::slice::from_ref(known), startup);
+        let (mut starts, mut latest, mut timed) = (BTreeMap::new(), Vec::new(), Vec::new());
+        for (tp, fact) in asked {
+            match at.get(tp).map_or(StartAt::Earliest, |start| start.at) {
+                StartAt::Offset(offset) => drop(starts.insert(tp.clone(), (offset, false))),
+                StartAt::Earliest => drop(starts.insert(tp.clone(), (fact.log_start, false))),
+                StartAt::Latest => latest.push(tp.clone()),
+                StartAt::Timestamp(_) => timed.push(tp.clone()),
+            }
+        }
+        if !latest.is_empty() {
+            match self.blocking((), |look, ()| take_census(look)).await? {
+                Ok(now) => {
+                    let first = deliver.census(&now).await?;
+                    let later = |tp: &TopicPartition| {
+                        first.get(&tp.topic).is_none_or(|n| tp.partition >= *n)
+                    };
+                    // What came to be after the sink's first start is read from its start: nobody meant to pass it over.
+                    let (later, there): (Vec<_>, Vec<_>) = latest.into_iter().partition(later);
+                    let earliest =
+                        |tp: TopicPartition| Some((tp.clone(), (asked.get(&tp)?.log_start, false)));
+                    starts.extend(later.into_iter().filter_map(earliest));
+                    latest = there;
+                }
+                Err(error) => {
+                    let why = Why::of(&error);
+                    let wait = latest.drain(..).map(|tp| (tp, why.clone()));
+                    looked.waiting.extend(wait);
+                }
+            }
+        }
+        for (tp, end) in self.blocking(latest, stable_ends).await? {
+            note(tp, end, &mut starts, &mut looked.waiting);
+        }
+        if let Startup::Timestamp(millis) = *startup {
+            let ask = move |look: &Look, tps: Vec<TopicPartition>| {
+                let found = look
+                    .facts
+                    .offsets_for_timestamp(&tps, millis, look.patience);
+                tps.into_iter().zip(found).collect::<Vec<_>>()
+            };
+            for (tp, found) in self.blocking(timed, ask).await? {
+                // As young as none: the end.
+                let end = asked.get(&tp).map_or(Offset(0), |fact| fact.log_end);
+                let found = found.map(|found| found.unwrap_or(end));
+                note(tp, found, &mut starts, &mut looked.waiting);
+            }
+        }
+        Ok(starts)
+    }
+
+    /// A first offset that was chosen may be anywhere: it is held to the same policies as one that was recorded. Where
+    /// expired records are skipped, the lane passes over the gap when it meets it.
+    fn check_first(&self, tp: &TopicPartition, at: Offset, facts: &Facts) -> Result<(), Failure> {
+        let source = &self.plan.source;
+        let setting = match source.startup {
+            Startup::Offsets(_) => "spec.source.startup.offsets",
+            _ => "the consumer group (spec.source.startup)",
+        };
+        let (class, message) = match check_first(at, facts.log_start, facts.log_end) {
+            FirstCheck::Fine => return Ok(()),
+            FirstCheck::Expired { .. } if source.on_records_expired == OnRecordsExpired::Skip => {
+                return Ok(());
+            }
+            FirstCheck::Expired { gap } => {
+                let message = format!(
+                    "{tp}: {setting} says to start at {at}: records {gap} expired before they were read"
+                );
+                (class::OFFSET_OUT_OF_RANGE, message)
+            }
+            FirstCheck::BeyondEnd => {
+                let end = facts.log_end;
+                let message =
+                    format!("{tp}: {setting} says to start at {at}: the log ends at {end}");
+                (class::START_BEYOND_LOG, message)
             }
         };
-        let mut asked = BTreeMap::new();
-        let mut group = BTreeMap::new();
-        for ((tp, watermarks), committed) in tps.into_iter().zip(watermarks).zip(committed) {
-            let Some((log_start, log_end)) = watermarks else {
-                let what = "look offsets up";
-                return Err(SourceError::Lookup {
-                    what,
-                    message: format!("{tp} has no leader"),
-                });
-            };
-            if let Some(offset) = committed {
-                group.insert(tp.clone(), offset);
-            }
-            let fact = Facts {
-                cluster_id: cluster_id.clone(),
-                topic_id: topic_ids.get(&tp.topic).cloned(),
-                log_start,
-                log_end,
-            };
-            asked.insert(tp, fact);
-        }
-        Ok((asked, group))
-    });
-    joined(asked.await)
-}
+        Err(Failure::Trouble { class, message })
+    }
 
-async fn at_time(
-    facts: &Arc<KafkaFacts>,
-    tp: &TopicPartition,
-    millis: i64,
-) -> Result<Option<Offset>, Failure> {
-    let (facts, tp) = (Arc::clone(facts), tp.clone());
-    let found = tokio::task::spawn_blocking(move || {
-        facts.offsets_for_timestamp(std::slice::from_ref(&tp), millis)
-    });
-    Ok(joined(found.await)?.into_iter().next().flatten())
-}
-
-/// A question that failed may be asked again, unless the class says never.
-fn joined<T, E: Classified + 'static>(
-    result: Result<Result<T, E>, tokio::task::JoinError>,
-) -> Result<T, Failure> {
-    match result {
-        Ok(Ok(value)) => Ok(value),
-        Ok(Err(error)) => Err(Failure::Trouble {
-            class: asked_again(error.class()),
-            message: OneLine(&error).to_string(),
-        }),
-        Err(error) => Err(Failure::Trouble {
+    async fn blocking<Q: Send + 'static, A: Send + 'static>(
+        &self,
+        question: Q,
+        ask: impl FnOnce(&Look, Q) -> A + Send + 'static,
+    ) -> Result<A, Failure> {
+        let look = Look {
+            plan: Arc::clone(&self.plan),
+            facts: Arc::clone(&self.facts),
+            patience: self.patience,
+        };
+        let asked = tokio::task::spawn_blocking(move || ask(&look, question));
+        asked.await.map_err(|error| Failure::Trouble {
             class: class::INTERNAL,
             message: error.to_string(),
-        }),
+        })
     }
 }
 
-fn asked_again(class: Class) -> Class {
-    if class.retry == Retry::Reload {
-        class::BROKER_UNREACHABLE
-    } else {
-        class
+/// Offsets, and whether each is to be written down.
+type Starts = BTreeMap<TopicPartition, (Offset, bool)>;
+
+fn note(
+    tp: TopicPartition,
+    found: Result<Offset, SourceError>,
+    starts: &mut Starts,
+    waiting: &mut BTreeMap<TopicPartition, Why>,
+) {
+    match found {
+        Ok(offset) => drop(starts.insert(tp, (offset, true))),
+        Err(error) => drop(waiting.insert(tp, Why::of(&error))),
     }
+}
+
+impl Why {
+    /// A question that failed may be asked again, unless the class says never.
+    fn of(error: &SourceError) -> Self {
+        let class = match error.class() {
+            Class {
+                retry: Retry::Reload,
+                ..
+            } => class::BROKER_UNREACHABLE,
+            class => class,
+        };
+        let message = OneLine(error).to_string();
+        Self { class, message }
+    }
+}
+
+fn ask_kafka(look: &Look, tps: Vec<TopicPartition>) -> Vec<(TopicPartition, Told)> {
+    let facts = &look.facts;
+    let topics = tps.iter().map(|tp| tp.topic.clone()).collect();
+    let before = facts.topic_ids(&topics);
+    let bounds = facts.bounds(&tps, look.patience);
+    let told: Vec<_> = tps
+        .iter()
+        .zip(&bounds)
+        .filter_map(|(tp, bounds)| bounds.is_ok().then(|| tp.clone()))
+        .collect();
+    let committed = match facts.committed_each(&told, look.patience) {
+        Ok(committed) => committed,
+        Err(error) => told.iter().map(|_| Err(error.clone())).collect(),
+    };
+    let mut committed: BTreeMap<_, _> = told.into_iter().zip(committed).collect();
+    // Behind the others: the client only waits for an answer that names the cluster, it does not ask for one, and would
+    // spend a second where nothing else was asked.
+    let cluster_id = match committed.is_empty() {
+        true => None,
+        false => facts.cluster_id(),
+    };
+    // The same id on both sides: the watermarks are of this very topic.
+    let topic_ids = match before.is_empty() {
+        true => before.clone(),
+        false => facts.topic_ids(&topics),
+    };
+    let mut fact = |tp: &TopicPartition, bounds: Result<(Offset, Offset), SourceError>| {
+        let (log_start, log_end) = bounds?;
+        let committed = committed.remove(tp).unwrap_or(Ok(None))?;
+        if changed(&before, &topic_ids, &tp.topic) {
+            return Err(SourceError::Lookup {
+                what: "describe topic",
+                message: format!("\"{}\" is being recreated", tp.topic),
+            });
+        }
+        let fact = Facts {
+            cluster_id: cluster_id.clone(),
+            topic_id: topic_ids.get(&tp.topic).cloned(),
+            log_start,
+            log_end,
+        };
+        Ok((fact, committed))
+    };
+    let each = tps.into_iter().zip(bounds);
+    each.map(|(tp, bounds)| {
+        let told = fact(&tp, bounds);
+        (tp, told)
+    })
+    .collect()
+}
+
+/// The ends as a reader of the plan's isolation sees them: whoever starts there misses nothing of a transaction that is
+/// open now.
+fn stable_ends(
+    look: &Look,
+    tps: Vec<TopicPartition>,
+) -> Vec<(TopicPartition, Result<Offset, SourceError>)> {
+    if tps.is_empty() {
+        return Vec::new();
+    }
+    let end = |bounds: Result<(Offset, Offset), SourceError>| bounds.map(|(_, end)| end);
+    let bounds = match look.plan.source.isolation {
+        Isolation::ReadUncommitted => look.facts.bounds(&tps, look.patience),
+        Isolation::ReadCommitted => {
+            // Once in a partition's life: not worth a client that stays.
+            match KafkaFacts::connect(&look.plan.source, look.patience) {
+                Ok(facts) => facts.bounds(&tps, look.patience),
+                Err(error) => tps.iter().map(|_| Err(error.clone())).collect(),
+            }
+        }
+    };
+    tps.into_iter().zip(bounds.into_iter().map(end)).collect()
+}
+
+/// The topics that are read and their partitions, as they are now. A topic that may not be looked into counts as there
+/// with any number of them.
+fn take_census(look: &Look) -> Result<Census, SourceError> {
+    let facts = &look.facts;
+    let found: Vec<_> = match &look.plan.source.topics {
+        Topics::List(topics) => {
+            let partitions = |topic| (topic, facts.partitions(topic));
+            let found = topics.iter().map(partitions);
+            found.map(|(topic, p)| (topic.clone(), p)).collect()
+        }
+        Topics::Pattern(pattern) => facts.matching_topics(pattern)?.into_iter().collect(),
+    };
+    let mut census = Census::new();
+    for (topic, partitions) in found {
+        let count = match partitions {
+            Ok(partitions) => partitions.last().map_or(0, |last| last + 1),
+            Err(SourceError::NoSuchTopic(_)) => continue,
+            Err(SourceError::Denied(_)) => i32::MAX,
+            Err(error) => return Err(error),
+        };
+        census.insert(topic, count);
+    }
+    Ok(census)
+}
+
+/// How far the group is with partitions that others own; `None` of those that are no more. What is not told is left out.
+pub(super) fn elsewhere(
+    facts: &KafkaFacts,
+    tps: &[TopicPartition],
+) -> Vec<(TopicPartition, Option<Offset>)> {
+    let committed = facts.committed_each(tps, PATIENCE).unwrap_or_default();
+    let bounds = facts.bounds(tps, PATIENCE);
+    let mut found: BTreeMap<_, _> = tps
+        .iter()
+        .zip(committed)
+        .filter_map(|(tp, committed)| Some((tp.clone(), Some(committed.ok()??))))
+        .collect();
+    for (tp, bounds) in tps.iter().zip(bounds) {
+        if let Err(SourceError::NoSuchTopic(_)) = bounds {
+            found.insert(tp.clone(), None);
+        }
+    }
+    found.into_iter().collect()
 }

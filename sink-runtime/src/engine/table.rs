@@ -6,14 +6,14 @@ use std::sync::Arc;
 use async_trait::async_trait;
 
 use self::target::{Target, Targets};
-use self::topics::{TopicIds, mark, new_ids, recreated, told, unrecorded};
+use self::topics::{TopicIds, known, mark, new_ids, recreated, told, truncated, unrecorded};
 use super::coordinator::CutScope;
-use super::deliver::{Deliver, Facts, Failure, Job, Landed};
+use super::deliver::{Census, Deliver, Facts, Failure, Job, Landed};
 use crate::commit::iceberg::{Hears, IcebergCommit, IcebergFailure, NotCommitted, TableLedger};
 use crate::errors::{Class, class};
 use crate::ledger::{Claim, CommitId, Progress as Known, Recorded, SourceCheck, check_source};
 use crate::observe::{CommitOutcome, Progress};
-use crate::plan::{OnRecordsExpired, OnSourceReset, Plan};
+use crate::plan::{OnLogTruncated, OnRecordsExpired, OnSourceReset, Plan};
 use crate::record::{Offset, OffsetRange, TopicPartition};
 
 mod file;
@@ -29,19 +29,19 @@ pub use self::shelf::TableShelf;
 #[derive(Debug)]
 pub struct TableDeliver {
     targets: Arc<Targets>,
-    progress: Progress,
     on_source_reset: OnSourceReset,
     on_records_expired: OnRecordsExpired,
+    on_log_truncated: OnLogTruncated,
     cluster: parking_lot::Mutex<Option<String>>,
 }
 
 impl TableDeliver {
-    pub fn new(plan: &Plan, targets: Arc<Targets>, progress: Progress) -> Self {
+    pub fn new(plan: &Plan, targets: Arc<Targets>) -> Self {
         Self {
             targets,
-            progress,
             on_source_reset: plan.source.on_source_reset,
             on_records_expired: plan.source.on_records_expired,
+            on_log_truncated: plan.source.on_log_truncated,
             cluster: parking_lot::Mutex::new(None),
         }
     }
@@ -50,15 +50,11 @@ impl TableDeliver {
     fn known(
         &self,
         tp: &TopicPartition,
-        next: Option<Offset>,
+        ledger: &TableLedger,
         facts: &Facts,
     ) -> Result<Known, Failure> {
-        let mut known = Known {
-            next,
-            floor: next,
-            reread: false,
-            generation: 0,
-        };
+        let known = known(ledger, tp);
+        let next = known.next;
         let recorded = Recorded {
             cluster_id: None,
             topic_id: None,
@@ -72,9 +68,8 @@ impl TableDeliver {
                     message,
                 });
             }
-            tracing::warn!("{message}; going on at the log's start");
-            self.progress.expired((gap.end.0 - gap.start.0) as u64);
-            known.floor = Some(facts.log_start);
+            // The lane passes over the gap, and counts it, when it meets it.
+            tracing::warn!("{message}");
         }
         Ok(known)
     }
@@ -230,21 +225,51 @@ impl Deliver for TableDeliver {
         } else {
             self.adopt(&ledger, asked).await?;
         }
-        let known = |(tp, facts): (&TopicPartition, &Facts)| {
-            Ok((
-                tp.clone(),
-                self.known(tp, ledger.next.get(tp).copied(), facts)?,
-            ))
+        let ends = truncated(&ledger, asked);
+        if let Some((tp, end)) = ends.first_key_value() {
+            let next = ledger.next.get(tp).unwrap_or(end);
+            let message = format!(
+                "{tp}: the log ends at {end}, below the committed offset {next}: Kafka lost records"
+            );
+            if self.on_log_truncated == OnLogTruncated::Stop {
+                return Err(Failure::Trouble {
+                    class: class::LOG_TRUNCATED,
+                    message,
+                });
+            }
+            tracing::warn!("{message}; they stay in the table, and reading goes on there");
+            let truncated = self.targets.truncate_source(&ends).await;
+            ledger = truncated.map_err(|error| Failure::of(&error))?;
+        }
+        let look = |(tp, facts): (&TopicPartition, &Facts)| {
+            Ok((tp.clone(), self.known(tp, &ledger, facts)?))
         };
-        asked.iter().map(known).collect()
+        asked.iter().map(look).collect()
     }
 
-    async fn anchor(&self, tp: &TopicPartition, at: Offset, facts: &Facts) -> Result<(), Failure> {
+    async fn census(&self, now: &Census) -> Result<Census, Failure> {
+        if self.targets.current().is_none() {
+            // Nobody can have written anything down.
+            return Ok(now.clone());
+        }
+        let census = self.targets.census(now).await;
+        census.map_err(|error| Failure::of(&error))
+    }
+
+    async fn anchor(
+        &self,
+        tp: &TopicPartition,
+        at: Offset,
+        facts: &Facts,
+    ) -> Result<bool, Failure> {
+        // The first records make the table.
+        let Some(target) = self.targets.current() else {
+            return Ok(false);
+        };
         let ids = told([(tp, &facts.topic_id)]);
         let marks = vec![mark(tp, None, at)];
-        let target = self.target()?;
         let marked = self.submit(CommitId::fresh(), marks, ids, &target, Vec::new());
-        marked.await.map(|_| ())
+        marked.await.map(|_| true)
     }
 
     async fn commit(&self, job: &mut Job<TableFile>) -> Result<Landed, Failure> {

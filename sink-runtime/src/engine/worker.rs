@@ -14,7 +14,7 @@ use super::coordinator::CutId;
 use crate::budget::{Budget, Reservation};
 use crate::deadletter::Letter;
 use crate::decode::{Decoder, Reject, RejectClass, decoder};
-use crate::errors::{Class, Classified};
+use crate::errors::{Class, Classified, class};
 use crate::layout::Rows;
 use crate::plan::{OnError, Plan};
 use crate::record::{AssignmentEpoch, Offset, OffsetRange, RawBatch, TopicName, TopicPartition};
@@ -325,7 +325,14 @@ impl<S: Shelf> Worker<S> {
         if *last < lane.position {
             return Ok(());
         }
-        debug_assert!(*first >= lane.position, "a batch straddles the position");
+        if *first < lane.position {
+            // No such batch is made. Were one to come, its beginning would be committed twice.
+            let why = format!(
+                "{}: a batch begins at {first}, below {}",
+                raw.tp, lane.position
+            );
+            return Err(ShelfError::Fatal(why, "worker".into(), class::INTERNAL));
+        }
         let decoder = match self.decoders.get_mut(&raw.tp.topic) {
             Some(decoder) => decoder,
             None => self

@@ -49,9 +49,10 @@ pub fn ledger_key(sink: &str, tp: &TopicPartition) -> ObjectKey {
     format!("{LEDGER_ROOT}{sink}/{}/{}.json", tp.topic, tp.partition)
 }
 
-/// Ledger of one topic-partition of one dataset.
+/// Ledger of one topic-partition of one dataset. A field that a newer release may add without raising the format is
+/// passed by, and is not in the next version that is written here.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase", deny_unknown_fields)]
+#[serde(rename_all = "camelCase")]
 pub struct LedgerDocument {
     pub format: u32,
     pub sink: String,
@@ -93,7 +94,7 @@ pub struct LedgerDocument {
 /// A commit some of whose files vanished before they became visible: the others are removed, then its range is read
 /// again.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase", deny_unknown_fields)]
+#[serde(rename_all = "camelCase")]
 pub struct Retraction {
     pub commit_id: CommitId,
     pub range: OffsetRange,
@@ -220,6 +221,7 @@ impl LedgerDocument {
             floor: Some(self.floor),
             reread: self.reread,
             generation: self.generation,
+            anew: false,
         }
     }
 

@@ -3,7 +3,7 @@
 use std::fmt;
 
 use super::LedgerDocument;
-use crate::plan::{OnRecordsExpired, OnSourceReset};
+use crate::plan::{OnLogTruncated, OnRecordsExpired, OnSourceReset};
 use crate::record::{Offset, OffsetRange};
 
 /// What a ledger says of the topic-partition. An id is `None` where none was told when it was written.
@@ -30,6 +30,8 @@ pub struct Origin<'a> {
     pub cluster_id: Option<&'a str>,
     pub topic_id: Option<&'a str>,
     pub log_start: Offset,
+    /// Behind all records, those of open transactions included: what was read before such a transaction began to be
+    /// waited for is no sign that the log was cut.
     pub log_end: Offset,
 }
 
@@ -39,6 +41,11 @@ pub enum SourceCheck {
     /// Retention removed these offsets before they were read.
     RecordsExpired {
         gap: OffsetRange,
+    },
+    /// The same topic lost its newest records, some of which the destination holds.
+    Truncated {
+        end: Offset,
+        next: Offset,
     },
     /// The offsets mean something else now.
     Recreated {
@@ -86,7 +93,11 @@ pub fn check_source(recorded: Recorded<'_>, origin: &Origin<'_>) -> SourceCheck 
     };
     if origin.log_end < next {
         let end = origin.log_end;
-        return recreated(Recreation::EndBelowNext { end, next });
+        // Without an id on both sides a topic made anew looks the same, and that is the more dangerous of the two.
+        return match recorded.topic_id.is_some() && recorded.topic_id == origin.topic_id {
+            true => SourceCheck::Truncated { end, next },
+            false => recreated(Recreation::EndBelowNext { end, next }),
+        };
     }
     if origin.log_start > next {
         let gap = OffsetRange {
@@ -128,6 +139,37 @@ pub fn after_expiry(policy: OnRecordsExpired, log_start: Offset) -> Resume {
     match policy {
         OnRecordsExpired::Stop => Resume::Stop,
         OnRecordsExpired::Skip => Resume::ResetTo(log_start),
+    }
+}
+
+/// Kafka lost records that the destination holds: they stay there. What was written to the log since it was cut, below
+/// its end, cannot be told from them.
+pub fn after_truncation(policy: OnLogTruncated, log_end: Offset) -> Resume {
+    match policy {
+        OnLogTruncated::Stop => Resume::Stop,
+        OnLogTruncated::Continue => Resume::ResetTo(log_end),
+    }
+}
+
+/// What is wrong with an offset, chosen by the user or the group, that a partition without a ledger is to start at.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum FirstCheck {
+    Fine,
+    Expired { gap: OffsetRange },
+    BeyondEnd,
+}
+
+pub fn check_first(at: Offset, log_start: Offset, log_end: Offset) -> FirstCheck {
+    if at < log_start {
+        let gap = OffsetRange {
+            start: at,
+            end: log_start,
+        };
+        FirstCheck::Expired { gap }
+    } else if at > log_end {
+        FirstCheck::BeyondEnd
+    } else {
+        FirstCheck::Fine
     }
 }
 
@@ -212,6 +254,37 @@ mod tests {
             unreachable!("{:?}", check(Some("t2")));
         };
         assert!(why.knows_topic());
+    }
+
+    // T15
+    #[test]
+    fn a_shorter_log_of_the_very_same_topic_was_truncated_and_is_not_another() {
+        let truncated = SourceCheck::Truncated {
+            end: Offset(7),
+            next: Offset(10),
+        };
+        assert_eq!(check(Some("c1"), Some("t1"), 0, 7), truncated);
+        for (cluster, topic) in [(Some("c1"), None), (Some("c1"), Some("t2")), (None, None)] {
+            let found = check(cluster, topic, 0, 7);
+            let another = matches!(found, SourceCheck::Recreated { .. });
+            assert!(another, "{topic:?}: {found:?}");
+        }
+        let go_on = after_truncation(OnLogTruncated::Continue, Offset(7));
+        assert_eq!(go_on, Resume::ResetTo(Offset(7)));
+        let stop = after_truncation(OnLogTruncated::Stop, Offset(7));
+        assert_eq!(stop, Resume::Stop);
+    }
+
+    #[test]
+    fn a_first_offset_may_be_anywhere_in_the_log_its_end_included() {
+        let check = |at| check_first(Offset(at), Offset(3), Offset(9));
+        let gap = OffsetRange {
+            start: Offset(2),
+            end: Offset(3),
+        };
+        assert_eq!(check(2), FirstCheck::Expired { gap });
+        assert_eq!((check(3), check(9)), (FirstCheck::Fine, FirstCheck::Fine));
+        assert_eq!(check(10), FirstCheck::BeyondEnd);
     }
 
     // T25

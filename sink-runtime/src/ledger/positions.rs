@@ -17,6 +17,9 @@ pub struct Progress {
     pub reread: bool,
     /// Of the ledger; 0 where there is none, or none is counted.
     pub generation: u64,
+    /// The topic is another than the destination once knew under this name, and is read from its start: neither the wish
+    /// nor the group's offset was meant for it.
+    pub anew: bool,
 }
 
 /// Where to fetch, and the floor with which to go on.
@@ -49,7 +52,10 @@ pub fn positions(
                     floor: Some(offset),
                 },
                 None => StartPosition {
-                    at: first_position(tp, group, startup),
+                    at: match known.iter().any(|progress| progress.anew) {
+                        true => StartAt::Earliest,
+                        false => first_position(tp, group, startup),
+                    },
                     floor: None,
                 },
             };
@@ -112,8 +118,7 @@ mod tests {
         Progress {
             next: Some(Offset(next)),
             floor: Some(Offset(floor)),
-            reread: false,
-            generation: 0,
+            ..Progress::default()
         }
     }
 
@@ -186,6 +191,26 @@ mod tests {
             offset(10)
         );
         assert_eq!(start(Some(500), &[lost], &Startup::Latest), offset(10));
+    }
+
+    #[test]
+    fn a_topic_made_anew_is_read_from_its_start_whatever_was_wished_for_its_forerunner() {
+        let anew = Progress {
+            anew: true,
+            ..Progress::default()
+        };
+        for startup in [
+            Startup::Latest,
+            Startup::GroupOffsets,
+            Startup::Timestamp(5),
+        ] {
+            assert_eq!(start(Some(9), &[anew], &startup), StartAt::Earliest);
+        }
+        let begun = Progress {
+            anew: true,
+            ..at(4, 4)
+        };
+        assert_eq!(start(Some(9), &[begun], &Startup::Latest), offset(4));
     }
 
     #[test]

@@ -77,3 +77,25 @@ fn a_sink_that_stopped_says_why_owns_nothing_and_costs_the_process_no_restart() 
     progress.started();
     assert_eq!(progress.snapshot().stopped, None);
 }
+
+#[test]
+fn a_partition_that_waits_for_its_broker_is_named_and_leaves_the_lag_unknown() {
+    let progress = Progress::new("default.orders", Budget::new(1), Duration::ZERO);
+    let tp = |partition| TopicPartition::new("orders", partition);
+    progress.owned(&tp(0), Some(Offset(7)), Some((Offset(0), Offset(10))));
+    assert_eq!(progress.snapshot().lag_records, Some(3));
+    let why = || "\"orders-1\" has no leader".to_owned();
+    progress.waits(&tp(1), crate::errors::class::BROKER_UNREACHABLE, why());
+    let status = progress.snapshot();
+    assert_eq!(status.lag_records, None);
+    assert_eq!(status.partitions["orders-0"].waits, None);
+    let waits = status.partitions["orders-1"].waits.as_ref();
+    assert_eq!(waits.map(|waits| waits.message.clone()), Some(why()));
+    assert_eq!(status.commit.last_error_reason, Some("SourceUnreachable"));
+    assert_eq!(status.commit.consecutive_failures, 0);
+
+    progress.owned(&tp(1), None, Some((Offset(0), Offset(5))));
+    let status = progress.snapshot();
+    assert_eq!(status.lag_records, Some(8));
+    assert_eq!(status.commit.last_error, None);
+}

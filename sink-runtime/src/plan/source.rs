@@ -6,13 +6,15 @@ use std::time::Duration;
 use chrono::DateTime;
 use regex::Regex;
 use tidewater_crds::{
-    IsolationLevel, Moment, OnRecordsExpired as ExpiredSpec, OnSourceReset as ResetSpec,
-    SourceSpec, StartupMode,
+    IsolationLevel, Moment, OnLogTruncated as TruncatedSpec, OnRecordsExpired as ExpiredSpec,
+    OnSourceReset as ResetSpec, SourceSpec, StartupMode,
 };
 
 use super::problem::Checks;
 use super::secrets::Secrets;
-use super::{Isolation, OnRecordsExpired, OnSourceReset, SinkId, SourcePlan, Startup, Topics};
+use super::{
+    Isolation, OnLogTruncated, OnRecordsExpired, OnSourceReset, SinkId, SourcePlan, Startup, Topics,
+};
 use crate::record::{TopicName, TopicPartition};
 
 mod properties;
@@ -84,6 +86,10 @@ pub(super) fn plan(
         on_records_expired: match spec.on_records_expired {
             ExpiredSpec::Stop => OnRecordsExpired::Stop,
             ExpiredSpec::Skip => OnRecordsExpired::Skip,
+        },
+        on_log_truncated: match spec.on_log_truncated {
+            TruncatedSpec::Stop => OnLogTruncated::Stop,
+            TruncatedSpec::Continue => OnLogTruncated::Continue,
         },
         drain_timeout: drain_timeout.unwrap_or(session / 2),
         batch_records: spec.batch_records as usize,

@@ -231,7 +231,7 @@ impl Consumer {
             }
         }
         self.watch_for_loss(now);
-        if let Some(error) = self.troubles.hopeless(now) {
+        if let Some(error) = self.troubles.hopeless(now, self.subscribed.len()) {
             self.fatal(error);
         }
         quiet

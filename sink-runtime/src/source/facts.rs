@@ -23,6 +23,8 @@ use super::{SourceError, client_error};
 use crate::plan::{Property, SourcePlan};
 use crate::record::{Offset, TopicName, TopicPartition};
 
+mod lookup;
+
 /// Logs wait in the client's queue until polled; more than these a call are left to the next.
 const POLLS_PER_CALL: usize = 100;
 /// An id that does not come in this time is unknown: it is a safeguard, not worth a wait.
@@ -59,7 +61,22 @@ impl std::fmt::Debug for Facts {
 impl Facts {
     /// Makes the client; nothing is asked yet. No call takes longer than `timeout` per round trip.
     pub fn connect(plan: &SourcePlan, timeout: Duration) -> Result<Self, SourceError> {
+        Self::with(plan, client_config(plan), timeout)
+    }
+
+    /// The same, but the ends of logs are their high watermarks, records of open transactions included, whatever the plan
+    /// reads.
+    pub fn of_whole_logs(plan: &SourcePlan, timeout: Duration) -> Result<Self, SourceError> {
         let mut config = client_config(plan);
+        config.set("isolation.level", "read_uncommitted");
+        Self::with(plan, config, timeout)
+    }
+
+    fn with(
+        plan: &SourcePlan,
+        mut config: ClientConfig,
+        timeout: Duration,
+    ) -> Result<Self, SourceError> {
         config
             .remove("group.instance.id")
             .set("enable.auto.commit", "false")
@@ -163,33 +180,22 @@ impl Facts {
 
     /// `(log start, log end)` of each, in order; `None` where the brokers do not say. The end is the last stable
     /// offset for a plan that reads committed records only.
+    ///
+    /// # Errors
+    /// When nothing is told of any.
     pub fn watermarks(
         &self,
         partitions: &[TopicPartition],
     ) -> Result<Vec<Option<(Offset, Offset)>>, SourceError> {
-        let ask = |lookup| {
-            let asked: Vec<_> = partitions.iter().map(|tp| (tp.clone(), lookup)).collect();
-            self.locate(&asked)
+        let bounds = self.bounds(partitions, self.timeout);
+        let untold = |bound: &Result<_, SourceError>| match bound {
+            Ok(_) | Err(SourceError::NoSuchTopic(_)) => false,
+            Err(_) => true,
         };
-        let (starts, ends) = (ask(Lookup::Start)?, ask(Lookup::End)?);
-        Ok(starts
-            .into_iter()
-            .zip(ends)
-            .map(|(start, end)| Some((start.ok()??, end.ok()??)))
-            .collect())
-    }
-
-    /// The first record at or after the time in each, in order; `None` where no record is as young.
-    pub fn offsets_for_timestamp(
-        &self,
-        partitions: &[TopicPartition],
-        timestamp: i64,
-    ) -> Result<Vec<Option<Offset>>, SourceError> {
-        let asked: Vec<_> = partitions
-            .iter()
-            .map(|tp| (tp.clone(), Lookup::Timestamp(timestamp)))
-            .collect();
-        self.locate(&asked)?.into_iter().collect()
+        if bounds.iter().all(untold) {
+            return bounds.into_iter().map(|bound| bound.map(Some)).collect();
+        }
+        Ok(bounds.into_iter().map(Result::ok).collect())
     }
 
     /// The group's committed offset of each, in order.
@@ -197,6 +203,20 @@ impl Facts {
         &self,
         partitions: &[TopicPartition],
     ) -> Result<Vec<Option<Offset>>, SourceError> {
+        let each = self.committed_each(partitions, self.timeout)?;
+        each.into_iter().collect()
+    }
+
+    /// The same, of each or why it is not told.
+    ///
+    /// # Errors
+    /// When the group's coordinator does not answer.
+    pub fn committed_each(
+        &self,
+        partitions: &[TopicPartition],
+        patience: Duration,
+    ) -> Result<Vec<Result<Option<Offset>, SourceError>>, SourceError> {
+        const WHAT: &str = "read group offsets";
         if partitions.is_empty() {
             return Ok(Vec::new());
         }
@@ -204,23 +224,19 @@ impl Facts {
         for tp in partitions {
             list.add_partition(tp.topic.as_str(), tp.partition);
         }
-        let answer = self.client.committed_offsets(list, self.timeout);
+        let answer = self
+            .client
+            .committed_offsets(list, patience.min(self.timeout));
         self.serve();
-        let answer = answer.map_err(|error| call_failed("read group offsets", &error))?;
-        partitions
-            .iter()
-            .map(
-                |tp| match answer.find_partition(tp.topic.as_str(), tp.partition) {
-                    None => Ok(None),
-                    Some(element) => {
-                        element
-                            .error()
-                            .map_err(|error| call_failed("read group offsets", &error))?;
-                        Ok(concrete(element.offset()))
-                    }
-                },
-            )
-            .collect()
+        let answer = answer.map_err(|error| call_failed(WHAT, &error))?;
+        let told = |tp: &TopicPartition| -> Result<Option<Offset>, SourceError> {
+            let Some(element) = answer.find_partition(tp.topic.as_str(), tp.partition) else {
+                return Ok(None);
+            };
+            element.error().map_err(|error| call_failed(WHAT, &error))?;
+            Ok(concrete(element.offset()))
+        };
+        Ok(partitions.iter().map(told).collect())
     }
 
     /// The time of the first record at or behind each offset, milliseconds since the epoch, in order; `None` where none
@@ -267,47 +283,6 @@ impl Facts {
             .map(|(tp, _)| {
                 let tp = (tp.topic.as_str().to_owned(), tp.partition);
                 found.get(&tp).copied().flatten()
-            })
-            .collect())
-    }
-
-    /// One round trip per broker for all. Of each, in order: the offset, `None` when no record is as young, or why the
-    /// broker did not say.
-    pub(super) fn locate(
-        &self,
-        asked: &[(TopicPartition, Lookup)],
-    ) -> Result<Vec<Result<Option<Offset>, SourceError>>, SourceError> {
-        const WHAT: &str = "look offsets up";
-        if asked.is_empty() {
-            return Ok(Vec::new());
-        }
-        let mut list = TopicPartitionList::with_capacity(asked.len());
-        for (tp, lookup) in asked {
-            let position = match lookup {
-                Lookup::Start => Position::Beginning,
-                Lookup::End => Position::End,
-                Lookup::Timestamp(at) => Position::Offset((*at).max(0)),
-            };
-            list.add_partition_offset(tp.topic.as_str(), tp.partition, position)
-                .map_err(|error| call_failed(WHAT, &error))?;
-        }
-        let answer = self.client.offsets_for_times(list, self.timeout);
-        self.serve();
-        let answer = answer.map_err(|error| call_failed(WHAT, &error))?;
-        Ok(asked
-            .iter()
-            .map(|(tp, lookup)| {
-                let element = answer
-                    .find_partition(tp.topic.as_str(), tp.partition)
-                    .ok_or_else(|| SourceError::NoSuchTopic(tp.topic.to_string()))?;
-                element.error().map_err(|error| call_failed(WHAT, &error))?;
-                match (concrete(element.offset()), lookup) {
-                    (None, Lookup::Start | Lookup::End) => Err(SourceError::Lookup {
-                        what: WHAT,
-                        message: format!("no offset of \"{tp}\" in the answer"),
-                    }),
-                    (found, _) => Ok(found),
-                }
             })
             .collect())
     }

@@ -214,27 +214,14 @@ fn run(facts: &Facts, mut watch: Watch, asked: &Receiver<Question>, answer: &imp
             Err(RecvTimeoutError::Disconnected) => return,
         }
         if !open.is_empty() {
-            open = resolve(facts, open, answer);
+            open = resolve(facts, &open, answer);
         }
     }
 }
 
 /// Asks all in one go, and returns those to be asked again.
-fn resolve(facts: &Facts, mut questions: Vec<Question>, answer: &impl Fn(Answer)) -> Vec<Question> {
-    let found = match look_up(facts, &questions, answer) {
-        Ok(found) => found,
-        Err(SourceError::NoSuchTopic(_)) if questions.len() > 1 => {
-            // One missing topic spoils the answer for all.
-            let rest = questions.split_off(questions.len() / 2);
-            let mut again = resolve(facts, questions, answer);
-            again.extend(resolve(facts, rest, answer));
-            return again;
-        }
-        Err(error) => {
-            answer(Answer::Trouble(error));
-            return questions;
-        }
-    };
+fn resolve(facts: &Facts, questions: &[Question], answer: &impl Fn(Answer)) -> Vec<Question> {
+    let found = look_up(facts, questions, answer);
     let offset = |tp: &TopicPartition, lookup| found.get(&(tp, rank(lookup))).copied();
     let (start, end) = (
         |tp| offset(tp, Lookup::Start).flatten(),
@@ -242,7 +229,7 @@ fn resolve(facts: &Facts, mut questions: Vec<Question>, answer: &impl Fn(Answer)
     );
     let mut again = Vec::new();
     let mut answers = Vec::new();
-    for question in &questions {
+    for question in questions {
         let answered = match question {
             Question::Start(tp, at, epoch) => {
                 let at_offset = match at {
@@ -289,7 +276,7 @@ fn look_up<'q>(
     facts: &Facts,
     questions: &'q [Question],
     answer: &impl Fn(Answer),
-) -> Result<BTreeMap<(&'q TopicPartition, u8), Option<Offset>>, SourceError> {
+) -> BTreeMap<(&'q TopicPartition, u8), Option<Offset>> {
     let lookups = |question: &Question| match question {
         // The end as well: it stands in where no record is as young.
         Question::Start(_, StartAt::Timestamp(at), _) => vec![Lookup::Timestamp(*at), Lookup::End],
@@ -319,7 +306,7 @@ fn look_up<'q>(
             .map(|(tp, lookup)| (tp, (tp.clone(), lookup)))
             .collect();
         let request: Vec<_> = asked.iter().map(|(_, asked)| asked.clone()).collect();
-        for ((tp, _), offset) in asked.iter().zip(facts.locate(&request)?) {
+        for ((tp, _), offset) in asked.iter().zip(facts.locate(&request, CALL)) {
             match offset {
                 Ok(offset) => {
                     found.insert((*tp, kind), offset);
@@ -330,7 +317,7 @@ fn look_up<'q>(
             }
         }
     }
-    Ok(found)
+    found
 }
 
 fn rank(lookup: Lookup) -> u8 {

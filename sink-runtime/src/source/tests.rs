@@ -22,7 +22,7 @@ use rdkafka::producer::{BaseProducer, BaseRecord, DefaultProducerContext, Produc
 use tokio::sync::mpsc::{UnboundedReceiver, error::TryRecvError, unbounded_channel};
 
 use super::*;
-use crate::plan::{Isolation, OnRecordsExpired, OnSourceReset, Startup, Topics};
+use crate::plan::{Isolation, OnLogTruncated, OnRecordsExpired, OnSourceReset, Startup, Topics};
 use crate::record::TopicName;
 
 /// Far above anything that works: joining the mock cluster's group takes three seconds.
@@ -36,7 +36,11 @@ struct Cluster {
 
 impl Cluster {
     fn new(topics: &[(&str, i32)]) -> Self {
-        let mock = MockCluster::new(1).unwrap();
+        Self::of(1, topics)
+    }
+
+    fn of(brokers: i32, topics: &[(&str, i32)]) -> Self {
+        let mock = MockCluster::new(brokers).unwrap();
         for (topic, partitions) in topics {
             mock.create_topic(topic, *partitions, 1).unwrap();
         }
@@ -97,6 +101,7 @@ impl Cluster {
                 .collect(),
             on_source_reset: OnSourceReset::Stop,
             on_records_expired: OnRecordsExpired::Stop,
+            on_log_truncated: OnLogTruncated::Stop,
             drain_timeout: Duration::from_secs(20),
             batch_records: 1000,
         }

@@ -83,9 +83,11 @@ pub(super) fn call_failed(what: &'static str, error: &KafkaError) -> SourceError
     }
 }
 
+const OF_TOPIC: &str = "topic ";
+
 /// How a topic that may not be read is named, here and in [`Troubles::arrived`].
 pub(super) fn denied_topic(topic: &str) -> String {
-    format!("topic \"{topic}\"")
+    format!("{OF_TOPIC}\"{topic}\"")
 }
 
 /// librdkafka names the topic in a sentence: "Subscribed topic not available: orders: Broker: Unknown topic …".
@@ -156,21 +158,27 @@ impl Troubles {
     /// The group let us in.
     pub(super) fn joined(&mut self) {
         self.refused = None;
-        self.denied.retain(|reason, _| reason.starts_with("topic "));
+        self.denied.retain(|reason, _| reason.starts_with(OF_TOPIC));
     }
 
-    /// Access that was refused too long, if any; said once.
-    pub(super) fn hopeless(&mut self, now: Instant) -> Option<SourceError> {
+    /// Access that was refused too long, if any; said once. One of several `topics` that may not be read costs itself
+    /// only: then all must be refused.
+    pub(super) fn hopeless(&mut self, now: Instant, topics: usize) -> Option<SourceError> {
         if let Some((first, latest, _)) = &self.refused
             && latest.duration_since(*first) >= PATIENCE
         {
             let (_, _, reason) = self.refused.take()?;
             return Some(SourceError::Authentication(reason));
         }
+        let of_topic = |reason: &str| reason.starts_with(OF_TOPIC);
+        let refused = self.denied.keys().filter(|reason| of_topic(reason)).count();
+        let all = refused >= topics.clamp(1, REMEMBERED);
         let reason = self
             .denied
             .iter()
-            .find(|(_, since)| now.duration_since(**since) >= PATIENCE)
+            .find(|(reason, since)| {
+                now.duration_since(**since) >= PATIENCE && (all || !of_topic(reason))
+            })
             .map(|(reason, _)| reason.clone())?;
         self.denied.remove(&reason);
         Some(SourceError::Denied(reason))
@@ -204,16 +212,22 @@ mod tests {
         let now = Instant::now();
         let refused = || SourceError::Authentication("no".to_owned());
         troubles.report(refused(), now);
-        assert!(troubles.hopeless(now + 2 * PATIENCE).is_none(), "one only");
+        assert!(
+            troubles.hopeless(now + 2 * PATIENCE, 1).is_none(),
+            "one only"
+        );
         troubles.arrived("orders");
         troubles.report(refused(), now + PATIENCE);
-        assert!(troubles.hopeless(now + PATIENCE).is_none());
+        assert!(troubles.hopeless(now + PATIENCE, 1).is_none());
         troubles.report(refused(), now + 2 * PATIENCE);
         assert!(matches!(
-            troubles.hopeless(now + 2 * PATIENCE),
+            troubles.hopeless(now + 2 * PATIENCE, 1),
             Some(SourceError::Authentication(_))
         ));
-        assert!(troubles.hopeless(now + 2 * PATIENCE).is_none(), "said once");
+        assert!(
+            troubles.hopeless(now + 2 * PATIENCE, 1).is_none(),
+            "said once"
+        );
     }
 
     #[test]
@@ -223,10 +237,25 @@ mod tests {
         let denied = || SourceError::Denied(denied_topic("orders"));
         troubles.report(denied(), now);
         troubles.arrived("orders");
-        assert!(troubles.hopeless(now + 2 * PATIENCE).is_none());
+        assert!(troubles.hopeless(now + 2 * PATIENCE, 1).is_none());
         troubles.report(denied(), now);
-        assert!(troubles.hopeless(now).is_none());
-        assert!(troubles.hopeless(now + PATIENCE).is_some());
+        assert!(troubles.hopeless(now, 1).is_none());
+        assert!(troubles.hopeless(now + PATIENCE, 1).is_some());
+    }
+
+    #[test]
+    fn one_topic_of_several_that_may_not_be_read_leaves_the_others_be() {
+        let mut troubles = Troubles::default();
+        let now = Instant::now();
+        let denied = |topic| SourceError::Denied(denied_topic(topic));
+        troubles.report(denied("orders"), now);
+        assert!(troubles.hopeless(now + PATIENCE, 2).is_none());
+        troubles.report(denied("returns"), now + PATIENCE);
+        let found = troubles.hopeless(now + PATIENCE, 2);
+        assert!(matches!(found, Some(SourceError::Denied(_))), "all of them");
+        // The group is one for all.
+        troubles.report(SourceError::Denied("no such group".to_owned()), now);
+        assert!(troubles.hopeless(now + PATIENCE, 9).is_some());
     }
 
     #[test]

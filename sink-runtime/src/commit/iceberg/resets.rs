@@ -96,7 +96,8 @@ impl IcebergCommitter {
 
     /// The Kafka cluster or topics were recreated, and the user chose to read them anew: forgets what was recorded of
     /// them, records the new ids, and lets the partitions in `logs` (each from its log's start to its end, now) begin
-    /// at their start. A topic of which some partition ends below what is recorded was recreated, whatever its id.
+    /// at their start. A topic whose id is not known on both sides was recreated, too, where some partition ends below
+    /// what is recorded.
     /// Doing it twice does it once.
     ///
     /// # Errors
@@ -106,6 +107,49 @@ impl IcebergCommitter {
         cluster_id: Option<&str>,
         topic_ids: &BTreeMap<TopicName, String>,
         logs: &BTreeMap<TopicPartition, OffsetRange>,
+    ) -> Result<TableLedger, IcebergFailure> {
+        let change = |ledger: &TableLedger, sequence| {
+            restarted(ledger, cluster_id, topic_ids, logs, sequence)
+        };
+        self.rewrite_until_settled(change).await
+    }
+
+    /// Kafka lost records that the table holds, and the user chose to go on: sets `next` back to where these logs end.
+    /// The rows stay. Doing it twice does it once.
+    ///
+    /// # Errors
+    /// As for a commit.
+    pub async fn truncate_source(&mut self, ends: &Offsets) -> Result<TableLedger, IcebergFailure> {
+        let change = |ledger: &TableLedger, _| truncated(ledger, ends);
+        self.rewrite_until_settled(change).await
+    }
+
+    /// The topics and their numbers of partitions as they were when the sink first started: as the table has it, or
+    /// `now`, which is written down, where the table does not know the sink. Empty where it knows the sink from before
+    /// this was written down.
+    ///
+    /// # Errors
+    /// As for a commit.
+    pub async fn census(
+        &mut self,
+        now: &BTreeMap<TopicName, i32>,
+    ) -> Result<BTreeMap<TopicName, i32>, IcebergFailure> {
+        let change = |ledger: &TableLedger, _| {
+            let first = ledger.census.is_none() && ledger.next.is_empty();
+            first.then(|| TableLedger {
+                census: Some(now.clone()),
+                ..ledger.clone()
+            })
+        };
+        let ledger = self.rewrite_until_settled(change).await?;
+        Ok(ledger.census.unwrap_or_default())
+    }
+
+    /// Rewrites the ledger as `change` says (given the sequence number of the snapshot that will say so), until it has
+    /// nothing to change.
+    async fn rewrite_until_settled(
+        &mut self,
+        change: impl Fn(&TableLedger, i64) -> Option<TableLedger>,
     ) -> Result<TableLedger, IcebergFailure> {
         let mut attempts = Attempts::default();
         for round in 0..=self.pace.attempts {
@@ -118,7 +162,7 @@ impl IcebergCommitter {
             self.check_identity(&base)?;
             let ledger = self.settled(&base)?;
             let sequence = base.metadata.next_sequence_number();
-            let Some(ledger) = restarted(&ledger, cluster_id, topic_ids, logs, sequence) else {
+            let Some(ledger) = change(&ledger, sequence) else {
                 if let Some((_, known)) = &mut self.known {
                     known.clone_from(&ledger);
                 }
@@ -178,6 +222,23 @@ fn reread(mut recorded: TableLedger, held: Offsets) -> TableLedger {
     recorded
 }
 
+/// `None`: no log ends below what the ledger says.
+fn truncated(ledger: &TableLedger, ends: &Offsets) -> Option<TableLedger> {
+    let mut set_back = ledger.clone();
+    for (tp, end) in ends {
+        match set_back.next.get_mut(tp) {
+            Some(next) if *next > *end => *next = *end,
+            _ => continue,
+        }
+        if let Some(floor) = set_back.floor.get_mut(tp) {
+            *floor = (*floor).min(*end);
+        }
+        // A late reply to a commit of what was lost is not looked up any more.
+        set_back.commits.remove(tp);
+    }
+    (set_back.next != ledger.next).then_some(set_back)
+}
+
 /// `None`: the ledger speaks of the topics as they are. `sequence`: of the snapshot that will say so.
 fn restarted(
     ledger: &TableLedger,
@@ -198,7 +259,9 @@ fn restarted(
     });
     let shorter = logs.iter().filter_map(|(tp, log)| {
         let recorded = ledger.next.get(tp)?;
-        (log.end < *recorded).then_some(&tp.topic)
+        let id = ledger.topic_ids.get(&tp.topic);
+        let same = id.is_some() && id == topic_ids.get(&tp.topic);
+        (log.end < *recorded && !same).then_some(&tp.topic)
     });
     let recreated: BTreeSet<TopicName> = renamed.chain(shorter).cloned().collect();
     if !cluster && recreated.is_empty() {

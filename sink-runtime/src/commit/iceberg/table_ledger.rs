@@ -35,6 +35,8 @@ pub struct TableLedger {
     /// Topics that were recreated: files with a lower sequence number hold rows of an earlier topic. 0 where the table
     /// has no sequence numbers (format version 1).
     pub topic_since: BTreeMap<TopicName, i64>,
+    /// Topics and their numbers of partitions when the sink first started, where it was to start at the end.
+    pub census: Option<BTreeMap<TopicName, i32>>,
 }
 
 #[derive(Debug, thiserror::Error)]
@@ -58,6 +60,7 @@ pub struct Keys {
     pub topic_ids: String,
     pub snapshot_id: String,
     pub topic_since: String,
+    pub census: String,
 }
 
 impl Keys {
@@ -72,6 +75,7 @@ impl Keys {
             topic_ids: key("topic-ids"),
             snapshot_id: key("snapshot-id"),
             topic_since: key("topic-since"),
+            census: key("census"),
         }
     }
 
@@ -112,6 +116,7 @@ impl Keys {
             commits,
             snapshot_id: parse(properties, &self.snapshot_id)?,
             topic_since: parse(properties, &self.topic_since)?.unwrap_or_default(),
+            census: parse(properties, &self.census)?,
         })
     }
 
@@ -140,6 +145,9 @@ impl Keys {
         properties.insert(self.topic_ids.clone(), json(&ledger.topic_ids));
         if !ledger.topic_since.is_empty() {
             properties.insert(self.topic_since.clone(), json(&ledger.topic_since));
+        }
+        if let Some(census) = &ledger.census {
+            properties.insert(self.census.clone(), json(census));
         }
         if let Some(id) = ledger.snapshot_id {
             properties.insert(self.snapshot_id.clone(), id.to_string());
@@ -234,6 +242,7 @@ mod tests {
             commits: [(tp(0), a), (tp(2), b), (tp(10), b)].into(),
             snapshot_id: Some(42),
             topic_since: [(TopicName::new("orders"), 7)].into(),
+            census: Some([(TopicName::new("orders"), 11)].into()),
         };
         let properties = keys.properties(&ledger);
         assert_eq!(

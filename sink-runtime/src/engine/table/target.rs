@@ -21,7 +21,7 @@ use crate::engine::worker::ShelfError;
 use crate::errors::{Classified, OneLine, class};
 use crate::files::conform::table_schema;
 use crate::plan::{DecodePlan, IcebergPlan, S3Plan, StorePlan, ValueSchema, unheeded};
-use crate::record::{OffsetRange, TopicName, TopicPartition};
+use crate::record::{Offset, OffsetRange, TopicName, TopicPartition};
 use crate::schema::evolution::{TableColumns, plan_evolution};
 use crate::schema::iceberg::from_iceberg;
 use crate::schema::{Schema, arrow as arrow_schema};
@@ -368,6 +368,24 @@ impl Targets {
         let mut committer = self.committer.lock().await;
         let restart = committer.restart_source(cluster_id, topic_ids, logs);
         Ok(Box::pin(restart).await?)
+    }
+
+    /// Kafka lost records that the table holds: these go on where their logs end.
+    pub async fn truncate_source(
+        &self,
+        ends: &BTreeMap<TopicPartition, Offset>,
+    ) -> Result<TableLedger, TargetError> {
+        let mut committer = self.committer.lock().await;
+        Ok(Box::pin(committer.truncate_source(ends)).await?)
+    }
+
+    /// The topics as they were when the sink first started; `now` where it starts now.
+    pub async fn census(
+        &self,
+        now: &BTreeMap<TopicName, i32>,
+    ) -> Result<BTreeMap<TopicName, i32>, TargetError> {
+        let mut committer = self.committer.lock().await;
+        Ok(Box::pin(committer.census(now)).await?)
     }
 }
 

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use crate::commit::iceberg::TableLedger;
 use crate::engine::deliver::Facts;
-use crate::ledger::{Claim, Recorded, Recreation, SourceCheck, check_source};
+use crate::ledger::{Claim, Progress as Known, Recorded, Recreation, SourceCheck, check_source};
 use crate::record::{Offset, OffsetRange, TopicName, TopicPartition};
 
 pub(super) type TopicIds = BTreeMap<TopicName, String>;
@@ -14,18 +14,51 @@ pub(super) fn recreated<'a>(
     ledger: &TableLedger,
     asked: &'a BTreeMap<TopicPartition, Facts>,
 ) -> Vec<(&'a TopicPartition, Recreation)> {
-    let check = |(tp, facts): (&'a TopicPartition, &Facts)| {
-        let recorded = Recorded {
-            cluster_id: ledger.cluster_id.as_deref(),
-            topic_id: ledger.topic_ids.get(&tp.topic).map(String::as_str),
-            next: ledger.next.get(tp).copied(),
-        };
-        match check_source(recorded, &facts.origin()) {
-            SourceCheck::Recreated { why } => Some((tp, why)),
-            SourceCheck::Fine | SourceCheck::RecordsExpired { .. } => None,
+    let check = |(tp, facts): (&'a TopicPartition, &Facts)| match check_source(
+        recorded(ledger, tp),
+        &facts.origin(),
+    ) {
+        SourceCheck::Recreated { why } => Some((tp, why)),
+        SourceCheck::Fine | SourceCheck::RecordsExpired { .. } | SourceCheck::Truncated { .. } => {
+            None
         }
     };
     asked.iter().filter_map(check).collect()
+}
+
+/// What the table knows of one topic-partition. One of a topic that was recreated, and that only another process read
+/// before, is unknown and begins at the start of its log all the same.
+pub(super) fn known(ledger: &TableLedger, tp: &TopicPartition) -> Known {
+    let next = ledger.next.get(tp).copied();
+    Known {
+        next,
+        floor: next,
+        anew: ledger.topic_since.contains_key(&tp.topic),
+        ..Known::default()
+    }
+}
+
+/// Where the logs end that lost records which the table holds.
+pub(super) fn truncated(
+    ledger: &TableLedger,
+    asked: &BTreeMap<TopicPartition, Facts>,
+) -> BTreeMap<TopicPartition, Offset> {
+    let check = |(tp, facts): (&TopicPartition, &Facts)| match check_source(
+        recorded(ledger, tp),
+        &facts.origin(),
+    ) {
+        SourceCheck::Truncated { end, .. } => Some((tp.clone(), end)),
+        _ => None,
+    };
+    asked.iter().filter_map(check).collect()
+}
+
+fn recorded<'a>(ledger: &'a TableLedger, tp: &TopicPartition) -> Recorded<'a> {
+    Recorded {
+        cluster_id: ledger.cluster_id.as_deref(),
+        topic_id: ledger.topic_ids.get(&tp.topic).map(String::as_str),
+        next: ledger.next.get(tp).copied(),
+    }
 }
 
 /// The ids to record when these topics begin anew.
@@ -130,15 +163,41 @@ mod tests {
     #[test]
     fn the_id_of_a_topic_that_only_its_end_betrays_is_left_to_the_next_commit() {
         let asked = [
-            (tp("orders", 0), facts(Some("o1"), 3)),
+            (tp("orders", 0), facts(None, 3)),
             (tp("refunds", 0), facts(Some("r1"), 10)),
         ]
         .into();
         let ledger = ledger(Some("o1"));
         let found = recreated(&ledger, &asked);
         assert_eq!(found.len(), 1);
+        assert!(truncated(&ledger, &asked).is_empty());
         let ids = new_ids(&found, &asked);
         assert_eq!(ids, [(TopicName::new("refunds"), "r1".to_owned())].into());
+    }
+
+    #[test]
+    fn partitions_of_a_recreated_topic_begin_anew_also_those_that_nobody_reset() {
+        let mut ledger = ledger(Some("o2"));
+        ledger.topic_since.insert(TopicName::new("orders"), 7);
+        let found = known(&ledger, &tp("orders", 1));
+        assert_eq!((found.next, found.anew), (None, true));
+        let found = known(&ledger, &tp("orders", 0));
+        assert_eq!((found.next, found.anew), (Some(Offset(10)), true));
+        assert!(!known(&ledger, &tp("refunds", 3)).anew);
+    }
+
+    // T15
+    #[test]
+    fn a_shorter_log_of_the_same_topic_sets_back_its_own_partition_alone() {
+        let asked = [
+            (tp("orders", 0), facts(Some("o1"), 3)),
+            (tp("refunds", 0), facts(Some("r1"), 10)),
+        ]
+        .into();
+        let ledger = ledger(Some("o1"));
+        assert!(recreated(&ledger, &asked).is_empty());
+        let ends = truncated(&ledger, &asked);
+        assert_eq!(ends, [(tp("orders", 0), Offset(3))].into());
     }
 
     #[test]

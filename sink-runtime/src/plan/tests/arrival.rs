@@ -32,6 +32,7 @@ fn what_a_spec_leaves_out_has_the_documented_default() {
     assert_eq!(plan.source.isolation, Isolation::ReadCommitted);
     assert_eq!(plan.source.on_source_reset, OnSourceReset::Stop);
     assert_eq!(plan.source.on_records_expired, OnRecordsExpired::Stop);
+    assert_eq!(plan.source.on_log_truncated, OnLogTruncated::Stop);
     assert_eq!(plan.source.drain_timeout, Duration::from_millis(22_500));
     assert_eq!(plan.decode.on_error, OnError::Fail);
     assert_eq!(plan.decode.tombstones, Tombstones::Skip);
@@ -103,6 +104,7 @@ fn every_field_of_a_dataset_sink_arrives_in_the_plan() {
     assert_eq!(source.isolation, Isolation::ReadUncommitted);
     assert_eq!(source.on_source_reset, OnSourceReset::Restart);
     assert_eq!(source.on_records_expired, OnRecordsExpired::Skip);
+    assert_eq!(source.on_log_truncated, OnLogTruncated::Continue);
     assert_eq!(source.drain_timeout, Duration::from_secs(15));
     assert_eq!(source.batch_records, 500);
     for (key, value) in [

@@ -295,6 +295,7 @@ impl Consumer {
                         let position = Offset(partition.next);
                         self.tell(SourceEvent::OutOfRange {
                             tp,
+                            epoch,
                             position,
                             log_start,
                             log_end,

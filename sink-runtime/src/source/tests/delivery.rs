@@ -114,16 +114,17 @@ fn a_position_outside_of_the_log_is_reported_and_waits_for_a_seek() {
     let mut member = Member::start(&cluster.plan("g", &["orders"]));
     let partitions = member.assigned();
     member.begin(&partitions, StartAt::Offset(Offset(500)), 1);
-    let (position, log_start, log_end) = member.await_event(|event| match event {
+    let told = member.await_event(|event| match event {
         SourceEvent::OutOfRange {
+            tp: _,
+            epoch,
             position,
             log_start,
             log_end,
-            ..
-        } => Some((position.0, log_start.0, log_end.0)),
+        } => Some((epoch.0, position.0, log_start.0, log_end.0)),
         _ => None,
     });
-    assert_eq!((position, log_start, log_end), (500, 0, 10));
+    assert_eq!(told, (1, 500, 0, 10));
     assert_eq!(member.basin.count(), 0);
     member.handle.send(SourceCommand::Seek(
         partitions[0].clone(),

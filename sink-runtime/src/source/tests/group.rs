@@ -328,6 +328,35 @@ fn facts_are_told_without_joining_the_group() {
 }
 
 #[test]
+fn a_partition_whose_leader_is_gone_or_unknown_costs_the_others_no_answer() {
+    let cluster = Cluster::of(3, &[("orders", 4), ("refunds", 1)]);
+    for (partition, leader) in [(0, 1), (1, 2), (2, 3), (3, 1)] {
+        let mock = &cluster.mock;
+        mock.partition_leader("orders", partition, Some(leader))
+            .unwrap();
+    }
+    cluster.produce("orders", 0, 0..10);
+    cluster.produce("orders", 2, 0..30);
+    let facts = Facts::connect(&cluster.plan("g", &["orders"]), PATIENCE).unwrap();
+    cluster.mock.partition_leader("orders", 3, None).unwrap();
+    cluster.mock.broker_down(2).unwrap();
+    let mut asked: Vec<_> = (0..4).map(|partition| tp("orders", partition)).collect();
+    asked.push(tp("returns", 0));
+    let bounds = facts.bounds(&asked, Duration::from_secs(2));
+    let ends: Vec<_> = bounds
+        .iter()
+        .map(|bound| bound.as_ref().ok().map(|(_, end)| end.0))
+        .collect();
+    assert_eq!(ends, [Some(10), None, Some(30), None, None], "{bounds:?}");
+    let why = |place: usize| bounds[place].as_ref().unwrap_err().to_string();
+    assert!(why(3).contains("\"orders-3\" has no leader"), "{}", why(3));
+    assert!(why(4).contains("\"returns\" does not exist"), "{}", why(4));
+    // Whoever sums up knows which are missing.
+    let marks = facts.watermarks(&asked[..1]).unwrap();
+    assert_eq!(marks, [Some((Offset(0), Offset(10)))]);
+}
+
+#[test]
 fn topics_that_exist_have_ids_of_their_own_and_keep_them() {
     let cluster = Cluster::new(&[("orders", 2), ("payments", 1)]);
     let facts = Facts::connect(&cluster.plan("g", &["orders"]), PATIENCE).unwrap();

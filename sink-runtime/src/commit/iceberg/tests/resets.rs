@@ -338,3 +338,56 @@ async fn a_topic_that_ends_below_the_ledger_begins_anew_at_its_logs_start() {
     let stopped = committer.commit(&zombie).await.unwrap_err();
     assert!(matches!(stopped.failure, IcebergFailure::Fenced { .. }));
 }
+
+// T15
+#[tokio::test]
+async fn a_log_that_lost_its_end_sets_back_its_partition_and_fences_who_does_not_know() {
+    let lab = Lab::new();
+    let (mut committer, opened) = lab.opened().await;
+    let mut both = commit_of(&opened, 0, None, 10);
+    both.claims.push(claim(1, None, 0, 30));
+    committer.commit(&both).await.unwrap();
+    for _ in 0..2 {
+        let ledger = committer
+            .truncate_source(&offsets(&[(0, 7)]))
+            .await
+            .unwrap();
+        assert_eq!(ledger.next, offsets(&[(0, 7), (1, 30)]));
+        assert!(ledger.topic_since.is_empty());
+    }
+    assert_eq!(
+        lab.table.load().await.unwrap().metadata.snapshots().len(),
+        2
+    );
+    let late = committer.commit(&commit_of(&opened, 0, Some(10), 12)).await;
+    let fenced = late.unwrap_err().failure;
+    assert!(matches!(fenced, IcebergFailure::Fenced { .. }), "{fenced}");
+    let on = commit_of(&opened, 0, Some(7), 9);
+    committer.commit(&on).await.unwrap();
+    let reopened = lab.committer().open(&plan(), &columns(&["id"])).await;
+    assert_eq!(reopened.unwrap().ledger.next, offsets(&[(0, 9), (1, 30)]));
+}
+
+#[tokio::test]
+async fn what_the_topics_were_like_when_the_sink_first_started_is_written_down_once() {
+    let lab = Lab::new();
+    let (mut committer, opened) = lab.opened().await;
+    let census = |n| BTreeMap::from([(TopicName::new("orders"), n)]);
+    assert_eq!(committer.census(&census(4)).await.unwrap(), census(4));
+    committer
+        .commit(&commit_of(&opened, 0, None, 10))
+        .await
+        .unwrap();
+    let mut another = lab.committer();
+    another.open(&plan(), &columns(&["id"])).await.unwrap();
+    assert_eq!(another.census(&census(6)).await.unwrap(), census(4));
+
+    let lab = Lab::new();
+    let (mut committer, opened) = lab.opened().await;
+    committer
+        .commit(&commit_of(&opened, 0, None, 10))
+        .await
+        .unwrap();
+    let of_old = committer.census(&census(6)).await.unwrap();
+    assert!(of_old.is_empty(), "it has started before: {of_old:?}");
+}
