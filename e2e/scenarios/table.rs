@@ -21,6 +21,7 @@ mod evolution;
 mod glue;
 mod groups;
 mod others;
+mod partitions;
 mod replies;
 mod resets;
 mod sorting;

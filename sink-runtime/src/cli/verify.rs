@@ -15,6 +15,7 @@ use crate::record::{Offset, TopicPartition};
 use crate::source::Facts;
 
 mod content;
+mod folders;
 mod held;
 mod report;
 mod topic;

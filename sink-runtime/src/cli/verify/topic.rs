@@ -9,6 +9,7 @@ use rdkafka::error::KafkaError;
 use rdkafka::{ClientConfig, Message, Offset as Position, TopicPartitionList};
 
 use super::super::CliError;
+use super::folders::Folders;
 use super::report::Witness;
 use crate::decode::{Decoder, decoder};
 use crate::plan::{Isolation, Plan};
@@ -47,6 +48,7 @@ pub(super) fn expected(
     let consumer = consumer(plan)?;
     let mut decoders: BTreeMap<_, Box<dyn Decoder>> = BTreeMap::new();
     let decode = Arc::new(plan.decode.clone());
+    let mut folders = Folders::of(plan)?;
     let mut expected = Expected::default();
     for ((tp, next), marks) in ledger.iter().zip(watermarks) {
         let (witness, log_start) = match marks {
@@ -72,11 +74,19 @@ pub(super) fn expected(
         };
         if witness == Witness::Log {
             read(&consumer, tp, log_start, *next, |raw| {
-                let decoded = decoder.decode(&raw);
+                let mut decoded = decoder.decode(&raw);
+                if let Some(folders) = &mut folders {
+                    let missing = folders.missing(&raw, &decoded)?;
+                    for row in missing.iter().rev() {
+                        decoded.rows.remove(*row);
+                    }
+                    expected.rejected += missing.len() as u64;
+                }
                 expected.rejected += decoded.rejects.len() as u64;
                 wanted
                     .offsets
                     .extend(decoded.rows.iter().map(|row| raw.offsets[*row as usize]));
+                Ok(())
             })?;
         }
         expected.lanes.insert(tp.clone(), wanted);
@@ -119,7 +129,7 @@ fn read(
     tp: &TopicPartition,
     start: Offset,
     end: Offset,
-    mut each: impl FnMut(RawBatch),
+    mut each: impl FnMut(RawBatch) -> Result<(), CliError>,
 ) -> Result<(), CliError> {
     if start >= end {
         return Ok(());
@@ -146,7 +156,7 @@ fn read(
                     .timestamps
                     .push(message.timestamp().to_millis().unwrap_or(-1));
                 if batch.len() >= BATCH {
-                    each(std::mem::replace(&mut batch, empty(tp)));
+                    each(std::mem::replace(&mut batch, empty(tp)))?;
                 }
                 if message.offset() + 1 >= end.0 {
                     break;
@@ -165,7 +175,7 @@ fn read(
         }
     }
     if !batch.is_empty() {
-        each(batch);
+        each(batch)?;
     }
     Ok(())
 }

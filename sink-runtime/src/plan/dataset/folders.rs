@@ -8,6 +8,8 @@ use chrono::{DateTime, NaiveDate, TimeZone, Utc};
 use tidewater_crds::{Granularity, PartitionTime, TimePartitionSpec};
 
 use super::timezone;
+use crate::layout::NAME_LIMIT;
+use crate::layout::hive::{DEFAULT_PARTITION, escape};
 use crate::plan::columns::{Columns, type_name};
 use crate::plan::problem::Checks;
 use crate::plan::{PartitionExpr, TimeLevel, TimeSource};
@@ -37,7 +39,12 @@ pub(super) fn time(
             let field = format!("{path}.column");
             match columns.find(checks, &field, column) {
                 Some(Type::Date) => of_dates = true,
-                Some(Type::Timestamp | Type::Timestamptz) | None => {}
+                Some(Type::Timestamp | Type::Timestamptz) => {}
+                None if columns.is_to_be_found(column) => {
+                    let remedy = "no time is found in records, only text and numbers: declare spec.value.schema, or leave the column out for the record's own timestamp";
+                    checks.add(field, column, remedy);
+                }
+                None => {}
                 Some(other) => {
                     let remedy = format!(
                         "the column is of type {}: use one of type timestamptz, timestamp or date",
@@ -116,6 +123,10 @@ fn levels(checks: &mut Checks, field: &str, format: &str, of_dates: bool) -> Vec
                             format!("makes \"{name}\", which is not one folder: use %Y-%m-%d");
                         checks.add(field, folder, remedy);
                     }
+                    Some(name) if length(&name) > NAME_LIMIT => {
+                        let remedy = "makes a folder's name of more than 255 bytes: shorten it";
+                        checks.add(field, folder, remedy);
+                    }
                     Some(_) => {}
                 }
             }
@@ -144,6 +155,13 @@ fn rendered(format: &str, of_dates: bool) -> Option<String> {
     Some(name)
 }
 
+/// Bytes of it in a path.
+fn length(name: &str) -> usize {
+    let mut path = String::new();
+    escape(name, &mut path);
+    path.len()
+}
+
 /// Labels become column names of the readers: they must differ.
 pub(super) fn check_label(
     checks: &mut Checks,
@@ -161,6 +179,9 @@ pub(super) fn check_label(
             label,
             "a label is not empty and has no '/', '=' or control characters",
         );
+    } else if length(label) + 1 + DEFAULT_PARTITION.len() > NAME_LIMIT {
+        let remedy = "makes a folder's name of more than 255 bytes: shorten it";
+        checks.add(field, label, remedy);
     } else if !labels.insert(label.to_lowercase()) {
         checks.add(field, label, "two folders have this label: choose another");
     }
