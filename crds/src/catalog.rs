@@ -178,6 +178,11 @@ pub struct EvolutionSpec {
     /// Whether a required column may be made optional. Example: `false`.
     #[serde(default = "yes")]
     pub make_optional: bool,
+    /// Whether a column that somebody renamed or dropped in the table is added again, under a new id, when records bring its
+    /// old name. Otherwise such a record does not fit (`onError`), and a resource that declares such a column is refused.
+    /// Example: `true`.
+    #[serde(default)]
+    pub recreate_columns: bool,
 }
 
 impl Default for EvolutionSpec {
@@ -186,6 +191,7 @@ impl Default for EvolutionSpec {
             add_columns: true,
             widen: true,
             make_optional: true,
+            recreate_columns: false,
         }
     }
 }
@@ -216,7 +222,7 @@ pub enum OnDestinationReset {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct TableCommitSpec {
-    /// Time since the first record; how late a record may be visible. Example: `5m`.
+    /// Time since the first record, 6 days at most; how late a record may be visible. Example: `5m`.
     #[serde(default = "interval")]
     #[x_kube(validation = Rule::new("self.matches('[1-9]')").message("give more than 0s"))]
     pub interval: TimeSpan,
@@ -227,7 +233,8 @@ pub struct TableCommitSpec {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 1))]
     pub max_records: Option<u64>,
-    /// Commits in a row that may fail before the sink stops and starts afresh. Example: `10`.
+    /// Failures in a row of one commit before the sink stops and starts afresh; what waiting may mend is waited for.
+    /// Example: `10`.
     #[serde(default = "max_consecutive_failures")]
     #[schemars(range(min = 1, max = 1000))]
     pub max_consecutive_failures: u32,

@@ -20,7 +20,8 @@ pub struct PartitioningSpec {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 255))]
     pub column: Option<String>,
-    /// Name in the folder, with `column`. Default: the column's name. Example: `land`.
+    /// Name in the folder, with `column`; not that of another column of the files. Default: the column's name. Example:
+    /// `land`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 255))]
     pub label: Option<String>,
@@ -32,7 +33,9 @@ pub struct PartitioningSpec {
 #[x_kube(validation = Rule::new("has(self.granularity) != has(self.format)").message("give exactly one of granularity and format").field_path(".granularity"))]
 #[x_kube(validation = Rule::new("!(has(self.column) && has(self.source))").message("give one of column and source").field_path(".source"))]
 pub struct TimePartitionSpec {
-    /// `Year`, `Month`, `Day` or `Hour`: folders `year=2026/month=07/day=04/hour=15` down to it. Example: `Hour`.
+    /// `Year`, `Month`, `Day` or `Hour`: folders `year=2026/month=07/day=04/hour=15` down to it. Where the files have a
+    /// column `year`, `month`, `day` or `hour` (with `infer`: where records bring one), use `format` with other labels:
+    /// readers would see one of the two. Example: `Hour`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub granularity: Option<Granularity>,
     /// Folders of your own, in place of `granularity`: strftime specifiers, one folder per slash, `label=` in front
@@ -135,7 +138,7 @@ pub struct RotationSpec {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 1))]
     pub max_records: Option<u64>,
-    /// Time since the first record; how late a record may be visible. Example: `5m`.
+    /// Time since the first record, 6 days at most; how late a record may be visible. Example: `5m`.
     #[serde(default = "max_open")]
     #[x_kube(validation = Rule::new("self.matches('[1-9]')").message("give more than 0s"))]
     pub max_open: TimeSpan,
@@ -223,7 +226,8 @@ pub enum Delivery {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct DatasetCommitSpec {
-    /// Commits in a row that may fail before the sink stops and starts afresh. Example: `10`.
+    /// Failures in a row of one commit before the sink stops and starts afresh; what waiting may mend is waited for.
+    /// Example: `10`.
     #[serde(default = "max_consecutive_failures")]
     #[schemars(range(min = 1, max = 1000))]
     pub max_consecutive_failures: u32,

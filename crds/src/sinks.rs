@@ -226,8 +226,9 @@ pub struct IcebergTableSpec {
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 50), inner(length(min = 1, max = 600)))]
     pub sort_order: Vec<String>,
-    /// Properties of the table. One that is taken out here is removed from the table; those that others set stay.
-    /// Default: none. Example: `{write.metadata.delete-after-commit.enabled: "true"}`.
+    /// Properties of the table. One that is taken out here is removed from the table; those that others set stay. Of
+    /// `write.*` those are refused that nobody would obey, or that contradict a field here. Default: none. Example:
+    /// `{write.metadata.metrics.default: counts}`.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     #[schemars(length(max = 200))]
     pub properties: BTreeMap<String, String>,

@@ -41,7 +41,8 @@ pub struct SourceSpec {
     /// Encryption and authentication. Default: neither. Example: `{protocol: Ssl}`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub security: Option<SecuritySpec>,
-    /// Further librdkafka properties. Typed fields win; properties that would break delivery are refused. Example:
+    /// Further librdkafka properties. Typed fields win; properties that would break delivery are refused. All but those
+    /// of consumers serve the dead-letter topic's producer, too. `group.instance.id` goes with one pod. Example:
     /// `{session.timeout.ms: "60000"}`.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     #[schemars(length(max = 100))]

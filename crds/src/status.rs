@@ -101,7 +101,7 @@ pub struct CommitStatus {
     /// Files written and not committed yet.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub files_in_flight: Option<i64>,
-    /// Commits that failed since the last that succeeded.
+    /// The most failures in a row that a partition's commit, or the opening of the destination, has now.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub consecutive_failures: Option<i64>,
 }

@@ -84,10 +84,11 @@ pub struct ColumnSpec {
     #[schemars(length(max = 4096))]
     pub doc: Option<String>,
     /// How the value is carried: for `timestamp` and `timestamptz` `Iso8601`, `EpochSeconds`, `EpochMillis`,
-    /// `EpochMicros` or `EpochNanos` (default: ISO 8601 strings, and integers as milliseconds); for `date` `Iso8601` or
+    /// `EpochMicros` or `EpochNanos` (default: ISO 8601 strings, and numbers as milliseconds); for `date` `Iso8601` or
     /// `EpochDays` (default: either); for `time` `Iso8601`, or seconds to nanoseconds since midnight by the `Epoch…`
-    /// names (default: ISO 8601 strings, and integers as milliseconds); for `binary` `Base64` (default), `Hex` or `Utf8`.
-    /// Example: `EpochMillis`.
+    /// names (default: ISO 8601 strings, and numbers as milliseconds); for `binary` `Base64` (default), `Hex` or `Utf8`.
+    /// Numbers may have a fraction and an exponent; what is finer than a microsecond is cut off. Without an encoding a
+    /// number of seconds is taken for milliseconds, and lands in January 1970. Example: `EpochMillis`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub encoding: Option<ValueEncoding>,
     /// With `type: struct`: its fields, each as a column is. Example: `[{name: street, type: string}]`.
@@ -250,12 +251,14 @@ pub struct MetadataColumnsSpec {
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 #[x_kube(validation = Rule::new("has(self.topic) != has(self.prefix)").message("give exactly one of topic and prefix").field_path(".topic"))]
 pub struct DeadLetterSpec {
-    /// Kafka topic on the source's brokers; it must exist. Example: `orders.dlq`.
+    /// Kafka topic on the source's brokers; it must exist. What it does not take for its size goes there without the
+    /// record's value: give it the source topic's `max.message.bytes` and some more. Example: `orders.dlq`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 249))]
     pub topic: Option<String>,
-    /// Folder for files of JSON lines: below a dataset's prefix; of a table in its warehouse, beside the table's own
-    /// directory. Example: `_dead/orders`.
+    /// Folder for files of JSON lines: below a dataset's prefix, and there beginning with `_` or `.`, so that readers of
+    /// the dataset do not look into it; of a table in its warehouse, beside the table's own directory. Example:
+    /// `_dead/orders`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 512))]
     pub prefix: Option<String>,

@@ -6,10 +6,11 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 use serde_json::json;
-use tidewater_e2e::{Lab, orders};
+use tidewater_e2e::{Lab, Record, orders};
 use tokio::task::JoinSet;
 
 use crate::dataset_sink::DatasetSink;
+use crate::witness::assert_letters;
 
 /// How a run comes to pass a place.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -95,11 +96,28 @@ async fn every_case() -> Result<()> {
     Ok(())
 }
 
+/// What is no record at all, one for each partition.
+pub(crate) fn misfits(round: usize) -> impl Iterator<Item = Record> + Send {
+    (0..2).map(move |partition| {
+        Record::new(
+            partition,
+            format!("{{\"order_id\": nonsense {round} of {partition}"),
+        )
+        .key(format!("misfit {round}"))
+        .header("trace", format!("of {partition}"))
+    })
+}
+
 async fn dies_and_goes_on(lab: &'static Lab, failpoint: &str, road: Road) -> Result<()> {
-    let topic = lab.topic("orders", 2).await?;
-    let partitioning = json!([{"column": "country"}]);
-    let rules = json!({"partitioning": partitioning, "rotation": {"maxOpen": "300ms"}});
+    let (topic, letters) = (lab.topic("orders", 2).await?, lab.topic("dead", 1).await?);
+    let rules = json!({
+        "partitioning": [{"column": "country"}],
+        "rotation": {"maxOpen": "300ms"},
+        "onError": "DeadLetter",
+        "deadLetter": {"topic": letters.name()},
+    });
     let mut sink = DatasetSink::of(lab, &topic).await?.with(rules).alone();
+    topic.produce(misfits(0)).await?;
     topic.produce(orders(200, 1)).await?;
     let mut rows = 200;
     match road {
@@ -110,12 +128,12 @@ async fn dies_and_goes_on(lab: &'static Lab, failpoint: &str, road: Road) -> Res
         }
         Expired => {
             sink.catch_up().await?;
+            let ends = [topic.offsets(0).await?.1, topic.offsets(1).await?.1];
             topic.produce(orders(100, 2)).await?;
-            for partition in 0..2 {
-                topic.delete_records(partition, 130).await?;
-            }
+            topic.delete_records(0, ends[0] + 30).await?;
+            topic.delete_records(1, ends[1] + 7).await?;
             sink.change(json!({"source": {"onRecordsExpired": "Skip"}}));
-            rows = 200 + 100 - 2 * 30;
+            rows = 200 + 100 - 30 - 7;
         }
     }
     // Later passages need records that come later.
@@ -130,7 +148,7 @@ async fn dies_and_goes_on(lab: &'static Lab, failpoint: &str, road: Road) -> Res
         let mut fed = 0;
         while !dead.get() && road == Commit {
             beat.tick().await;
-            topic.produce(orders(20, 3)).await?;
+            topic.produce(orders(20, 3).chain(misfits(1))).await?;
             fed += 20;
         }
         anyhow::Ok(fed)
@@ -138,5 +156,10 @@ async fn dies_and_goes_on(lab: &'static Lab, failpoint: &str, road: Road) -> Res
     let (died, fed) = tokio::join!(dying, feeding);
     died?;
     sink.catch_up().await?;
-    sink.assert_once(rows + fed?).await
+    sink.assert_once(rows + fed?).await?;
+    // Letters are durable before their offsets are passed: each is there, whatever died.
+    if road != Expired {
+        ensure!(assert_letters(&topic, &letters).await? >= 2);
+    }
+    Ok(())
 }

@@ -1,6 +1,6 @@
 //! A dataset sink of orders on the lab: its resource, its processes, and what readers find in its dataset.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::PathBuf;
 use std::process::{ExitStatus, Stdio};
@@ -11,8 +11,10 @@ use anyhow::{Context, Result, ensure};
 use serde_json::{Value, json};
 use tidewater_e2e::{
     DuckDb, Lab, Process, Proxy, S3Access, SASL_USER, Tidewater, Topic, await_until,
-    tidewater_binary,
+    ensure_discreet, tidewater_binary,
 };
+
+use crate::witness::Rows;
 
 /// How long anything may take on a busy machine.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(90);
@@ -21,6 +23,7 @@ pub(crate) const PATIENCE: Duration = Duration::from_secs(90);
 #[derive(Debug)]
 pub(crate) struct DatasetSink {
     lab: &'static Lab,
+    topic: Topic,
     resource: Value,
     folder: PathBuf,
     bucket: String,
@@ -94,6 +97,7 @@ impl DatasetSink {
         });
         Ok(DatasetSink {
             lab,
+            topic: topic.clone(),
             resource,
             folder: lab.scratch()?,
             bucket,
@@ -263,10 +267,16 @@ impl DatasetSink {
 
     /// `tidewater <verb> -f <resource>`.
     pub(crate) async fn command(&self, verb: &str) -> Result<Answer> {
+        self.command_with(verb, &[]).await
+    }
+
+    /// The same with more arguments.
+    pub(crate) async fn command_with(&self, verb: &str, more: &[&str]) -> Result<Answer> {
         let output = tokio::process::Command::new(tidewater_binary()?)
             .arg(verb)
             .arg("-f")
             .arg(self.file()?)
+            .args(more)
             .stdin(Stdio::null())
             .kill_on_drop(true)
             .output();
@@ -274,10 +284,14 @@ impl DatasetSink {
             .await
             .with_context(|| format!("tidewater {verb}"))??;
         let text = |bytes| String::from_utf8_lossy(bytes).into_owned();
+        let (stdout, stderr) = (text(&output.stdout), text(&output.stderr));
+        for said in [&stdout, &stderr] {
+            ensure_discreet(verb, said)?;
+        }
         Ok(Answer {
             code: output.status.code(),
-            stdout: text(&output.stdout),
-            stderr: text(&output.stderr),
+            stdout,
+            stderr,
         })
     }
 
@@ -336,13 +350,17 @@ impl DatasetSink {
         .await
     }
 
-    /// Every offset once and nothing else: DuckDB counts `rows`, and `tidewater verify` agrees with the topic.
+    /// Every offset once and nothing else, each row with its record's values in the columns of their names, as DuckDB
+    /// reads them; and `tidewater verify` agrees.
     pub(crate) async fn assert_once(&self, rows: i64) -> Result<()> {
         let found = self.count().await?;
         ensure!(
             found == (rows, rows),
             "{rows} rows expected, found {found:?}"
         );
+        if rows > 0 {
+            self.assert_as_sent().await?;
+        }
         let answer = self.command("verify").await?;
         ensure!(
             answer.code == Some(0) && answer.stdout.contains("whole: 0 missing, 0 duplicated"),
@@ -351,6 +369,25 @@ impl DatasetSink {
             answer.stderr
         );
         Ok(())
+    }
+
+    /// Every row whose record is still in its topic has that record's values in the columns of their names.
+    pub(crate) async fn assert_as_sent(&self) -> Result<usize> {
+        let spec = &self.resource["spec"];
+        let relation = format!(
+            "read_parquet('{}/**/*.parquet', hive_partitioning=true, hive_types_autocast=false, union_by_name=true)",
+            self.location()
+        );
+        let rows = Rows {
+            duckdb: self.duckdb().await?,
+            relation,
+            topic: "_topic".to_owned(),
+            partition: "_partition",
+            offset: "_offset",
+            fields: spec.pointer("/value/schema/fields"),
+            uncommitted: spec["source"]["isolationLevel"] == "ReadUncommitted",
+        };
+        rows.assert_as_sent(&self.topic).await
     }
 
     /// Keys of the bucket's data files.
@@ -366,6 +403,39 @@ impl DatasetSink {
             .filter(|key| !key.starts_with("_tidewater/"))
             .map(str::to_owned)
             .collect())
+    }
+
+    /// Sizes of the bucket's data files, in the order of their keys.
+    pub(crate) async fn sizes(&self) -> Result<Vec<i64>> {
+        let listed = self
+            .s3()
+            .list_objects_v2()
+            .bucket(&self.bucket)
+            .send()
+            .await?;
+        let files = listed.contents().iter().filter(|object| {
+            let key = object.key().unwrap_or_default();
+            !key.starts_with("_tidewater/")
+        });
+        Ok(files.filter_map(|object| object.size()).collect())
+    }
+
+    /// How many files the ledger of each partition names as pending.
+    pub(crate) async fn pending(&self) -> Result<BTreeMap<i64, usize>> {
+        let s3 = self.s3();
+        let prefix = format!("_tidewater/{}/", self.id());
+        let request = s3.list_objects_v2().bucket(&self.bucket).prefix(prefix);
+        let mut pending = BTreeMap::new();
+        for object in request.send().await?.contents() {
+            let key = object.key().context("a key")?;
+            let request = s3.get_object().bucket(&self.bucket).key(key);
+            let body = request.send().await?.body.collect().await?.into_bytes();
+            let ledger: Value = serde_json::from_slice(&body)?;
+            let partition = ledger["partition"].as_i64().context("a partition")?;
+            let files = ledger["pending"].as_array().context("a list")?;
+            pending.insert(partition, files.len());
+        }
+        Ok(pending)
     }
 
     /// Aborts the bucket's open uploads but for `spared`, as a lifecycle rule does, and tells how many.
@@ -401,6 +471,26 @@ pub(crate) async fn status(tidewater: &Tidewater) -> Result<Value> {
     let (_, body) = tidewater.http_get("/status").await?;
     let status: Value = serde_json::from_str(&body)?;
     Ok(status["sinks"][0].clone())
+}
+
+/// Commits of a process that ended so: `committed`, `fenced`, …
+pub(crate) async fn commits(tidewater: &Tidewater, outcome: &str) -> Result<u64> {
+    let (_, metrics) = tidewater.http_get("/metrics").await?;
+    let outcome = format!("outcome=\"{outcome}\"");
+    let counted = metrics
+        .lines()
+        .filter(|line| line.starts_with("tidewater_commits_total{") && line.contains(&outcome));
+    let numbers = counted.filter_map(|line| line.rsplit(' ').next()?.parse::<f64>().ok());
+    Ok(numbers.sum::<f64>() as u64)
+}
+
+/// Waits until a process that was late has been told so: somebody else made the commit that it was about to make.
+pub(crate) async fn await_fenced(tidewater: &Tidewater) -> Result<()> {
+    await_until(PATIENCE, "a commit that is fenced", async || {
+        Ok(commits(tidewater, "fenced").await? >= 1)
+    })
+    .await
+    .with_context(|| tidewater.process().log_tail())
 }
 
 /// Waits for a text in the log of a running process; fails when it ends.

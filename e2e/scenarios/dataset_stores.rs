@@ -5,10 +5,10 @@ use std::collections::BTreeSet;
 use anyhow::{Context, Result, ensure};
 use aws_sdk_s3::operation::head_object::HeadObjectOutput;
 use aws_sdk_s3::types::{ServerSideEncryption, StorageClass};
-use serde_json::{Value, json};
+use serde_json::json;
 use tidewater_e2e::{Forwarder, Lab, await_until, orders};
 
-use crate::dataset_sink::{DatasetSink, PATIENCE, status};
+use crate::dataset_sink::{DatasetSink, PATIENCE};
 
 const CONDITIONS: &[&str] = &["if-match", "if-none-match"];
 
@@ -224,20 +224,13 @@ async fn at_least_once_misses_nothing_when_two_processes_believe_to_own_a_partit
     let careless = Forwarder::before(lab.ministack().host(), CONDITIONS).await?;
     let sink = DatasetSink::of(lab, &topic).await?.on_ministack().await?;
     let sink = sink.at(careless.endpoint()).with(json!({
-        "delivery": "AtLeastOnce", "rotation": {"maxOpen": "2s"},
+        "delivery": "AtLeastOnce",
     }));
-    let sleeper = sink.start()?;
-    topic.produce(orders(100, 1)).await?;
-    sink.await_rows(100).await?;
-    let before = status(&sleeper).await?["records"].as_i64();
-    topic.produce(orders(200, 2)).await?;
-    // It has read some that it has not committed.
-    await_until(PATIENCE, "records read", async || {
-        let now: Value = status(&sleeper).await?;
-        Ok(now["records"].as_i64() > before)
-    })
-    .await?;
-    sleeper.freeze();
+    topic.produce(orders(300, 1)).await?;
+    let sleeper = sink.start_with(&[("TIDEWATER_FAILPOINT", "dataset.before-cas!stop")])?;
+    sleeper.await_stopped(PATIENCE).await?;
+    assert_eq!(sink.offsets().await?, 0);
+    ensure!(!sink.uploads().await?.is_empty(), "it holds nothing");
 
     let heir = sink.start()?;
     await_until(PATIENCE, "the heir's rows", async || {
@@ -245,6 +238,7 @@ async fn at_least_once_misses_nothing_when_two_processes_believe_to_own_a_partit
     })
     .await
     .with_context(|| heir.process().log_tail())?;
+    // It finishes what it was about to do.
     sleeper.thaw();
     topic.produce(orders(100, 3)).await?;
     await_until(PATIENCE, "every offset", async || {
@@ -258,5 +252,6 @@ async fn at_least_once_misses_nothing_when_two_processes_believe_to_own_a_partit
     }
     sink.catch_up().await?;
     assert_eq!(sink.offsets().await?, 400);
+    sink.assert_as_sent().await?;
     Ok(())
 }

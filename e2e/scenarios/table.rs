@@ -10,8 +10,11 @@ use std::time::Duration;
 use anyhow::{Context, Result, bail, ensure};
 use serde_json::{Value, json};
 use tidewater_e2e::{
-    IcebergCatalog, Lab, Record, Tidewater, Topic, await_until, orders, tidewater_binary,
+    IcebergCatalog, Lab, Record, Tidewater, Topic, await_until, ensure_discreet, orders,
+    tidewater_binary,
 };
+
+use crate::witness::Rows;
 
 mod catalogs;
 mod clock;
@@ -20,6 +23,8 @@ mod declared;
 mod evolution;
 mod glue;
 mod groups;
+mod manifests;
+mod names;
 mod others;
 mod partitions;
 mod replies;
@@ -133,6 +138,25 @@ impl TableSink {
         self.topic.produce(orders(n, seed)).await
     }
 
+    /// Where each partition of the topic ends.
+    async fn ends(&self) -> Result<BTreeMap<i32, i64>> {
+        let mut ends = BTreeMap::new();
+        for consumed in self.topic.read_all().await? {
+            ends.insert(consumed.record.partition, consumed.offset + 1);
+        }
+        Ok(ends)
+    }
+
+    /// Records of the topic that say something in a field.
+    async fn saying(&self, field: &str) -> Result<usize> {
+        let mut saying = 0;
+        for consumed in self.topic.read_all().await? {
+            let value: Value = serde_json::from_slice(&consumed.record.value.unwrap_or_default())?;
+            saying += usize::from(!value[field].is_null());
+        }
+        Ok(saying)
+    }
+
     async fn produce_values(&self, values: Vec<Value>) -> Result<()> {
         let records = values.into_iter().zip(0..);
         let records: Vec<_> = records
@@ -217,7 +241,9 @@ impl TableSink {
             .await?;
         let text =
             [output.stdout, output.stderr].map(|out| String::from_utf8_lossy(&out).into_owned());
-        Ok((output.status.success(), text.concat()))
+        let said = text.concat();
+        ensure_discreet(command, &said)?;
+        Ok((output.status.success(), said))
     }
 
     fn reader(&self) -> IcebergCatalog {
@@ -308,9 +334,11 @@ impl TableSink {
         Ok(metadata["snapshots"].as_array().map_or(0, Vec::len))
     }
 
-    /// Every record of the topic is one row of the table, and every row a record.
+    /// Every record of the topic is one row of the table and every row a record, with the record's values in the columns
+    /// of their names, as DuckDB reads them; and `tidewater verify` agrees.
     async fn assert_rows_once(&self) -> Result<()> {
         self.assert_offsets_once().await?;
+        self.assert_as_sent().await?;
         let (whole, report) = self.look("verify").await?;
         ensure!(
             whole && report.contains("whole: 0 missing, 0 duplicated"),
@@ -319,11 +347,34 @@ impl TableSink {
         Ok(())
     }
 
-    /// As `assert_rows_once`, by DuckDB alone.
+    /// Every row has its record's values in the columns of their names.
+    async fn assert_as_sent(&self) -> Result<usize> {
+        self.assert_as_sent_in(self.relation().await?).await
+    }
+
+    /// The same of some of its rows.
+    async fn assert_as_sent_in(&self, relation: String) -> Result<usize> {
+        let rows = Rows {
+            duckdb: self.lab.duckdb().await?,
+            relation,
+            topic: format!("'{}'", self.topic.name()),
+            partition: "kafka_partition",
+            offset: "kafka_offset",
+            fields: self.spec.pointer("/schema/fields"),
+            uncommitted: false,
+        };
+        rows.assert_as_sent(&self.topic).await
+    }
+
+    /// Every record of the topic is one row of the table and every row a record, by offset alone.
     async fn assert_offsets_once(&self) -> Result<()> {
         let mut wanted: BTreeMap<(i64, i64), i64> = BTreeMap::new();
         for consumed in self.topic.read_all().await? {
-            wanted.insert((consumed.record.partition.into(), consumed.offset), 1);
+            let value = consumed.record.value.unwrap_or_default();
+            // What is no record at all cannot become a row.
+            if serde_json::from_slice::<serde_json::Map<String, Value>>(&value).is_ok() {
+                wanted.insert((consumed.record.partition.into(), consumed.offset), 1);
+            }
         }
         let mut found: BTreeMap<(i64, i64), i64> = BTreeMap::new();
         for row in self.select("kafka_partition, kafka_offset").await? {

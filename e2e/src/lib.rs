@@ -8,6 +8,7 @@
 //! Everything listens on 127.0.0.1, and nothing outlives the process that started it.
 
 mod cluster;
+mod discretion;
 mod install;
 mod kubelet;
 mod kubernetes;
@@ -22,12 +23,13 @@ mod wait;
 mod workload;
 
 pub use cluster::{Cluster, ClusterAccess, Namespace};
+pub use discretion::{RECORD_MARKER, ensure_discreet};
 pub use install::Installation;
 pub use kubelet::{Image, Images, Kubelet, KubeletOptions};
 pub use lab::{Endpoints, Lab, S3Access};
 pub use measured::{Usage, run_measured};
 pub use os::free_port;
-pub use readers::{DuckDb, IcebergCatalog, PyIceberg};
+pub use readers::{DuckDb, IcebergCatalog, PyIceberg, java_data_files};
 pub use servers::forwarder::{Forwarder, Passed};
 pub use servers::iceberg_rest::{IcebergRest, IcebergRestOptions};
 pub use servers::kafka::KafkaServer;
@@ -39,9 +41,9 @@ pub use servers::s3::S3Server;
 pub use servers::spoiler::{Spoil, Spoiler};
 pub use servers::toxiproxy::{Proxy, Toxiproxy, ToxiproxyServer};
 pub use tidewater::{Tidewater, operator_binary, tidewater_binary};
-pub use topic::{Consumed, Outcome, Topic, delete_group};
+pub use topic::{Consumed, OpenTransaction, Outcome, Topic, delete_group};
 pub use wait::await_until;
 pub use workload::{
-    COUNTRIES, FIRST_CREATED_MILLIS, FIRST_ORDER_ID, MILLIS_BETWEEN_ORDERS, Record, orders,
+    COUNTRIES, FIRST_CREATED_MILLIS, FIRST_ORDER_ID, MILLIS_BETWEEN_ORDERS, Record, evenly, orders,
     orders_of_countries,
 };

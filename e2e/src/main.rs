@@ -9,7 +9,7 @@ use std::process::{Command, ExitCode, Stdio};
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
-use tidewater_e2e::{Cluster, Lab, Topic, await_until, orders};
+use tidewater_e2e::{Cluster, Lab, Topic, await_until, orders_of_countries};
 use tokio::signal::unix::{SignalKind, signal};
 
 const USAGE: &str =
@@ -191,7 +191,9 @@ async fn produce(n: u64) -> Result<ExitCode> {
     let lab = Lab::attach(&state_file()).context("the lab does not run: make lab")?;
     Topic::ensure(lab.kafka(), TOPIC, PARTITIONS).await?;
     let topic = Topic::existing(lab.kafka(), TOPIC);
-    topic.produce(orders(n, rand::random())).await?;
+    topic
+        .produce(orders_of_countries(n, rand::random(), 10))
+        .await?;
     println!("{n} orders produced to topic '{TOPIC}'");
     Ok(ExitCode::SUCCESS)
 }

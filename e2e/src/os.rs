@@ -81,6 +81,22 @@ pub(crate) fn exists(pid: u32) -> bool {
     unsafe { libc::kill(pid.cast_signed(), 0) == 0 }
 }
 
+/// Whether every thread of a process has been stopped by a signal.
+pub(crate) fn stands_still(pid: u32) -> Result<bool> {
+    for task in std::fs::read_dir(format!("/proc/{pid}/task"))? {
+        let Ok(stat) = std::fs::read_to_string(task?.path().join("stat")) else {
+            // It ended meanwhile.
+            return Ok(false);
+        };
+        // The name in parentheses may hold anything, parentheses included.
+        let state = stat.rsplit_once(") ").map(|(_, rest)| rest);
+        if !state.is_some_and(|rest| rest.starts_with('T')) {
+            return Ok(false);
+        }
+    }
+    Ok(true)
+}
+
 /// Waits for a child, and asks the kernel what it has used: itself and the children it has waited for.
 pub(crate) fn wait_with_usage(child: &Child) -> io::Result<(ExitStatus, libc::rusage)> {
     let mut status = 0;

@@ -1,4 +1,5 @@
-//! Readers in a Python process each: DuckDB, and PyIceberg with pyarrow. They tell what a user of the tables would see.
+//! Readers in a process of their own each: DuckDB, PyIceberg with pyarrow, Iceberg's Java code. They tell what a user of
+//! the tables would see.
 
 mod process;
 
@@ -7,6 +8,12 @@ use serde_json::{Value, json};
 
 use crate::{Endpoints, S3Access};
 use process::ReaderProcess;
+
+use std::path::Path;
+use std::process::Stdio;
+
+use crate::Installation;
+use crate::install::e2e_folder;
 
 /// DuckDB with its httpfs, avro and iceberg extensions.
 #[derive(Debug)]
@@ -127,4 +134,27 @@ impl PyIceberg {
         self.run(code, json!({"catalog": catalog.describe(), "table": table}))
             .await
     }
+}
+
+/// The data files of the table in a folder whose metadata file this is, as Iceberg's own implementation plans a scan:
+/// see `readers/JavaReader.java`.
+pub async fn java_data_files(metadata: &Path) -> Result<Vec<Value>> {
+    let libraries = Installation::find().await?.folder("iceberg-rest")?;
+    let output = tokio::process::Command::new("java")
+        .args(["-Xmx256m", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1"])
+        .args(["-Dorg.slf4j.simpleLogger.defaultLogLevel=warn", "-cp"])
+        .arg(libraries.join("libs/*"))
+        .arg(e2e_folder().join("readers/JavaReader.java"))
+        .arg(metadata)
+        .stdin(Stdio::null())
+        .kill_on_drop(true)
+        .output()
+        .await
+        .context("start java")?;
+    let errors = String::from_utf8_lossy(&output.stderr);
+    anyhow::ensure!(output.status.success(), "JavaReader: {errors}");
+    let lines = std::str::from_utf8(&output.stdout)?.lines();
+    lines
+        .map(|line| serde_json::from_str(line).with_context(|| line.to_owned()))
+        .collect()
 }

@@ -1,12 +1,15 @@
 //! The binary under test, run as a user runs it.
 
+use std::io::{Read, Write};
+use std::net::TcpStream;
 use std::path::{Path, PathBuf};
 use std::process::ExitStatus;
+use std::sync::Mutex;
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 
-use crate::{Launch, Process, free_port};
+use crate::{Launch, Process, ensure_discreet, free_port, os};
 
 /// The binary: `TIDEWATER_BIN`, else the one that was built beside this executable.
 pub fn tidewater_binary() -> Result<PathBuf> {
@@ -38,11 +41,14 @@ pub(crate) fn built(name: &str) -> Result<PathBuf> {
     Ok(folder.join(name))
 }
 
-/// A running `tidewater`.
+/// A running `tidewater`. What it says is heard to the end: its log, and its pages when it is asked to end, must tell no
+/// secret of the lab, no record, and of no panic.
 #[derive(Debug)]
 pub struct Tidewater {
     process: Process,
     http: String,
+    /// Its pages, as they were last.
+    pages: Mutex<String>,
 }
 
 impl Tidewater {
@@ -56,7 +62,11 @@ impl Tidewater {
             .iter()
             .fold(launch, |launch, (key, value)| launch.env(key, *value))
             .start()?;
-        Ok(Tidewater { process, http })
+        Ok(Tidewater {
+            process,
+            http,
+            pages: Mutex::default(),
+        })
     }
 
     /// SIGKILL, at whatever instruction it is.
@@ -66,6 +76,13 @@ impl Tidewater {
 
     /// SIGTERM: asks it to drain and end.
     pub fn sigterm(&self) {
+        for page in ["/status", "/metrics"] {
+            // A process that is about to end by itself has none.
+            let text = self.page(page).unwrap_or_default();
+            if let Ok(mut pages) = self.pages.lock() {
+                pages.push_str(&text);
+            }
+        }
         self.process.signal(libc::SIGTERM);
     }
 
@@ -77,6 +94,17 @@ impl Tidewater {
     /// SIGCONT: ends `freeze`.
     pub fn thaw(&self) {
         self.process.signal(libc::SIGCONT);
+    }
+
+    /// Waits until it stands still: after `freeze`, or at the place of a failpoint with `!stop`.
+    pub async fn await_stopped(&self, deadline: Duration) -> Result<()> {
+        self.process
+            .await_ready(deadline, async || {
+                let pid = self.process.pid().context("tidewater was killed")?;
+                os::stands_still(pid)
+            })
+            .await
+            .context("tidewater stands still")
     }
 
     /// Waits until it has ended by itself, and tells how.
@@ -101,7 +129,23 @@ impl Tidewater {
             .timeout(Duration::from_secs(10))
             .build()?;
         let answer = client.get(url).send().await?;
-        Ok((answer.status().as_u16(), answer.text().await?))
+        let (status, text) = (answer.status().as_u16(), answer.text().await?);
+        ensure_discreet(path, &text)?;
+        Ok((status, text))
+    }
+
+    /// The same where nothing can be awaited.
+    fn page(&self, path: &str) -> Result<String> {
+        let mut connection = TcpStream::connect(&self.http)?;
+        connection.set_read_timeout(Some(Duration::from_secs(2)))?;
+        let host = &self.http;
+        write!(
+            connection,
+            "GET {path} HTTP/1.1\r\nhost: {host}\r\nconnection: close\r\n\r\n"
+        )?;
+        let mut answer = Vec::new();
+        connection.read_to_end(&mut answer)?;
+        Ok(String::from_utf8_lossy(&answer).into_owned())
     }
 
     /// `host:port` of its HTTP server.
@@ -112,5 +156,26 @@ impl Tidewater {
     /// Its process: log, pid, signals.
     pub fn process(&self) -> &Process {
         &self.process
+    }
+}
+
+impl Drop for Tidewater {
+    #[allow(
+        clippy::panic,
+        reason = "a scenario that leaves a process behind fails by what it said"
+    )]
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            return;
+        }
+        let pages = self.pages.lock().map(|pages| pages.clone());
+        for (what, text) in [
+            ("the log", self.process.log()),
+            ("a page", pages.unwrap_or_default()),
+        ] {
+            if let Err(error) = ensure_discreet(what, &text) {
+                panic!("{error}");
+            }
+        }
     }
 }

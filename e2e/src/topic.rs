@@ -1,5 +1,6 @@
 //! Topics: making, changing, filling and reading them.
 
+use std::fmt;
 use std::sync::Mutex;
 use std::time::Duration;
 
@@ -41,8 +42,21 @@ pub struct Consumed {
 impl Topic {
     /// Creates a topic and waits until every partition has its leader.
     pub async fn create(bootstrap: &str, name: &str, partitions: i32) -> Result<Topic> {
+        Self::create_with(bootstrap, name, partitions, &[]).await
+    }
+
+    /// The same with configurations of the topic.
+    pub async fn create_with(
+        bootstrap: &str,
+        name: &str,
+        partitions: i32,
+        config: &[(&str, &str)],
+    ) -> Result<Topic> {
         let topic = Self::existing(bootstrap, name);
         let new = NewTopic::new(name, partitions, TopicReplication::Fixed(1));
+        let new = config
+            .iter()
+            .fold(new, |new, (key, value)| new.set(key, value));
         let results = admin(bootstrap)?.create_topics([&new], &options()).await?;
         all_well(results.into_iter().map(|r| r.map_err(|(_, code)| code)))?;
         topic.await_partitions(partitions).await?;
@@ -73,6 +87,11 @@ impl Topic {
 
     pub fn name(&self) -> &str {
         &self.name
+    }
+
+    /// Another topic of the same broker.
+    pub fn sibling(&self, name: &str) -> Topic {
+        Self::existing(&self.bootstrap, name)
     }
 
     /// Raises the number of partitions to `total`.
@@ -128,24 +147,35 @@ impl Topic {
         records: impl IntoIterator<Item = Record> + Send + 'static,
         outcome: Outcome,
     ) -> Result<()> {
+        // Flushed before it ends, so that an aborted transaction has its records in the log.
+        self.open_transaction(records).await?.end(outcome).await
+    }
+
+    /// Produces the records in a transaction that stays open until it is ended, or the broker loses patience.
+    pub async fn open_transaction(
+        &self,
+        records: impl IntoIterator<Item = Record> + Send + 'static,
+    ) -> Result<OpenTransaction> {
         self.blocking(move |topic| {
             let producer = topic.producer(Some(&format!("lab-{:08x}", rand::random::<u32>())))?;
             producer.init_transactions(TIMEOUT)?;
             producer.begin_transaction()?;
-            // Flushed before it ends, so that an aborted transaction has its records in the log.
             topic.send_all(&producer, records)?;
-            match outcome {
-                Outcome::Commit => producer.commit_transaction(TIMEOUT)?,
-                Outcome::Abort => producer.abort_transaction(TIMEOUT)?,
-            }
-            Ok(())
+            Ok(OpenTransaction { producer })
         })
         .await
     }
 
     /// Every committed record, by partition and offset.
     pub async fn read_all(&self) -> Result<Vec<Consumed>> {
-        self.blocking(|topic| topic.consume_all()).await
+        self.blocking(|topic| topic.consume_all("read_committed"))
+            .await
+    }
+
+    /// Also records of transactions that are open or were aborted.
+    pub async fn read_uncommitted(&self) -> Result<Vec<Consumed>> {
+        self.blocking(|topic| topic.consume_all("read_uncommitted"))
+            .await
     }
 
     /// Log start and end offset of a partition.
@@ -239,6 +269,7 @@ impl Topic {
             .set("compression.type", "lz4")
             .set("queue.buffering.max.messages", "1000000")
             .set("queue.buffering.max.kbytes", "262144")
+            .set("message.max.bytes", "100000000")
             .set("enable.idempotence", "true");
         if let Some(id) = transactional_id {
             config.set("transactional.id", id);
@@ -301,13 +332,13 @@ impl Topic {
         }
     }
 
-    fn consume_all(&self) -> Result<Vec<Consumed>> {
+    fn consume_all(&self, isolation: &str) -> Result<Vec<Consumed>> {
         let consumer: BaseConsumer = self
             .config()
             .set("group.id", "lab")
             .set("enable.auto.commit", "false")
             .set("enable.partition.eof", "true")
-            .set("isolation.level", "read_committed")
+            .set("isolation.level", isolation)
             .set("fetch.queue.backoff.ms", "5")
             .create()?;
         let mut open = self.count_partitions()?;
@@ -329,6 +360,28 @@ impl Topic {
         }
         found.sort_by_key(|consumed| (consumed.record.partition, consumed.offset));
         Ok(found)
+    }
+}
+
+/// A transaction whose records are in the log, and which is neither committed nor aborted.
+pub struct OpenTransaction {
+    producer: BaseProducer<Deliveries>,
+}
+
+impl fmt::Debug for OpenTransaction {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("OpenTransaction").finish_non_exhaustive()
+    }
+}
+
+impl OpenTransaction {
+    /// Ends it.
+    pub async fn end(self, outcome: Outcome) -> Result<()> {
+        tokio::task::spawn_blocking(move || match outcome {
+            Outcome::Commit => Ok(self.producer.commit_transaction(TIMEOUT)?),
+            Outcome::Abort => Ok(self.producer.abort_transaction(TIMEOUT)?),
+        })
+        .await?
     }
 }
 

@@ -5,6 +5,8 @@ use std::fmt::Write;
 use rand::rngs::SmallRng;
 use rand::{Rng, SeedableRng};
 
+use crate::RECORD_MARKER;
+
 /// A record to produce.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Record {
@@ -47,11 +49,11 @@ impl Record {
     }
 }
 
-/// The id of the first order; each further one is greater by one.
+/// The lowest id of an order.
 pub const FIRST_ORDER_ID: u64 = 1_000_000_000;
-/// When the first order was created: 2026-01-01T00:00:00Z.
+/// When the earliest order was created: 2026-01-01T00:00:00Z.
 pub const FIRST_CREATED_MILLIS: u64 = 1_767_225_600_000;
-/// From the creation of an order to that of the next.
+/// From the creation of an order to that of the next, of [`orders_of_countries`].
 pub const MILLIS_BETWEEN_ORDERS: u64 = 17;
 const FORENAMES: [&str; 12] = [
     "amelie", "bruno", "carmen", "david", "esther", "felix", "giulia", "henrik", "ines", "jakub",
@@ -71,6 +73,18 @@ const SURNAMES: [&str; 12] = [
     "kovacs",
     "lindqvist",
 ];
+const ODD_SURNAMES: [&str; 8] = [
+    "müller",
+    "groß",
+    "o'brien",
+    "\"the cat\"",
+    "𝄞",
+    "a/b",
+    "back\\slash",
+    "berger 100%",
+];
+/// Over so many days are the orders of [`orders`] spread.
+const DAYS_OF_ORDERS: u64 = 3;
 const CURRENCIES: [&str; 6] = ["EUR", "USD", "GBP", "CHF", "SEK", "PLN"];
 const STATUSES: [&str; 6] = ["new", "paid", "packed", "shipped", "delivered", "cancelled"];
 /// Countries of orders: [`orders`] come from the first ten.
@@ -82,14 +96,89 @@ pub const COUNTRIES: [&str; 80] = [
     "MX", "MY", "NG", "NO", "NZ", "PE", "PH", "PL", "RO", "RS", "SG", "SI", "SK", "TH", "TR", "UA",
 ];
 
-/// `n` orders of about 200 bytes of JSON with nine typed fields, the same for the same seed. Order `i` goes to
-/// partition `i` (modulo the topic's), has the id 1 000 000 000 + `i` as its key, and is created 17 ms after the one
-/// before it ([`FIRST_ORDER_ID`], [`FIRST_CREATED_MILLIS`], [`MILLIS_BETWEEN_ORDERS`]).
+/// `n` orders of about 200 bytes of JSON with nine typed fields, the same for the same seed, as crooked as life is.
+/// Partitions get unlike shares: seven in ten go to the first, two to the second, and one to any. Ids are in no order, and
+/// those of another seed are others. Orders are of three days, in no order either. Customers have letters of two, three
+/// and four bytes, quotes and slashes in their names, and the order's number, so that no two are the same. Of each
+/// field but the id and the time of creation one in twenty is null or left out.
 pub fn orders(n: u64, seed: u64) -> impl Iterator<Item = Record> + Send {
-    orders_of_countries(n, seed, 10)
+    let mut random = SmallRng::seed_from_u64(seed);
+    (0..n).map(move |i| {
+        let order = crooked_id(i, seed);
+        let created = FIRST_CREATED_MILLIS + random.random_range(0..DAYS_OF_ORDERS * 86_400_000);
+        let customer = format!(
+            "{RECORD_MARKER}{}.{}-{order}",
+            pick(&mut random, &FORENAMES),
+            pick(&mut random, &ODD_SURNAMES)
+        );
+        let customer = serde_json::Value::from(customer);
+        let amount = format!("{:.2}", random.random_range(1.0..5_000.0));
+        let text = |word: &str| format!("\"{word}\"");
+        let fields = [
+            ("order_id", order.to_string()),
+            ("customer", customer.to_string()),
+            ("amount", amount),
+            ("currency", text(pick(&mut random, &CURRENCIES))),
+            ("status", text(pick(&mut random, &STATUSES))),
+            ("country", text(pick(&mut random, &COUNTRIES[..10]))),
+            ("created_at", created.to_string()),
+            (
+                "updated_at",
+                text(&iso(created + random.random_range(0..60_000))),
+            ),
+            ("quantity", random.random_range(1..10).to_string()),
+        ];
+        let mut value = String::with_capacity(256);
+        for (name, said) in fields {
+            let optional = name != "order_id" && name != "created_at";
+            let said = match random.random_range(0..40) {
+                0 if optional => continue,
+                1 if optional => "null",
+                _ => &said,
+            };
+            let before = if value.is_empty() { '{' } else { ',' };
+            // Writing to a String cannot fail.
+            let _ = write!(value, "{before}\"{name}\":{said}");
+        }
+        value.push('}');
+        Record {
+            partition: crooked_partition(i),
+            key: Some(order.to_string().into_bytes()),
+            value: Some(value.into_bytes()),
+            timestamp: i64::try_from(created).ok(),
+            headers: Vec::new(),
+        }
+    })
 }
 
-/// The same, from the first `countries` of [`COUNTRIES`], mixed at random.
+/// The same records, as many to each partition as to any other: for who reckons with that.
+pub fn evenly(records: impl Iterator<Item = Record> + Send) -> impl Iterator<Item = Record> + Send {
+    records.zip(0..).map(|(record, i)| Record {
+        partition: i,
+        ..record
+    })
+}
+
+/// Ids of 1024 consecutive orders are 1024 consecutive numbers, shuffled.
+fn crooked_id(i: u64, seed: u64) -> u64 {
+    // An odd factor leaves none out and none twice.
+    let shuffled = (i % 1024 * 389 + 77) % 1024;
+    FIRST_ORDER_ID + seed % 1000 * 1_000_000 + i / 1024 * 1024 + shuffled
+}
+
+fn crooked_partition(i: u64) -> i32 {
+    match i % 10 {
+        3 | 8 => 1,
+        // Each in its turn, from the third on.
+        5 => i32::try_from(2 + i / 10 % 60).unwrap_or(2),
+        _ => 0,
+    }
+}
+
+/// `n` orders of about 200 bytes of JSON with nine typed fields, the same for the same seed, from the first `countries`
+/// of [`COUNTRIES`], mixed at random; for measuring. Order `i` goes to partition `i` (modulo the topic's), has the id
+/// 1 000 000 000 + `i` as its key, and is created 17 ms after the one before it ([`FIRST_ORDER_ID`],
+/// [`FIRST_CREATED_MILLIS`], [`MILLIS_BETWEEN_ORDERS`]).
 pub fn orders_of_countries(
     n: u64,
     seed: u64,
@@ -172,9 +261,63 @@ mod tests {
             (180_000..220_000).contains(&bytes),
             "{bytes} bytes in 1000 orders"
         );
-        let value = once[0].value.as_deref().unwrap_or_default();
-        let fields: serde_json::Map<String, serde_json::Value> = serde_json::from_slice(value)?;
-        assert_eq!(fields.len(), 9);
+        Ok(())
+    }
+
+    #[test]
+    fn orders_are_crooked_in_every_way_that_hides_a_mistake() -> anyhow::Result<()> {
+        let records: Vec<Record> = orders(2000, 7).collect();
+        let values: Vec<serde_json::Map<String, serde_json::Value>> = records
+            .iter()
+            .map(|record| serde_json::from_slice(record.value.as_deref().unwrap_or_default()))
+            .collect::<Result<_, _>>()?;
+        let numbers = |field: &str| -> Vec<u64> {
+            let numbers = values.iter().filter_map(|value| value.get(field)?.as_u64());
+            numbers.collect()
+        };
+        for field in ["order_id", "created_at"] {
+            let numbers = numbers(field);
+            assert_eq!(numbers.len(), 2000, "{field}");
+            assert!(
+                !numbers.is_sorted() && !numbers.iter().rev().is_sorted(),
+                "{field}"
+            );
+        }
+        let ids: std::collections::BTreeSet<u64> = numbers("order_id").into_iter().collect();
+        assert_eq!(ids.len(), 2000);
+        let days: std::collections::BTreeSet<u64> = numbers("created_at")
+            .into_iter()
+            .map(|millis| millis / 86_400_000)
+            .collect();
+        assert_eq!(days.len(), 3);
+        for field in [
+            "customer",
+            "amount",
+            "currency",
+            "status",
+            "country",
+            "updated_at",
+            "quantity",
+        ] {
+            let left_out = values
+                .iter()
+                .filter(|value| !value.contains_key(field))
+                .count();
+            let null = values
+                .iter()
+                .filter(|value| value.get(field).is_some_and(|v| v.is_null()));
+            assert!((20..90).contains(&left_out), "{field}: {left_out}");
+            assert!((20..90).contains(&null.count()), "{field}");
+        }
+        for partitions in 1..=6 {
+            let mut shares = vec![0; 6];
+            for record in &records {
+                shares[(record.partition % partitions) as usize] += 1;
+            }
+            let shares = &shares[..partitions as usize];
+            assert!(shares.iter().all(|share| *share > 0), "{shares:?}");
+            assert!(partitions == 1 || shares[0] > 2 * shares[1], "{shares:?}");
+        }
         Ok(())
     }
 

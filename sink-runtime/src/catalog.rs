@@ -17,10 +17,12 @@ pub mod faulty;
 pub mod glue;
 pub mod hive;
 pub mod local;
+pub(crate) mod manifest;
 pub mod memory;
 mod metadata_file;
 #[cfg(feature = "cloud")]
 pub mod rest;
+pub(crate) mod snapshot;
 pub mod stage;
 #[cfg(feature = "cloud")]
 mod storage;

@@ -53,10 +53,19 @@ enum Command {
         #[command(flatten)]
         resources: Resources,
     },
-    /// Compare topic and destination: gaps, overlaps, row counts; with metadata columns each offset.
+    /// Compare topic and destination: every offset and every value. Reads the whole topic and every file.
+    ///
+    /// Needs metadata columns for partition and offset; without them rows are counted. Records are decoded again as the
+    /// resource says now, up to where the ledger stands, and their values are held against the columns of their names
+    /// (as hashes of 32 bits). Says what is missing, there twice, or other than it was sent, and in which column.
+    /// Takes about as long as reading the topic and the files takes, and some 256 MiB of memory beside the largest file.
+    /// Changes nothing. Exit code 0: all is as it was sent; 1: it is not, or could not be compared.
     Verify {
         #[command(flatten)]
         resources: Resources,
+        /// Compare offsets, not values: quicker, and right also after a field's type or encoding was changed.
+        #[arg(long)]
+        offsets_only: bool,
     },
     /// Show ledger and lag of the resources.
     Status {
@@ -94,7 +103,10 @@ pub fn main() -> ExitCode {
                 http,
             } => Box::pin(run::run(resources.plans()?, until_caught_up, http)).await,
             Command::Validate { resources } => Ok(show::validate(&resources.plans()?)),
-            Command::Verify { resources } => Box::pin(verify::verify(resources.plans()?)).await,
+            Command::Verify {
+                resources,
+                offsets_only,
+            } => Box::pin(verify::verify(resources.plans()?, offsets_only)).await,
             Command::Status { resources } => Box::pin(status::status(resources.plans()?)).await,
             Command::Demo { dir, records } => Box::pin(demo::demo(&dir, records)).await,
         }

@@ -1,15 +1,13 @@
 //! Records that did not fit, kept with their original bytes: in a topic or under a prefix of the destination. Letters of
 //! a cut are durable before its offsets move, so each arrives at least once; key or name carry topic, partition, offset.
 
+use std::ops::AddAssign;
 use std::sync::Arc;
-use std::time::Duration;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD as BASE64;
-use rdkafka::ClientConfig;
 use rdkafka::error::KafkaError;
-use rdkafka::message::{Header, OwnedHeaders};
-use rdkafka::producer::{FutureProducer, FutureRecord};
+use rdkafka::producer::FutureProducer;
 
 use crate::catalog::CatalogError;
 use crate::decode::{Reject, RejectClass};
@@ -19,13 +17,27 @@ use crate::record::{Headers, Offset, RawBatch, TopicName, TopicPartition};
 use crate::store::{Expect, Store, StoreError};
 
 mod beside;
+mod topic;
 
 pub use beside::BesideTable;
 
-/// Longest time the client itself tries to deliver one letter.
-const DELIVERY_TIMEOUT: Duration = Duration::from_secs(30);
-/// Letters in flight to the topic.
-const IN_FLIGHT: usize = 1000;
+/// What became of letters.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Delivered {
+    pub letters: u64,
+    /// Of those, without the record's value: the topic takes none of that size.
+    pub cut: u64,
+    /// Refused for themselves in every form; a line in the log is all that is left.
+    pub lost: u64,
+}
+
+impl AddAssign for Delivered {
+    fn add_assign(&mut self, other: Self) {
+        self.letters += other.letters;
+        self.cut += other.cut;
+        self.lost += other.lost;
+    }
+}
 
 /// One record that did not fit.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -173,24 +185,7 @@ impl DeadLetters {
                 shelf,
             }),
             Some(DeadLetter::Topic { topic }) => {
-                let mut config = ClientConfig::new();
-                config.set("bootstrap.servers", &plan.source.bootstrap_servers);
-                for (key, value) in &plan.source.properties {
-                    if key.starts_with("security.")
-                        || key.starts_with("sasl.")
-                        || key.starts_with("ssl.")
-                    {
-                        config.set(key, value.expose());
-                    }
-                }
-                config
-                    .set("enable.idempotence", "true")
-                    .set("compression.type", "lz4");
-                config.set(
-                    "message.timeout.ms",
-                    DELIVERY_TIMEOUT.as_millis().to_string(),
-                );
-                let producer = config.create().map_err(DeadLetterError::Producer)?;
+                let producer = topic::producer(&plan.source.properties)?;
                 Ok(Self::Topic {
                     topic: topic.clone(),
                     producer,
@@ -199,76 +194,27 @@ impl DeadLetters {
         }
     }
 
-    /// Returns when every letter is durable.
-    pub async fn deliver(&self, letters: &[Letter]) -> Result<(), DeadLetterError> {
+    /// Returns when every letter is durable, but for those that are lost.
+    pub async fn deliver(&self, letters: &[Letter]) -> Result<Delivered, DeadLetterError> {
         if letters.is_empty() {
-            return Ok(());
+            return Ok(Delivered::default());
         }
         match self {
-            Self::None => Ok(()),
-            Self::Topic { topic, producer } => produce(topic, producer, letters).await,
+            Self::None => Ok(Delivered::default()),
+            Self::Topic { topic, producer } => topic::produce(topic, producer, letters).await,
             Self::Prefix { prefix, shelf } => {
                 let store = match shelf {
                     Shelf::Dataset(store) => store,
                     Shelf::Table(beside) => beside.store(prefix).await?,
                 };
-                write(prefix, store.as_ref(), letters).await
+                write(prefix, store.as_ref(), letters).await?;
+                Ok(Delivered {
+                    letters: letters.len() as u64,
+                    ..Delivered::default()
+                })
             }
         }
     }
-}
-
-async fn produce(
-    topic: &TopicName,
-    producer: &FutureProducer,
-    letters: &[Letter],
-) -> Result<(), DeadLetterError> {
-    for some in letters.chunks(IN_FLIGHT) {
-        let sends = some.iter().map(|letter| send(topic, producer, letter));
-        futures::future::try_join_all(sends.collect::<Vec<_>>()).await?;
-    }
-    Ok(())
-}
-
-async fn send(
-    topic: &TopicName,
-    producer: &FutureProducer,
-    letter: &Letter,
-) -> Result<(), DeadLetterError> {
-    let key = letter.identity();
-    let (class, partition) = (
-        format!("{:?}", letter.class),
-        letter.tp.partition.to_string(),
-    );
-    let (offset, timestamp) = (letter.offset.to_string(), letter.timestamp.to_string());
-    let ours: [(&str, Option<&[u8]>); 7] = [
-        ("tidewater.error.class", Some(class.as_bytes())),
-        ("tidewater.error.message", Some(letter.message.as_bytes())),
-        ("tidewater.topic", Some(letter.tp.topic.as_str().as_bytes())),
-        ("tidewater.partition", Some(partition.as_bytes())),
-        ("tidewater.offset", Some(offset.as_bytes())),
-        ("tidewater.timestamp", Some(timestamp.as_bytes())),
-        ("tidewater.key", letter.key.as_deref()),
-    ];
-    let original = letter
-        .headers
-        .iter()
-        .map(|(name, value)| (name.as_str(), value.as_deref()));
-    let headers = original
-        .chain(ours)
-        .fold(OwnedHeaders::new(), |headers, (key, value)| {
-            headers.insert(Header { key, value })
-        });
-    let mut record = FutureRecord::to(topic.as_str()).key(&key).headers(headers);
-    if let Some(value) = &letter.value {
-        record = record.payload(value.as_slice());
-    }
-    let sent = producer.send(record, DELIVERY_TIMEOUT).await;
-    sent.map(|_| ())
-        .map_err(|(source, _)| DeadLetterError::Produce {
-            topic: topic.clone(),
-            source,
-        })
 }
 
 /// One JSON-lines object per topic-partition and cut, named by its first offset; a repeat overwrites or stands beside.

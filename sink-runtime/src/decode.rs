@@ -16,6 +16,7 @@ use crate::schema::Schema;
 
 mod column;
 mod cursor;
+mod foreign;
 mod infer;
 mod json;
 mod keys;

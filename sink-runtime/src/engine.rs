@@ -24,9 +24,11 @@ mod goal;
 mod identity;
 mod recovery;
 mod router;
+mod settling;
 pub mod table;
 pub mod worker;
 
+pub(crate) use committing::ends;
 use conductor::{Conductor, Wires};
 use deliver::Deliver;
 use router::Router;

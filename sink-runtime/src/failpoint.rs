@@ -1,7 +1,9 @@
 //! Named places where a test may kill or stop the process. Compiled to nothing without the feature `failpoints`.
 //!
 //! `TIDEWATER_FAILPOINT=<name>[:<n>]` kills the process (SIGKILL, to itself) when the place is passed the n-th time
-//! (default 1). Every place is listed in [`ALL`], so that a test can walk them.
+//! (default 1). With `!stop` behind it the process stands still there (SIGSTOP) until somebody thaws it (SIGCONT), and
+//! goes on from that very place: a zombie that holds what it was about to commit. Every place is listed in [`ALL`], so
+//! that a test can walk them.
 //!
 //! `TIDEWATER_WALL_CLOCK=<RFC 3339>` sets the wall clock that partitions by it follow: it shows that moment when it is
 //! first looked at, and goes on from there.
@@ -36,18 +38,52 @@ pub const ALL: &[&str] = &[
 pub fn pass(name: &str) {
     use std::sync::OnceLock;
     use std::sync::atomic::{AtomicU64, Ordering};
-    static WANTED: OnceLock<Option<(String, u64)>> = OnceLock::new();
+    static WANTED: OnceLock<Option<Wanted>> = OnceLock::new();
     static PASSED: AtomicU64 = AtomicU64::new(0);
     let wanted = WANTED.get_or_init(|| {
         let setting = std::env::var("TIDEWATER_FAILPOINT").ok()?;
-        let (name, nth) = setting.split_once(':').unwrap_or((setting.as_str(), "1"));
-        Some((name.to_owned(), nth.parse().ok()?))
+        Wanted::parse(&setting)
     });
-    if let Some((wanted, nth)) = wanted
-        && wanted == name
-        && PASSED.fetch_add(1, Ordering::SeqCst) + 1 == *nth
+    if let Some(wanted) = wanted
+        && wanted.name == name
+        && PASSED.fetch_add(1, Ordering::SeqCst) + 1 == wanted.nth
     {
-        kill_self();
+        wanted.then.happen();
+    }
+}
+
+/// What the variable says.
+#[cfg(any(feature = "failpoints", test))]
+#[derive(Debug, PartialEq, Eq)]
+struct Wanted {
+    name: String,
+    nth: u64,
+    then: Then,
+}
+
+#[cfg(any(feature = "failpoints", test))]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Then {
+    Die,
+    Stand,
+}
+
+#[cfg(any(feature = "failpoints", test))]
+impl Wanted {
+    /// `None` of what names no place in [`ALL`], or asks for what there is not.
+    fn parse(setting: &str) -> Option<Self> {
+        let (place, then) = match setting.split_once('!') {
+            None => (setting, Then::Die),
+            Some((place, "stop")) => (place, Then::Stand),
+            Some(_) => return None,
+        };
+        let (name, nth) = place.split_once(':').unwrap_or((place, "1"));
+        ALL.contains(&name).then_some(())?;
+        Some(Self {
+            name: name.to_owned(),
+            nth: nth.parse().ok()?,
+            then,
+        })
     }
 }
 
@@ -73,12 +109,18 @@ pub fn wall_clock() -> i64 {
 }
 
 #[cfg(feature = "failpoints")]
-#[allow(
-    unsafe_code,
-    reason = "kill(2) on ourselves: nothing may run after it, no destructor, no flush"
-)]
-fn kill_self() {
-    unsafe { libc::kill(libc::getpid(), libc::SIGKILL) };
+impl Then {
+    #[allow(
+        unsafe_code,
+        reason = "signals to ourselves: after SIGKILL nothing may run, no destructor, no flush; SIGSTOP goes to the \
+                  thread that stands at the place, so that it does not take one more step"
+    )]
+    fn happen(self) {
+        match self {
+            Self::Die => unsafe { libc::kill(libc::getpid(), libc::SIGKILL) },
+            Self::Stand => unsafe { libc::raise(libc::SIGSTOP) },
+        };
+    }
 }
 
 #[cfg(not(feature = "failpoints"))]
@@ -92,7 +134,7 @@ mod tests {
     use std::collections::BTreeSet;
     use std::path::{Path, PathBuf};
 
-    use super::ALL;
+    use super::{ALL, Then, Wanted};
 
     fn sources(directory: &Path, into: &mut Vec<PathBuf>) {
         for entry in std::fs::read_dir(directory).unwrap() {
@@ -102,6 +144,33 @@ mod tests {
             } else if path.extension().is_some_and(|extension| extension == "rs") {
                 into.push(path);
             }
+        }
+    }
+
+    #[test]
+    fn a_setting_names_the_place_the_passage_and_what_happens_there() {
+        let wanted = |name: &str, nth, then| {
+            let name = name.to_owned();
+            Some(Wanted { name, nth, then })
+        };
+        let of = Wanted::parse;
+        assert_eq!(of("engine.sealed"), wanted("engine.sealed", 1, Then::Die));
+        assert_eq!(of("engine.sealed:3"), wanted("engine.sealed", 3, Then::Die));
+        assert_eq!(
+            of("dataset.before-cas!stop"),
+            wanted("dataset.before-cas", 1, Then::Stand)
+        );
+        assert_eq!(
+            of("iceberg.before-commit:2!stop"),
+            wanted("iceberg.before-commit", 2, Then::Stand)
+        );
+        for other in [
+            "",
+            "engine.nowhere",
+            "engine.sealed:x",
+            "engine.sealed!wait",
+        ] {
+            assert_eq!(of(other), None, "{other}");
         }
     }
 

@@ -25,3 +25,5 @@ pub mod schema;
 pub mod sink;
 pub mod source;
 pub mod store;
+#[cfg(test)]
+mod varied;

@@ -10,16 +10,21 @@ use parking_lot::Mutex;
 use serde::Serialize;
 
 use crate::budget::Budget;
+use crate::deadletter::Delivered;
 use crate::engine::worker::Counters;
 use crate::errors::Class;
 use crate::record::{Offset, TopicPartition};
 
+mod health;
 pub mod http;
 pub mod logs;
 pub mod metrics;
 mod table;
+mod trouble;
 
+use health::{Ailment, Health};
 pub use table::TableProgress;
+use trouble::Troubles;
 
 /// How a commit ended, as a metric label.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -60,13 +65,16 @@ pub struct PartitionProgress {
     pub start: Option<Offset>,
     /// What is read next, where anything was read.
     pub position: Option<Offset>,
+    /// Where reading began, where the destination knew nothing.
+    #[serde(skip)]
+    began: Option<Offset>,
 }
 
 impl PartitionProgress {
     /// Records not yet in the destination; `None` when unknown.
     pub fn lag(&self) -> Option<i64> {
         let end = self.end?.0;
-        let from = match (self.committed, self.start) {
+        let from = match (self.committed.or(self.began), self.start) {
             (Some(committed), Some(start)) => committed.0.max(start.0),
             (Some(committed), None) => committed.0,
             (None, Some(start)) => start.0,
@@ -112,12 +120,13 @@ struct Inner {
     table: Option<TableProgress>,
     partitions: BTreeMap<TopicPartition, PartitionProgress>,
     commit: CommitProgress,
-    /// Last time the consumer thread was heard of, and last time a commit ended well or there was none to make.
-    polled: Instant,
-    settled: Instant,
+    troubles: Troubles,
+    health: Health,
+    /// Partitions are assigned, and none could be started yet.
+    starting: bool,
     ready: bool,
     statistics: metrics::ClientStatistics,
-    dead_letters: u64,
+    dead_letters: Delivered,
     gap_records: u64,
 }
 
@@ -130,6 +139,23 @@ pub struct Progress {
     inner: Arc<Mutex<Inner>>,
     pub latency: prometheus::Histogram,
     stalled_after: Duration,
+}
+
+impl Inner {
+    /// After whatever changes lag.
+    fn look_at_lag(&mut self) {
+        let behind = |partition: &PartitionProgress| partition.lag().is_some_and(|lag| lag > 0);
+        let work = self.starting || self.partitions.values().any(behind);
+        self.health.waits(work, Instant::now());
+    }
+
+    /// After whatever changes troubles.
+    fn look_at_troubles(&mut self) {
+        self.commit.consecutive_failures = self.troubles.failures();
+        let latest = self.troubles.latest();
+        self.commit.last_error_reason = latest.map(|(reason, _)| reason);
+        self.commit.last_error = latest.map(|(_, message)| message.to_owned());
+    }
 }
 
 /// Over all owned partitions; unknown before there is any.
@@ -160,6 +186,8 @@ pub struct Snapshot {
     pub bytes: u64,
     pub rows: u64,
     pub dead_letters: u64,
+    pub dead_letters_cut: u64,
+    pub dead_letters_lost: u64,
     pub rejected: BTreeMap<String, u64>,
     pub expired_records: u64,
     pub open_files: u64,
@@ -168,9 +196,8 @@ pub struct Snapshot {
 }
 
 impl Progress {
-    /// `stalled_after`: how long commits may make no progress before the sink is called unhealthy.
+    /// `stalled_after`: how long records may wait while nothing moves before the sink is called unhealthy.
     pub fn new(sink: &str, budget: Budget, stalled_after: Duration) -> Self {
-        let now = Instant::now();
         Self {
             sink: sink.into(),
             counters: Arc::default(),
@@ -180,11 +207,12 @@ impl Progress {
                 table: None,
                 partitions: BTreeMap::new(),
                 commit: CommitProgress::default(),
-                polled: now,
-                settled: now,
+                troubles: Troubles::default(),
+                health: Health::new(Instant::now()),
+                starting: false,
                 ready: false,
                 statistics: metrics::ClientStatistics::default(),
-                dead_letters: 0,
+                dead_letters: Delivered::default(),
                 gap_records: 0,
             })),
             latency: metrics::latency_histogram(sink),
@@ -206,6 +234,7 @@ impl Progress {
         });
         inner.ready = false;
         inner.partitions.clear();
+        inner.starting = false;
         inner.statistics = metrics::ClientStatistics::default();
         inner.commit.files_in_flight = 0;
         self.counters.open_files.store(0, Relaxed);
@@ -214,10 +243,10 @@ impl Progress {
     /// The sink is started, for the first time or again.
     pub fn started(&self) {
         let mut inner = self.inner.lock();
-        let now = Instant::now();
-        (inner.polled, inner.settled) = (now, now);
+        inner.health = Health::new(Instant::now());
         inner.stopped = None;
-        inner.commit.consecutive_failures = 0;
+        inner.troubles = Troubles::default();
+        inner.look_at_troubles();
         self.counters.uncut_bytes.store(0, Relaxed);
         self.counters.uncut_records.store(0, Relaxed);
     }
@@ -229,12 +258,16 @@ impl Progress {
     }
 
     pub fn polled(&self) {
-        self.inner.lock().polled = Instant::now();
+        self.inner.lock().health.polled(Instant::now());
     }
 
-    /// No commit is due or in flight: idleness is health.
-    pub fn idle(&self) {
-        self.inner.lock().settled = Instant::now();
+    /// Whether partitions are assigned and none of them could be started yet.
+    pub fn starting(&self, none_runs: bool) {
+        let mut inner = self.inner.lock();
+        if inner.starting != none_runs {
+            inner.starting = none_runs;
+            inner.look_at_lag();
+        }
     }
 
     pub fn owned(
@@ -250,6 +283,16 @@ impl Progress {
             partition.start = Some(start);
             partition.end = Some(end);
         }
+        inner.look_at_lag();
+    }
+
+    /// Where an owned partition is read from.
+    pub fn begins(&self, tp: &TopicPartition, at: Offset) {
+        let mut inner = self.inner.lock();
+        if let Some(partition) = inner.partitions.get_mut(tp) {
+            partition.began = Some(at);
+        }
+        inner.look_at_lag();
     }
 
     /// The series of a partition that is not ours any more goes away.
@@ -258,6 +301,9 @@ impl Progress {
         for tp in tps {
             inner.partitions.remove(tp);
         }
+        inner.troubles.forget(tps);
+        inner.look_at_troubles();
+        inner.look_at_lag();
     }
 
     pub fn statistics(&self, statistics: metrics::ClientStatistics) {
@@ -273,7 +319,8 @@ impl Progress {
                 partition.position = Some(*position);
             }
         }
-        inner.polled = Instant::now();
+        inner.health.polled(Instant::now());
+        inner.look_at_lag();
         inner.statistics = statistics;
     }
 
@@ -281,8 +328,15 @@ impl Progress {
         self.inner.lock().commit.files_in_flight = files;
     }
 
-    pub fn dead_letters(&self, letters: u64) {
-        self.inner.lock().dead_letters += letters;
+    /// Says so where some went without their value.
+    pub fn dead_letters(&self, delivered: Delivered) {
+        if delivered.cut > 0 {
+            tracing::warn!(
+                letters = delivered.cut,
+                "the dead-letter topic refused letters for their size: they went without the record's value"
+            );
+        }
+        self.inner.lock().dead_letters += delivered;
     }
 
     pub fn expired(&self, records: u64) {
@@ -291,6 +345,7 @@ impl Progress {
 
     pub fn committed(
         &self,
+        lanes: &[TopicPartition],
         commit_id: String,
         snapshot_id: Option<i64>,
         rows: u64,
@@ -298,7 +353,9 @@ impl Progress {
         outcome: CommitOutcome,
     ) {
         let mut inner = self.inner.lock();
-        inner.settled = Instant::now();
+        inner.health.moved(Instant::now());
+        inner.troubles.committed(lanes);
+        inner.look_at_troubles();
         let commit = &mut inner.commit;
         commit.last_commit_id = Some(commit_id);
         commit.last_commit_time =
@@ -307,9 +364,6 @@ impl Progress {
         commit.commits += 1;
         commit.committed_rows += rows;
         commit.committed_files += files;
-        commit.consecutive_failures = 0;
-        commit.last_error = None;
-        commit.last_error_reason = None;
         *commit.outcomes.entry(outcome.label()).or_default() += 1;
     }
 
@@ -320,34 +374,57 @@ impl Progress {
                 partition.committed = Some(*offset);
             }
         }
+        inner.health.moved(Instant::now());
+        inner.look_at_lag();
     }
 
-    /// The destination answers: earlier failures are over.
+    /// The destination answers: what kept it from being opened is over. What commits met is not.
     pub fn reached(&self) {
         let mut inner = self.inner.lock();
-        inner.commit.consecutive_failures = 0;
-        inner.commit.last_error = None;
-        inner.commit.last_error_reason = None;
+        inner.troubles.opened();
+        inner.look_at_troubles();
     }
 
-    /// Returns the failures in a row.
+    /// The destination cannot be opened, or partitions cannot be recovered. Returns the failures in a row.
     pub fn not_committed(&self, outcome: CommitOutcome, class: Class, error: String) -> u32 {
         let mut inner = self.inner.lock();
-        let commit = &mut inner.commit;
-        *commit.outcomes.entry(outcome.label()).or_default() += 1;
-        commit.last_error = Some(error);
-        commit.last_error_reason = Some(class.reason);
-        if outcome == CommitOutcome::Failed {
-            commit.consecutive_failures += 1;
-        }
-        commit.consecutive_failures
+        *inner.commit.outcomes.entry(outcome.label()).or_default() += 1;
+        let failures = inner.troubles.not_opened(class, &error);
+        inner.look_at_troubles();
+        failures
+    }
+
+    /// A commit of these lanes failed. Returns the failures in a row, of the lane that has most; 0 when none of them is
+    /// ours any more.
+    pub fn commit_failed(&self, lanes: &[TopicPartition], class: Class, error: &str) -> u32 {
+        let mut inner = self.inner.lock();
+        let failed = CommitOutcome::Failed.label();
+        *inner.commit.outcomes.entry(failed).or_default() += 1;
+        let Inner {
+            troubles,
+            partitions,
+            ..
+        } = &mut *inner;
+        let ours = lanes.iter().filter(|lane| partitions.contains_key(lane));
+        let failures = troubles.not_committed(ours, class, error);
+        inner.look_at_troubles();
+        failures
+    }
+
+    /// Another owner went on; the recovery that follows mends it.
+    pub fn fenced(&self, class: Class, why: &str) {
+        let mut inner = self.inner.lock();
+        let fenced = CommitOutcome::Fenced.label();
+        *inner.commit.outcomes.entry(fenced).or_default() += 1;
+        inner.troubles.hindered(class, why);
+        inner.look_at_troubles();
     }
 
     /// What is in the way of a step that is being tried again; nothing has failed yet.
     pub fn hindered(&self, class: Class, why: String) {
         let mut inner = self.inner.lock();
-        inner.commit.last_error = Some(why);
-        inner.commit.last_error_reason = Some(class.reason);
+        inner.troubles.hindered(class, &why);
+        inner.look_at_troubles();
     }
 
     /// Whether a partition that this holds of is ours.
@@ -383,7 +460,9 @@ impl Progress {
             records: counters.records.load(Relaxed),
             bytes: counters.bytes.load(Relaxed),
             rows: counters.rows.load(Relaxed),
-            dead_letters: inner.dead_letters,
+            dead_letters: inner.dead_letters.letters,
+            dead_letters_cut: inner.dead_letters.cut,
+            dead_letters_lost: inner.dead_letters.lost,
             rejected,
             expired_records: inner.gap_records,
             open_files: counters.open_files.load(Relaxed),
@@ -392,30 +471,28 @@ impl Progress {
         }
     }
 
-    /// Why the sink is not alive, if so: the consumer thread is silent, or commits make no progress. One that stopped
-    /// and is started again in time is none of these: a restart of the process would do no more for it.
+    /// Why the sink is not alive, if so: the consumer thread is silent, or records wait and nothing moves. One that
+    /// stopped and is started again in time is none of these: a restart of the process would do no more for it.
     pub fn unhealthy(&self) -> Option<String> {
         let inner = self.inner.lock();
         if inner.stopped.is_some() {
             return None;
         }
-        let silent = inner.polled.elapsed();
-        if silent > self.stalled_after {
-            return Some(format!(
-                "the consumer has not been polled for {} s",
-                silent.as_secs()
-            ));
-        }
-        let stalled = inner.settled.elapsed();
-        if stalled > self.stalled_after {
-            let error = inner
-                .commit
-                .last_error
-                .as_deref()
-                .unwrap_or("no error so far");
-            return Some(format!("no commit for {} s: {error}", stalled.as_secs()));
-        }
-        None
+        let ailment = inner.health.ailment(Instant::now(), self.stalled_after)?;
+        let error = inner.commit.last_error.as_deref();
+        let error = error.unwrap_or("no error so far");
+        Some(match ailment {
+            Ailment::Silent(time) if !inner.ready => {
+                format!("not open for {} s: {error}", time.as_secs())
+            }
+            Ailment::Silent(time) => {
+                format!("the consumer has not been polled for {} s", time.as_secs())
+            }
+            Ailment::Stuck(time) => format!(
+                "records wait, and nothing has moved for {} s: {error}",
+                time.as_secs()
+            ),
+        })
     }
 
     pub fn ready(&self) -> bool {
@@ -424,29 +501,4 @@ impl Progress {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_sink_that_stopped_says_why_owns_nothing_and_costs_the_process_no_restart() {
-        let progress = Progress::new("default.orders", Budget::new(1), Duration::ZERO);
-        progress.started();
-        progress.set_ready();
-        let tp = TopicPartition::new("orders", 0);
-        progress.owned(&tp, Some(Offset(7)), Some((Offset(0), Offset(10))));
-        assert!(progress.unhealthy().is_some(), "nothing was heard of it");
-
-        let again = Duration::from_secs(10);
-        progress.stopped("the bucket is gone".to_owned(), Some(again));
-        let status = progress.snapshot();
-        let stop = status.stopped.as_ref();
-        let said = stop.map(|stop| (stop.message.as_str(), stop.again_after));
-        assert_eq!(said, Some(("the bucket is gone", Some(10))));
-        assert!(!status.ready && status.partitions.is_empty());
-        assert_eq!(status.lag_records, None);
-        assert_eq!(progress.unhealthy(), None);
-
-        progress.started();
-        assert_eq!(progress.snapshot().stopped, None);
-    }
-}
+mod tests;

@@ -33,9 +33,11 @@ pub use access::{
     AssumeRole, AwsCredentials, Checksum, Encryption, GlueAccess, GluePlan, RestAuth, RestPlan,
     S3Access, S3Plan, Timeouts,
 };
+pub use iceberg::unheeded;
 pub use pod::{BudgetOrigin, Container, PodPlan};
 pub use problem::{PlanErrors, Problem};
 pub use secrets::{NoSecrets, SecretFolder, Secrets};
+pub(crate) use source::is_for_consumers;
 
 /// Everything one process needs to run one resource.
 #[derive(Clone, Debug)]
@@ -378,6 +380,7 @@ pub struct Evolution {
     pub add_columns: bool,
     pub widen: bool,
     pub make_optional: bool,
+    pub recreate_columns: bool,
 }
 
 /// The table was rolled back, or dropped and recreated.

@@ -2,7 +2,7 @@
 //! engine.
 
 use std::sync::Arc;
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
 use tokio::runtime::Handle;
 use tokio::sync::watch;
@@ -19,14 +19,14 @@ use crate::engine::dataset::{DatasetDeliver, DatasetShelf};
 use crate::engine::table::target::Targets;
 use crate::engine::table::{TableDeliver, TableShelf};
 use crate::engine::{self, EngineError, Until};
-use crate::errors::{Classified, OneLine, Retry};
+use crate::errors::{Classified, OneLine};
 use crate::files::Places;
 use crate::observe::{CommitOutcome, Progress};
 use crate::plan::{DatasetPlan, Delivery, Destination, IcebergPlan, Plan, StorePlan};
 use crate::store::upload::Uploader;
 use crate::store::{self, Store};
 
-/// Uploads older than this that no ledger names are swept at start.
+/// Uploads that no ledger names and that are younger are somebody's, surely.
 const ABANDONED: Duration = Duration::from_secs(24 * 3600);
 /// Parts in flight to a file system.
 const LOCAL_UPLOADS: usize = 4;
@@ -82,7 +82,8 @@ async fn run_dataset(
     let shelf = Shelf::Dataset(Arc::clone(&store));
     let letters = DeadLetters::open(&plan, shelf).map_err(|e| stopped(&e))?;
     let committer = Arc::new(committer(&plan, &store));
-    match committer.sweep(SystemTime::now(), ABANDONED).await {
+    let abandoned = abandoned_after(plan.rotation.max_open, plan.source.drain_timeout);
+    match committer.sweep(abandoned).await {
         Ok(swept) if !swept.aborted.is_empty() => {
             tracing::info!(uploads = swept.aborted.len(), "abandoned uploads aborted");
         }
@@ -130,6 +131,11 @@ async fn run_dataset(
         kept.finish().await;
     }
     ended
+}
+
+/// The age from which an upload that no ledger names is swept at start: longer than any file stays open and is on its way.
+fn abandoned_after(max_open: Duration, drain: Duration) -> Duration {
+    ABANDONED.max(max_open.saturating_mul(2).saturating_add(drain))
 }
 
 /// The committer of a dataset's ledgers, as the runtime and `tidewater status` use it.
@@ -211,7 +217,11 @@ where
         let message = OneLine(&error).to_string();
         let failures =
             progress.not_committed(CommitOutcome::Failed, error.class(), message.clone());
-        if error.class().retry == Retry::Never || failures >= plan.commit.max_consecutive_failures {
+        if engine::ends(
+            error.class(),
+            failures,
+            plan.commit.max_consecutive_failures,
+        ) {
             return Err(stopped(&error));
         }
         tracing::warn!(error = %message, advice = error.class().advice, "the destination cannot be opened yet");
@@ -239,4 +249,17 @@ fn writer() -> String {
         host.unwrap_or_else(|_| "unknown".to_owned()).trim(),
         std::process::id()
     )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn no_upload_is_swept_while_its_file_may_be_open() {
+        let hour = Duration::from_secs(3600);
+        let drain = Duration::from_secs(30);
+        assert_eq!(abandoned_after(hour / 60, drain), 24 * hour);
+        assert_eq!(abandoned_after(36 * hour, drain), 72 * hour + drain);
+    }
 }

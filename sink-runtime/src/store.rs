@@ -120,6 +120,9 @@ pub enum StoreError {
         #[source]
         source: BoxError,
     },
+    /// The store does not know the upload any more: somebody aborted it, or it expired.
+    #[error("the upload of \"{key}\" is gone from the store")]
+    Vanished { key: ObjectKey },
     #[error("bucket or root \"{root}\" does not exist")]
     NoSuchRoot { root: String },
     #[error("the store does not honour conditional writes ({probe})")]
@@ -142,6 +145,7 @@ impl Classified for StoreError {
             Self::Conflict { .. } | Self::Unknown { .. } => class::STORE_CONFLICT,
             Self::Unavailable { .. } => class::STORE_UNAVAILABLE,
             Self::Denied { .. } | Self::Refused { .. } => class::STORE_DENIED,
+            Self::Vanished { .. } => class::FILES_LOST,
             Self::NoSuchRoot { .. } => class::STORE_MISSING,
             Self::Unfit { .. } => class::STORE_UNFIT,
         }
@@ -195,6 +199,9 @@ pub trait Store: Send + Sync + std::fmt::Debug {
     ) -> Result<UploadId, StoreError>;
 
     /// `number` from 1; every part but the last at least `part_size()` bytes.
+    ///
+    /// # Errors
+    /// [`StoreError::Vanished`] when the upload is unknown.
     async fn put_part(
         &self,
         key: &str,
@@ -215,6 +222,11 @@ pub trait Store: Send + Sync + std::fmt::Debug {
     async fn abort(&self, key: &str, id: &UploadId) -> Result<(), StoreError>;
 
     async fn list_uploads(&self, prefix: &str) -> Result<Vec<OpenUpload>, StoreError>;
+
+    /// The time by the clock that `initiated` and `modified` are of; `None` where the store does not tell.
+    async fn now(&self) -> Result<Option<SystemTime>, StoreError> {
+        Ok(Some(SystemTime::now()))
+    }
 
     /// Smallest size of a part that is not the last, bytes.
     fn part_size(&self) -> usize;

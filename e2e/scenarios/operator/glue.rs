@@ -4,7 +4,7 @@
 use anyhow::{Context, Result};
 use aws_sdk_glue::types::{Column, DatabaseInput, StorageDescriptor, TableInput};
 use serde_json::{Value, json};
-use tidewater_e2e::{Lab, await_until, orders, orders_of_countries};
+use tidewater_e2e::{Lab, await_until, orders_of_countries};
 
 use super::planned::plan;
 use super::table::glue_keys;
@@ -69,7 +69,7 @@ async fn readers_find_a_sinks_rows_by_glue_and_the_table_goes_with_the_resource(
     namespace
         .await_condition("ks3/orders", "Ready", WITHIN)
         .await?;
-    topic.produce(orders(500, 1)).await?;
+    topic.produce(orders_of_countries(500, 1, 10)).await?;
     let committed = |object: &Value| {
         lag(object) == Some(0)
             && object["status"]["commit"]["committedRecords"] == 500
@@ -116,7 +116,7 @@ async fn glue_that_is_down_is_told_and_holds_no_data_up() -> Result<()> {
 
     proxy.disable().await?;
     // Into folders that Glue knows nothing of.
-    topic.produce(orders(100, 2)).await?;
+    topic.produce(orders_of_countries(100, 2, 10)).await?;
     let told = |object: &Value| {
         object["status"]["commit"]["committedRecords"] == 200
             && condition(object, "TableSynced") == ("Unknown", "CatalogUnreachable")
@@ -160,7 +160,7 @@ async fn a_strangers_table_is_told_left_alone_and_outlives_the_resource() -> Res
     let found = await_object(&namespace, "ks3/orders", "it is told whose it is", told).await?;
     assert!(found.to_string().contains("spec.glue.adopt"), "{found}");
     // The table only shows what there is.
-    topic.produce(orders(100, 1)).await?;
+    topic.produce(orders_of_countries(100, 1, 10)).await?;
     let committed = |object: &Value| object["status"]["commit"]["committedRecords"] == 100;
     await_object(&namespace, "ks3/orders", "data goes on", committed).await?;
     namespace.kubectl(&["delete", "ks3/orders"]).await?;

@@ -2,7 +2,7 @@
 
 use anyhow::Result;
 use serde_json::json;
-use tidewater_e2e::{Lab, await_until, orders};
+use tidewater_e2e::{Lab, await_until, orders_of_countries};
 
 use super::*;
 
@@ -33,7 +33,7 @@ async fn a_sink_and_a_table_run_tell_the_truth_scale_pause_and_go() -> Result<()
         assert_eq!(status["observedGeneration"], *generation, "{object}");
     }
 
-    topic.produce(orders(2000, 1)).await?;
+    topic.produce(orders_of_countries(2000, 1, 10)).await?;
     for object in ["ks3/orders", "icet/orders-table"] {
         let done = |object: &Value| {
             lag(object) == Some(0) && object["status"]["commit"]["lastCommitId"].is_string()
@@ -93,7 +93,7 @@ async fn a_sink_and_a_table_run_tell_the_truth_scale_pause_and_go() -> Result<()
             .as_str()
             .is_some_and(|selector| !selector.is_empty())
     );
-    topic.produce(orders(500, 2)).await?;
+    topic.produce(orders_of_countries(500, 2, 10)).await?;
     let waiting = |object: &Value| lag(object) == Some(500);
     await_object(
         &namespace,

@@ -2,7 +2,7 @@
 
 use anyhow::Result;
 use serde_json::json;
-use tidewater_e2e::{Lab, orders};
+use tidewater_e2e::{Lab, orders_of_countries};
 
 use super::*;
 
@@ -51,7 +51,7 @@ async fn a_missing_secret_or_a_bad_spec_leaves_the_running_pods_alone() -> Resul
         now["metadata"]["generation"],
         before["metadata"]["generation"]
     );
-    topic.produce(orders(100, 1)).await?;
+    topic.produce(orders_of_countries(100, 1, 10)).await?;
     apply(&namespace, &[good]).await?;
     let again = |object: &Value| condition(object, "Ready").0 == "True" && lag(object) == Some(0);
     await_object(&namespace, "ks3/orders", "the good spec is in force", again).await?;
@@ -127,7 +127,7 @@ async fn a_pod_that_starts_anew_in_a_stuck_roll_out_reads_what_it_read_before() 
     Box::pin(replaced).await?;
     assert_eq!(config_maps().await?, 2);
 
-    topic.produce(orders(100, 1)).await?;
+    topic.produce(orders_of_countries(100, 1, 10)).await?;
     apply(&namespace, &[good]).await?;
     let again = |object: &Value| condition(object, "Ready").0 == "True" && lag(object) == Some(0);
     await_object(&namespace, "ks3/orders", "the good spec is in force", again).await?;
@@ -207,7 +207,7 @@ async fn a_sink_whose_bucket_is_missing_says_so_and_runs_when_it_is_there() -> R
     let lab = Lab::shared().await?;
     let namespace = Box::pin(Box::pin(installed(lab)).await?.namespace()).await?;
     let topic = lab.topic("orders", 1).await?;
-    topic.produce(orders(50, 1)).await?;
+    topic.produce(orders_of_countries(50, 1, 10)).await?;
     let bucket = lab.unique("later");
     apply(
         &namespace,

@@ -2,7 +2,7 @@
 
 use anyhow::Result;
 use serde_json::{Value, json};
-use tidewater_e2e::{Lab, await_until, orders};
+use tidewater_e2e::{Lab, await_until, orders_of_countries};
 
 use super::*;
 
@@ -22,7 +22,7 @@ async fn a_store_that_is_down_is_told_and_nothing_is_lost() -> Result<()> {
         .await?;
 
     proxy.disable().await?;
-    topic.produce(orders(300, 1)).await?;
+    topic.produce(orders_of_countries(300, 1, 10)).await?;
     let told = |object: &Value| {
         condition(object, "Ready").0 == "False"
             && condition(object, "DestinationReady") == ("False", "StoreUnavailable")
@@ -72,7 +72,7 @@ async fn a_catalog_that_is_down_is_told_and_nothing_is_lost() -> Result<()> {
         .await?;
 
     proxy.disable().await?;
-    topic.produce(orders(300, 1)).await?;
+    topic.produce(orders_of_countries(300, 1, 10)).await?;
     let told = |object: &Value| condition(object, "Ready") == ("False", "CatalogUnavailable");
     await_object(&namespace, "icet/orders", "the outage is told", told).await?;
     proxy.enable().await?;
@@ -105,7 +105,7 @@ async fn an_api_server_that_comes_back_finds_every_sink_as_it_was() -> Result<()
 
     let control_plane = cluster.control_plane()?;
     control_plane.kill_api_server();
-    topic.produce(orders(200, 1)).await?;
+    topic.produce(orders_of_countries(200, 1, 10)).await?;
     let committed = await_until(WITHIN, "the pods go on meanwhile", async || {
         let found = rows(lab, &bucket, "orders").await;
         Ok(found.is_ok_and(|found| found == [json!(200), json!(200)]))

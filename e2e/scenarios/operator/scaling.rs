@@ -2,7 +2,7 @@
 
 use anyhow::Result;
 use serde_json::{Value, json};
-use tidewater_e2e::{Lab, Record, await_until, orders};
+use tidewater_e2e::{Lab, Record, await_until, orders_of_countries};
 
 use super::*;
 
@@ -98,7 +98,7 @@ async fn brokers_that_are_down_leave_the_lag_unknown_and_the_pods_alone() -> Res
         object["status"]["readyReplicas"] == 2 && condition(object, "Ready").0 == "True"
     };
     await_object(&namespace, "ks3/orders", "two pods are ready", two).await?;
-    topic.produce(orders(500, 1)).await?;
+    topic.produce(orders_of_countries(500, 1, 10)).await?;
     let known = await_until(WITHIN, "the lag is told to autoscalers", async || {
         Ok(external_lag(&namespace, "orders").await?.as_deref() == Some("0"))
     });
@@ -119,7 +119,7 @@ async fn brokers_that_are_down_leave_the_lag_unknown_and_the_pods_alone() -> Res
     assert_eq!(found["spec"]["replicas"], 2);
 
     kafka.restart().await?;
-    topic.produce(orders(500, 2)).await?;
+    topic.produce(orders_of_countries(500, 2, 10)).await?;
     let committed = await_until(WITHIN, "everything is committed", async || {
         Ok(rows(lab, &bucket, "orders").await? == [json!(1000), json!(1000)])
     });
@@ -151,7 +151,7 @@ async fn pods_beyond_the_partitions_wait_until_there_are_more() -> Result<()> {
         capped,
     )
     .await?;
-    topic.produce(orders(100, 1)).await?;
+    topic.produce(orders_of_countries(100, 1, 10)).await?;
 
     topic.add_partitions(3).await?;
     let three = |object: &Value| {
@@ -164,7 +164,7 @@ async fn pods_beyond_the_partitions_wait_until_there_are_more() -> Result<()> {
         three,
     )
     .await?;
-    topic.produce(orders(500, 2)).await?;
+    topic.produce(orders_of_countries(500, 2, 10)).await?;
     let committed = await_until(WITHIN, "everything is committed", async || {
         Ok(rows(lab, &bucket, "orders").await? == [json!(600), json!(600)])
     });

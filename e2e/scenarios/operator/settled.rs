@@ -2,7 +2,7 @@
 
 use anyhow::{Context, Result};
 use serde_json::json;
-use tidewater_e2e::{Lab, Namespace, orders};
+use tidewater_e2e::{Lab, Namespace, orders_of_countries};
 
 use super::*;
 
@@ -60,7 +60,7 @@ async fn a_dead_operator_is_not_missed_and_its_successor_writes_nothing_and_roll
     }
 
     kill_the_operator(cluster).await?;
-    topic.produce(orders(100, 1)).await?;
+    topic.produce(orders_of_countries(100, 1, 10)).await?;
     let committed = |object: &Value| {
         lag(object) == Some(0) && object["status"]["commit"]["committedRecords"] == 100
     };
@@ -146,7 +146,7 @@ async fn whenever_the_operator_dies_its_successor_ends_what_was_begun() -> Resul
     apply(&namespace, &[keys(lab), orders_sink.clone()]).await?;
     let mut produced = 0;
     for round in 1_u64..=6 {
-        topic.produce(orders(100, round)).await?;
+        topic.produce(orders_of_countries(100, round, 10)).await?;
         produced += 100;
         orders_sink["spec"]["replicas"] = json!(round % 4 + 1);
         orders_sink["spec"]["restartNonce"] = json!(round);

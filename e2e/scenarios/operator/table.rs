@@ -3,7 +3,7 @@
 
 use anyhow::Result;
 use serde_json::{Value, json};
-use tidewater_e2e::{IcebergCatalog, Lab, await_until, orders};
+use tidewater_e2e::{IcebergCatalog, Lab, await_until, orders_of_countries};
 
 use super::planned::plan;
 use super::*;
@@ -101,7 +101,7 @@ async fn a_table_is_there_before_its_pods_and_follows_the_spec_while_they_run() 
     namespace
         .await_condition("icet/orders", "Ready", WITHIN)
         .await?;
-    topic.produce(orders(500, 1)).await?;
+    topic.produce(orders_of_countries(500, 1, 10)).await?;
     let mut columns = order_columns();
     let columns_list = columns.as_array_mut().unwrap();
     columns_list.push(json!({"name": "remark", "type": "string"}));
@@ -120,7 +120,7 @@ async fn a_table_is_there_before_its_pods_and_follows_the_spec_while_they_run() 
         assert!(sound && said.contains(&told), "{told}: {said}");
     }
     patch(&namespace, "icet/orders", change).await?;
-    topic.produce(orders(500, 2)).await?;
+    topic.produce(orders_of_countries(500, 2, 10)).await?;
     let done = |object: &Value| {
         synced(object) && condition(object, "Ready").0 == "True" && lag(object) == Some(0)
     };
@@ -134,7 +134,7 @@ async fn a_table_is_there_before_its_pods_and_follows_the_spec_while_they_run() 
     );
     assert_eq!(described["default-sort-order-id"], 1);
     assert!(described["schemas"].to_string().contains("remark"));
-    topic.produce(orders(500, 3)).await?;
+    topic.produce(orders_of_countries(500, 3, 10)).await?;
     let caught_up = |object: &Value| {
         lag(object) == Some(0) && object["status"]["commit"]["lastCommitId"].is_string()
     };
@@ -187,7 +187,7 @@ async fn a_change_that_the_table_cannot_take_is_told_and_the_pods_go_on() -> Res
         why.contains("set property \"owner\""),
         "the plan too: {why}"
     );
-    topic.produce(orders(200, 1)).await?;
+    topic.produce(orders_of_countries(200, 1, 10)).await?;
     let caught_up = |object: &Value| lag(object) == Some(0);
     await_object(&namespace, "icet/orders", "records go on", caught_up).await?;
     let after = get(&namespace, "deployment/orders-icet").await?;
@@ -216,7 +216,7 @@ async fn a_catalog_that_the_operator_cannot_reach_keeps_no_pod_from_starting() -
     let lab = Lab::shared().await?;
     let namespace = Box::pin(Box::pin(installed(lab)).await?.namespace()).await?;
     let topic = lab.topic("orders", 1).await?;
-    topic.produce(orders(100, 1)).await?;
+    topic.produce(orders_of_countries(100, 1, 10)).await?;
     let tables = lab.unique("shop");
     let host = lab.iceberg_rest().trim_start_matches("http://");
     let proxy = lab.proxy(host.trim_end_matches('/')).await?;
@@ -251,7 +251,7 @@ async fn a_table_goes_with_its_resource_only_where_that_is_said_and_it_was_made_
     let lab = Lab::shared().await?;
     let namespace = Box::pin(Box::pin(installed(lab)).await?.namespace()).await?;
     let topic = lab.topic("orders", 1).await?;
-    topic.produce(orders(50, 1)).await?;
+    topic.produce(orders_of_countries(50, 1, 10)).await?;
     let (ours, kept, theirs) = (lab.unique("shop"), lab.unique("shop"), lab.unique("shop"));
     let deleting = |name: &str, tables: &str| {
         let mut table = declared(lab, name, &topic, tables);

@@ -5,7 +5,7 @@ use std::process::Command;
 
 use anyhow::{Context, Result, ensure};
 use serde_json::json;
-use tidewater_e2e::{Cluster, Lab, Namespace, orders};
+use tidewater_e2e::{Cluster, Lab, Namespace, orders_of_countries};
 
 use super::*;
 
@@ -89,7 +89,7 @@ async fn an_upgrade_brings_new_fields_and_restarts_no_sink_and_an_uninstall_leav
         &[keys(lab), sink(lab, "orders", &topic, &bucket)],
     )
     .await?;
-    topic.produce(orders(100, 1)).await?;
+    topic.produce(orders_of_countries(100, 1, 10)).await?;
     await_object(&namespace, "ks3/orders", "it works", committed(100)).await?;
     namespace
         .await_condition("ks3/orders", "Ready", WITHIN)
@@ -105,7 +105,7 @@ async fn an_upgrade_brings_new_fields_and_restarts_no_sink_and_an_uninstall_leav
     let before = running(&namespace).await?;
 
     Box::pin(cluster.helm_install(RELEASE, SYSTEM, &chart(), &json!({}))).await?;
-    topic.produce(orders(100, 2)).await?;
+    topic.produce(orders_of_countries(100, 2, 10)).await?;
     let found = await_object(
         &namespace,
         "ks3/orders",
@@ -153,7 +153,7 @@ async fn an_upgrade_brings_new_fields_and_restarts_no_sink_and_an_uninstall_leav
     cluster
         .kubectl(&["delete", "namespace", elsewhere.name(), "--timeout=120s"])
         .await?;
-    topic.produce(orders(100, 3)).await?;
+    topic.produce(orders_of_countries(100, 3, 10)).await?;
     let all = [json!(300), json!(300)];
     let arrived = await_until(WITHIN, "it commits without an operator", async || {
         Ok(rows(lab, &bucket, "orders").await? == all)

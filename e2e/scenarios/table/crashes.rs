@@ -7,6 +7,8 @@ use tokio::sync::Semaphore;
 use tokio::task::{JoinSet, LocalSet};
 
 use super::*;
+use crate::dataset_failpoints::misfits;
+use crate::witness::assert_letters;
 
 /// Where a commit may die: see `failpoint::ALL` of the runtime.
 const PLACES: [&str; 8] = [
@@ -24,15 +26,24 @@ const ABREAST: usize = 4;
 
 async fn killed_at(place: &str, catalog: Catalog) -> Result<()> {
     let sink = TableSink::new(catalog, 2).await?;
+    let letters = sink.lab.topic("dead", 1).await?;
+    let sink = sink
+        .set("/onError", json!("DeadLetter"))
+        .set("/deadLetter", json!({"topic": letters.name()}))
+        // Started again it has its partitions back at once.
+        .set("/source/properties/group.instance.id", json!("alone"));
     for seed in 1..=2 {
         sink.produce(150, seed).await?;
+        sink.topic.produce(misfits(1)).await?;
         let doomed = sink.start_to_die_at(place)?;
         let ended = doomed.wait_exit(PATIENCE).await?;
         let log = doomed.process().log_tail();
         ensure!(ended.signal() == Some(9), "{ended}:\n{log}");
     }
     sink.catch_up().await?;
-    sink.assert_rows_once().await
+    sink.assert_rows_once().await?;
+    ensure!(assert_letters(&sink.topic, &letters).await? == 4);
+    Ok(())
 }
 
 async fn killed_everywhere(catalog: Catalog) -> Result<()> {

@@ -22,6 +22,23 @@ async fn specs_of_files(sink: &TableSink) -> Result<Value> {
         .await
 }
 
+/// Of the files of partition spec 1: whether there are any, whether their folders are spread, and columns with bounds.
+async fn files_as_the_properties_say(sink: &TableSink) -> Result<Value> {
+    let code = "
+import re
+name = table.schema().find_column_name
+new = [f for f in table.inspect.files().to_pylist() if f['spec_id'] == 1]
+spread = re.compile('/data/[01]{4}/[01]{4}/[01]{4}/[01]{8}/created_at_day=')
+result = {
+    'some': len(new) > 0,
+    'spread': all(spread.search(f['file_path']) for f in new),
+    'bounds': sorted({name(id) for f in new for id, _ in f['lower_bounds']}),
+    'counts': all(len(f['value_counts']) > 1 for f in new),
+}
+";
+    sink.python(code).await
+}
+
 /// The next version of the resource, and one after it that says nothing any more, each applied by the run after it.
 async fn layout_follows_the_resource(catalog: Catalog) -> Result<()> {
     let mut sink = TableSink::new(catalog, 2)
@@ -34,9 +51,18 @@ async fn layout_follows_the_resource(catalog: Catalog) -> Result<()> {
         json!(["day(created_at)", "bucket(4, order_id)"]),
     );
     sink.change("/sortOrder", json!(["order_id desc"]));
-    sink.change("/properties", json!({"owner": "shop"}));
+    sink.change(
+        "/properties",
+        json!({
+            "owner": "shop", "write.metadata.metrics.default": "counts", "write.object-storage.enabled": "true",
+        }),
+    );
     sink.produce(200, 2).await?;
     sink.catch_up().await?;
+    assert_eq!(
+        files_as_the_properties_say(&sink).await?,
+        json!({"some": true, "spread": true, "bounds": ["order_id"], "counts": true})
+    );
     assert_eq!(
         layout(&sink).await?,
         json!({
@@ -65,11 +91,12 @@ async fn layout_follows_the_resource(catalog: Catalog) -> Result<()> {
     assert_eq!(sink.metadata().await?["properties"].get("owner"), None);
     sink.assert_rows_once().await?;
     // Readers prune by the partitions of each file's own spec.
-    assert_eq!(
-        sink.select("count(*) WHERE order_id = 1000000000").await?,
-        sink.select("count(*) FILTER (order_id = 1000000000)")
-            .await?
-    );
+    for id in [1_001_000_077_u64, 1_002_000_077, 1_003_000_077] {
+        let found = sink
+            .select(&format!("count(*) WHERE order_id = {id}"))
+            .await?;
+        assert_eq!(found, [[json!(1)]], "{id}");
+    }
     Ok(())
 }
 

@@ -1,10 +1,11 @@
 //! Several processes of one sink commit to one table: once, whoever comes, goes or dies.
 
 use super::*;
+use crate::dataset_sink::await_fenced;
 
 impl TableSink {
     /// Waits until the process has partitions.
-    async fn await_assigned(running: &Tidewater) -> Result<()> {
+    pub(super) async fn await_assigned(running: &Tidewater) -> Result<()> {
         await_until(PATIENCE, "partitions assigned", async || {
             Ok(running.process().log().contains("\"message\":\"assigned\""))
         })
@@ -44,6 +45,42 @@ async fn two_processes_fill_one_table_once_while_a_third_comes_and_one_is_killed
     end(&a).await?;
     end(&c).await?;
     sink.assert_rows_once().await
+}
+
+/// A process stands before the write that is its commit until another has made that commit.
+async fn a_late_commit_adds_nothing(catalog: Catalog) -> Result<()> {
+    let sink = TableSink::new(catalog, 2).await?;
+    sink.produce(100, 1).await?;
+    sink.catch_up().await?;
+    sink.produce(200, 2).await?;
+    let late = sink.start_in(&[("TIDEWATER_FAILPOINT", "iceberg.before-commit!stop")])?;
+    late.await_stopped(PATIENCE).await?;
+    assert_eq!(sink.count().await?, 100);
+
+    let twin = sink.twin()?;
+    let heir = twin.start()?;
+    sink.await_rows(300)
+        .await
+        .with_context(|| heir.process().log_tail())?;
+    late.thaw();
+    await_fenced(&late).await?;
+    // Both are of use.
+    sink.produce(100, 3).await?;
+    sink.await_rows(400).await?;
+    end(&heir).await?;
+    sink.produce(100, 4).await?;
+    sink.await_rows(500).await?;
+    end(&late).await?;
+    sink.assert_rows_once().await
+}
+
+// T18
+#[tokio::test]
+async fn a_process_that_wakes_at_its_commit_after_another_made_it_adds_no_row() -> Result<()> {
+    let rest = a_late_commit_adds_nothing(Catalog::Rest);
+    let glue = a_late_commit_adds_nothing(Catalog::Glue);
+    tokio::try_join!(rest, glue)?;
+    Ok(())
 }
 
 // T21
@@ -90,7 +127,11 @@ async fn partitions_without_records_delay_nobody() -> Result<()> {
     let running = sink.start()?;
     for i in 1..=3 {
         sink.topic.produce(record(i).collect::<Vec<_>>()).await?;
-        sink.await_rows(i).await?;
+        // Every second, says the resource: nobody is waited for.
+        let soon = Duration::from_secs(if i == 1 { 30 } else { 15 });
+        tokio::time::timeout(soon, sink.await_rows(i))
+            .await
+            .with_context(|| format!("record {i}"))??;
     }
     end(&running).await?;
     sink.assert_rows_once().await

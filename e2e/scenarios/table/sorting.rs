@@ -49,7 +49,7 @@ fn mixed(n: u64) -> Vec<Value> {
 
 #[tokio::test]
 async fn a_table_made_with_a_sort_order_has_sorted_files_that_say_so() -> Result<()> {
-    let order = json!(["country desc nulls last", "order_id"]);
+    let order = json!(["country desc nulls last", "order_id desc"]);
     let sink = TableSink::new(Catalog::Rest, 2)
         .await?
         .set("/sortOrder", order);
@@ -59,13 +59,14 @@ async fn a_table_made_with_a_sort_order_has_sorted_files_that_say_so() -> Result
     assert!(!files.is_empty());
     for File { id, rows } in &files {
         assert_eq!(id, &json!(1));
-        // The last countries first, those without one at the end, each country's orders in order.
+        // The last countries first, those without one at the end, each country's orders from the highest down:
+        // the order in which they came would do for neither.
         assert!(
             rows.is_sorted_by(|(a, n), (b, m)| match (a, b) {
                 (None, Some(_)) => false,
                 (Some(_), None) => true,
                 (Some(a), Some(b)) if a != b => a > b,
-                _ => n <= m,
+                _ => n >= m,
             }),
             "{rows:?}"
         );

@@ -12,7 +12,7 @@ use super::process::{Launch, Process};
 use crate::{Installation, S3Access, free_port};
 
 const ACCESS_KEY: &str = "tidewater";
-const SECRET_KEY: &str = "tidewater-secret";
+pub(crate) const SECRET_KEY: &str = "tidewater-secret";
 
 /// An S3 server of its own folder and port.
 #[derive(Debug)]

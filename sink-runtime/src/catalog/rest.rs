@@ -122,7 +122,7 @@ impl RestTable {
         if answer.status.is_success() {
             return Ok(());
         }
-        if answer.status.as_u16() != 404 {
+        if !answer.is_missing() {
             return Err(answer.error(operation, &self.name()));
         }
         let operation = "create namespace";

@@ -4,19 +4,20 @@
 //! Every stage makes a snapshot on `main`, without files too: a change of the ledger always shows as a new snapshot,
 //! so that requiring `main`'s snapshot guards the ledger in the table's properties as well.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
 
 use iceberg::TableRequirement;
 use iceberg::io::FileIO;
 use iceberg::spec::{
-    DataContentType, DataFile, FormatVersion, MAIN_BRANCH, ManifestFile, ManifestList,
-    ManifestListWriter, ManifestWriterBuilder, Operation, PartitionSpecRef, Schema, SchemaRef,
-    Snapshot, SnapshotSummaryCollector, Summary, TableMetadata, TableMetadataBuildResult,
+    DataFile, FormatVersion, MAIN_BRANCH, ManifestFile, ManifestListWriter,
+    Operation, PartitionSpecRef, Schema, SchemaRef, Snapshot, Struct, Summary, TableMetadata,
+    TableMetadataBuildResult,
 };
 use uuid::Uuid;
 
+use super::manifest::{Entry, Form, ManifestError, Writer};
 use super::metadata_file::{directory, io_error, metadata_error};
-use super::{Base, CatalogError};
+use super::{Base, CatalogError, snapshot};
 
 /// What a commit changes.
 #[derive(Clone, Debug)]
@@ -129,7 +130,7 @@ async fn stage_into(
             format!("the table has no partition spec {}", change.spec_id),
         )
     })?;
-    let summary = summary(table, &change.files, change.summary, &schema, spec);
+    let summary = summary(table, &change.files, change.summary);
     let schema_id = schema.schema_id();
     let snapshot = Stage {
         io,
@@ -197,7 +198,7 @@ impl Stage<'_> {
     ) -> Result<Snapshot, CatalogError> {
         let mut manifests = Vec::new();
         if !files.is_empty() {
-            manifests.push(self.write_manifest(files, paths).await?);
+            manifests.push(self.write_manifest(&files, paths).await?);
         }
         manifests.extend(self.carried_manifests().await?);
 
@@ -248,117 +249,63 @@ impl Stage<'_> {
     }
 
     async fn carried_manifests(&self) -> Result<Vec<ManifestFile>, CatalogError> {
-        let operation = "read manifest list";
         let Some(current) = self.table.current_snapshot() else {
             return Ok(Vec::new());
         };
-        if current.encryption_key_id().is_some() {
-            return Err(metadata_error(
-                operation,
-                "encrypted tables are not supported",
-            ));
-        }
-        let bytes = self
-            .io
-            .new_input(current.manifest_list())
-            .map_err(|e| metadata_error(operation, e))?
-            .read()
-            .await
-            .map_err(|e| io_error(operation, e))?;
-        let list = ManifestList::parse_with_version(&bytes, self.table.format_version())
-            .map_err(|e| metadata_error(operation, e))?;
-        Ok(list
-            .consume_entries()
-            .into_iter()
-            // Nothing alive in it and not of the parent: it has told its deletions.
-            .filter(|m| {
-                m.has_added_files()
-                    || m.has_existing_files()
-                    || m.added_snapshot_id == current.snapshot_id()
-            })
-            .collect())
+        let version = self.table.format_version();
+        let mut manifests = snapshot::manifests(self.io, current, version).await?;
+        // Nothing alive in it and not of the parent: it has told its deletions.
+        manifests.retain(|m| {
+            m.has_added_files()
+                || m.has_existing_files()
+                || m.added_snapshot_id == current.snapshot_id()
+        });
+        Ok(manifests)
     }
 
     async fn write_manifest(
         &self,
-        files: Vec<DataFile>,
+        files: &[DataFile],
         paths: &mut Vec<String>,
     ) -> Result<ManifestFile, CatalogError> {
         let operation = "write manifest";
-        let invalid = |e| metadata_error(operation, e);
-        self.check(&files)?;
+        let invalid = |e: ManifestError| metadata_error(operation, e);
+        let version = self.table.format_version();
+        let form = Form::new(version, &self.schema, &self.spec).map_err(invalid)?;
+        let mut writer = Writer::new(&form).map_err(invalid)?;
+        for file in files {
+            let entry = Entry::added(file, self.snapshot_id).map_err(invalid)?;
+            writer.add(&entry).map_err(invalid)?;
+        }
         let path = format!("{}/{}-m0.avro", directory(self.table), self.commit_uuid);
+        let (bytes, manifest) = writer
+            .finish(path.clone(), self.snapshot_id)
+            .map_err(invalid)?;
         paths.push(path.clone());
-        let output = self.io.new_output(&path).map_err(invalid)?;
-        let builder = ManifestWriterBuilder::new(
-            output,
-            Some(self.snapshot_id),
-            self.schema.clone(),
-            self.spec.as_ref().clone(),
-        );
-        let mut writer = match self.table.format_version() {
-            FormatVersion::V1 => builder.build_v1(),
-            FormatVersion::V2 => builder.build_v2_data(),
-            FormatVersion::V3 => builder.build_v3_data(),
-        };
-        for file in files {
-            // A negative number is inherited: what the commit gives.
-            writer.add_file(file, -1).map_err(invalid)?;
-        }
-        writer
-            .write_manifest_file()
+        self.io
+            .new_output(&path)
+            .map_err(|e| metadata_error(operation, e))?
+            .write(bytes.into())
             .await
-            .map_err(|e| io_error(operation, e))
-    }
-
-    /// The writer panics on what does not fit.
-    fn check(&self, files: &[DataFile]) -> Result<(), CatalogError> {
-        let operation = "check data files";
-        let partition = self
-            .spec
-            .partition_type(&self.schema)
-            .map_err(|e| metadata_error(operation, e))?;
-        for file in files {
-            let values = file.partition().fields();
-            let fits = values.len() == partition.fields().len()
-                && values.iter().zip(partition.fields()).all(|(value, field)| {
-                    let Some(value) = value else { return true };
-                    match (
-                        field.field_type.as_primitive_type(),
-                        value.as_primitive_literal(),
-                    ) {
-                        (Some(ty), Some(literal)) => ty.compatible(&literal),
-                        _ => false,
-                    }
-                });
-            if !fits || file.content_type() != DataContentType::Data {
-                return Err(metadata_error(
-                    operation,
-                    format!(
-                        "\"{}\" is no data file of partition spec {}",
-                        file.file_path(),
-                        self.spec.spec_id()
-                    ),
-                ));
-            }
-        }
-        Ok(())
+            .map_err(|e| io_error(operation, e))?;
+        Ok(manifest)
     }
 }
 
-fn summary(
-    table: &TableMetadata,
-    files: &[DataFile],
-    own: BTreeMap<String, String>,
-    schema: &SchemaRef,
-    spec: &PartitionSpecRef,
-) -> Summary {
-    let mut collector = SnapshotSummaryCollector::default();
-    for file in files {
-        collector.add_file(file, schema.clone(), spec.clone());
-    }
+fn summary(table: &TableMetadata, files: &[DataFile], own: BTreeMap<String, String>) -> Summary {
     let mut properties: HashMap<String, String> = own.into_iter().collect();
-    properties.extend(collector.build());
+    let sum = |of: fn(&DataFile) -> u64| files.iter().map(of).fold(0, u64::saturating_add);
+    let partitions: HashSet<&Struct> = files.iter().map(DataFile::partition).collect();
+    for (key, count) in [
+        ("added-data-files", files.len() as u64),
+        ("added-records", sum(DataFile::record_count)),
+        ("added-files-size", sum(DataFile::file_size_in_bytes)),
+        ("changed-partition-count", partitions.len() as u64),
+    ] {
+        if count > 0 {
+            properties.insert(key.to_owned(), count.to_string());
+        }
+    }
     let previous = table
         .current_snapshot()
         .map(|s| &s.summary().additional_properties);

@@ -8,6 +8,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::future::Future;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use futures::{StreamExt, TryStreamExt, stream};
 use parking_lot::Mutex;
@@ -39,8 +40,9 @@ const FILES_AT_ONCE: usize = 8;
 struct Known {
     /// `Unknown` while a call is under way and after one that failed.
     seen: Seen,
-    /// As opened: claims are made under it.
     generation: u64,
+    /// Which opening this is of: a call that outlives it has nothing to remember.
+    opening: u64,
 }
 
 /// Commits of one sink to one dataset. One call per topic-partition at a time is the intended use; more are safe and
@@ -52,6 +54,7 @@ pub struct DatasetCommitter {
     writer: String,
     policy: BackoffPolicy,
     known: Mutex<BTreeMap<TopicPartition, Known>>,
+    openings: AtomicU64,
 }
 
 impl DatasetCommitter {
@@ -68,6 +71,7 @@ impl DatasetCommitter {
             writer: writer.into(),
             policy,
             known: Mutex::new(BTreeMap::new()),
+            openings: AtomicU64::new(0),
         }
     }
 
@@ -84,7 +88,12 @@ impl DatasetCommitter {
         let seen = machine.into_seen();
         let document = document_of(&seen).cloned();
         let generation = document.as_ref().map_or(0, |d| d.generation);
-        self.remember(tp, seen, generation);
+        let known = Known {
+            seen,
+            generation,
+            opening: self.openings.fetch_add(1, Ordering::Relaxed),
+        };
+        self.known.lock().insert(tp.clone(), known);
         Ok(Recovered {
             next: document.as_ref().map(|d| d.next),
             document,
@@ -106,7 +115,8 @@ impl DatasetCommitter {
             topic_id: request.topic_id,
         };
         let known = self.borrow(&tp)?;
-        let mut machine = self.machine(&tp, known.seen, known.generation, Intent::Commit(proposal));
+        let generation = request.generation;
+        let mut machine = self.machine(&tp, known.seen, generation, Intent::Commit(proposal));
         failpoint::pass("dataset.staged");
         let already = match self.drive(&mut machine).await? {
             Outcome::Stands { already } => already,
@@ -116,7 +126,7 @@ impl DatasetCommitter {
         let recovered = machine.completed().iter();
         let recovered = recovered.filter(|file| !mine.contains(&file.key));
         let recovered = recovered.cloned().collect();
-        self.remember(&tp, machine.into_seen(), known.generation);
+        self.remember(&tp, machine.into_seen(), generation, known.opening);
         Ok(Committed {
             next: range.end,
             files: request.files,
@@ -140,7 +150,7 @@ impl DatasetCommitter {
             let found = document.map(|d| d.next);
             return Err(CommitFailure::Fenced { found });
         }
-        self.remember(tp, seen, known.generation);
+        self.remember(tp, seen, known.generation, known.opening);
         Ok(())
     }
 
@@ -161,7 +171,8 @@ impl DatasetCommitter {
             other => return Err(failure(other, &mut machine, None)),
         };
         let recovered = machine.completed().to_vec();
-        self.remember(&tp, machine.into_seen(), known.generation + 1);
+        let generation = known.generation + 1;
+        self.remember(&tp, machine.into_seen(), generation, known.opening);
         Ok(Committed {
             next: request.next,
             files: Vec::new(),
@@ -194,16 +205,18 @@ impl DatasetCommitter {
         match self.known.lock().get_mut(tp) {
             Some(known) => Ok(Known {
                 seen: std::mem::replace(&mut known.seen, Seen::Unknown),
-                generation: known.generation,
+                ..known.clone()
             }),
             None => Err(CommitFailure::Misused("the topic-partition is not open")),
         }
     }
 
-    fn remember(&self, tp: &TopicPartition, seen: Seen, generation: u64) {
-        self.known
-            .lock()
-            .insert(tp.clone(), Known { seen, generation });
+    fn remember(&self, tp: &TopicPartition, seen: Seen, generation: u64, opening: u64) {
+        if let Some(known) = self.known.lock().get_mut(tp)
+            && known.opening == opening
+        {
+            (known.seen, known.generation) = (seen, generation);
+        }
     }
 
     async fn drive(&self, machine: &mut Machine) -> Result<Outcome, CommitFailure> {

@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::Arc;
 
-use iceberg::spec::{DataFile, PartitionSpecRef, SchemaRef};
+use iceberg::spec::{DataFile, PartitionSpecRef, TableMetadata};
 use uuid::Uuid;
 
 use crate::catalog::stage::{self, Change, Staged, fresh_snapshot_id};
@@ -19,7 +19,7 @@ use crate::ledger::{Claim, CommitId, Verdict, judge_all};
 use crate::plan::{IcebergPlan, SinkId};
 use crate::record::{Offset, TopicName, TopicPartition};
 use crate::schema::Schema;
-use crate::schema::evolution::{self, NewSchema};
+use crate::schema::evolution::{self, NewSchema, TableColumns};
 
 pub mod declare;
 mod failure;
@@ -52,8 +52,8 @@ pub struct IcebergCommit {
     pub files: Vec<DataFile>,
     /// The partition spec the files were written with.
     pub spec: PartitionSpecRef,
-    /// The schema the files were written with, predicted columns included ([`Opened::schema`]).
-    pub schema: SchemaRef,
+    /// The columns the files were written with, predicted ones included ([`Opened::columns`]).
+    pub columns: TableColumns,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -68,6 +68,8 @@ pub struct Committed {
     pub ledger: TableLedger,
     /// Steps of the schema change that went with it.
     pub schema_changes: Vec<evolution::Change>,
+    /// The table's after the commit: what the next new columns are predicted from.
+    pub columns: TableColumns,
 }
 
 /// Commits of one sink to one table. Several processes may each have one.
@@ -203,6 +205,7 @@ impl IcebergCommitter {
                 continue;
             };
             let snapshot_id = staged.snapshot_id;
+            let columns = columns_after(&staged.built.metadata, wish);
             if self.publish(&base, staged, attempts).await? {
                 return Ok(Committed {
                     snapshot_id: Some(snapshot_id),
@@ -210,6 +213,7 @@ impl IcebergCommitter {
                     already: false,
                     ledger,
                     schema_changes: schema.map_or_else(Vec::new, |s| s.changes),
+                    columns,
                 });
             }
         }
@@ -283,11 +287,12 @@ impl IcebergCommitter {
                 already: true,
                 ledger,
                 schema_changes: Vec::new(),
+                columns: columns_after(table, wish),
             }));
         }
         self.check_source(&ledger, wish.cluster_id.as_deref(), &wish.topic_ids)?;
         let next = advance(&ledger, wish);
-        if let Verdict::Fenced { found } = judge_all(&ledger.next, &next.floor, &wish.claims) {
+        if let Verdict::Fenced { found } = judge_all(&ledger.next, &wish.claims) {
             return Err(IcebergFailure::Fenced { found });
         }
         let spec_id = wish.spec.spec_id();
@@ -306,7 +311,7 @@ impl IcebergCommitter {
         let schema = evolution::reconcile(
             table.current_schema(),
             table.last_column_id(),
-            &wish.schema,
+            &wish.columns.schema,
             &sources,
         )
         .map_err(IcebergFailure::SchemaMoved)?;
@@ -460,6 +465,16 @@ impl IcebergCommitter {
             tracing::info!(table = %self.ops.describe(), attempt = attempts.sent, %error, "commit not acknowledged; looking at the table");
         }
         Ok(false)
+    }
+}
+
+/// The columns of a table that holds the commit: mostly those that its files were written with.
+fn columns_after(table: &TableMetadata, wish: &IcebergCommit) -> TableColumns {
+    let unchanged = table.last_column_id() == wish.columns.last_column_id
+        && table.current_schema().as_struct() == wish.columns.schema.as_struct();
+    match unchanged {
+        true => wish.columns.clone(),
+        false => TableColumns::of(table),
     }
 }
 

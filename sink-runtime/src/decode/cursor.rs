@@ -28,6 +28,9 @@ pub(super) struct Number<'a> {
     pub(super) plain: bool,
 }
 
+const LONE_SURROGATE: &str =
+    "lone surrogate, half of a character: the producer must not cut texts between the two";
+
 const LOW: u64 = 0x0101_0101_0101_0101;
 const HIGH: u64 = 0x8080_8080_8080_8080;
 
@@ -233,15 +236,15 @@ impl<'a> Cursor<'a> {
             return Ok(c);
         }
         if first >= 0xdc00 || !self.data[self.pos..].starts_with(b"\\u") {
-            return Err(self.syntax("lone surrogate"));
+            return Err(self.syntax(LONE_SURROGATE));
         }
         self.pos += 2;
         let second = self.hex4()?;
         if !(0xdc00..0xe000).contains(&second) {
-            return Err(self.syntax("lone surrogate"));
+            return Err(self.syntax(LONE_SURROGATE));
         }
         char::from_u32(0x10000 + ((first - 0xd800) << 10) + (second - 0xdc00))
-            .ok_or_else(|| self.syntax("lone surrogate"))
+            .ok_or_else(|| self.syntax(LONE_SURROGATE))
     }
 
     fn hex4(&mut self) -> Result<u32, Syntax> {

@@ -10,7 +10,7 @@ use super::column::{Fields, Origin};
 use super::misfit::Halt;
 use super::parse::{Parser, Unknown};
 use super::predict::Predictor;
-use super::{Decoded, Decoder, Reject, RejectClass, metadata};
+use super::{Decoded, Decoder, Reject, RejectClass, foreign, metadata};
 use crate::plan::{MetadataColumns, Tombstones};
 use crate::record::RawBatch;
 use crate::schema::Schema;
@@ -84,13 +84,18 @@ impl JsonDecoder {
     }
 
     #[cold]
-    fn reject(row: u32, start: usize, halt: &Halt) -> Reject {
+    fn reject(row: u32, record: &[u8], start: usize, halt: &Halt) -> Reject {
         match halt {
-            Halt::Syntax(error) => Reject {
-                row,
-                class: RejectClass::Malformed,
-                message: format!("not JSON at byte {}: {}", error.at - start, error.what),
-            },
+            Halt::Syntax(error) => {
+                let at = error.at - start;
+                let told = foreign::explain(record, at);
+                let what = told.as_deref().unwrap_or(error.what);
+                Reject {
+                    row,
+                    class: RejectClass::Malformed,
+                    message: format!("not JSON at byte {at}: {what}"),
+                }
+            }
             Halt::Misfit(misfit) => Reject {
                 row,
                 class: misfit.class,
@@ -130,7 +135,7 @@ impl JsonDecoder {
                 Ok(()) => rows.push(row),
                 Err(halt) => {
                     self.fields.truncate(rows.len());
-                    rejects.push(Self::reject(row, start, &halt));
+                    rejects.push(Self::reject(row, &arena[start..end], start, &halt));
                 }
             }
         }
@@ -153,18 +158,23 @@ impl JsonDecoder {
                 message: message.into(),
             })
         };
+        let record = || &raw.values.bytes[start..end];
         // The values of a column are at most as long as the records they come from; offsets have 31 bits.
         if end > i32::MAX as usize {
             return reject(RejectClass::TooLarge, "beyond 2 GiB of its batch");
         }
         // Where the whole arena is UTF-8, so is each record that is JSON: it begins and ends with ASCII.
-        if !all_utf8 && simdutf8::basic::from_utf8(&raw.values.bytes[start..end]).is_err() {
-            return reject(RejectClass::Malformed, "not UTF-8");
+        if !all_utf8 && simdutf8::basic::from_utf8(record()).is_err() {
+            let message = match foreign::whole(record()) {
+                Some(what) => format!("not UTF-8: {what}"),
+                None => "not UTF-8".to_owned(),
+            };
+            return reject(RejectClass::Malformed, &message);
         }
         if !metadata::timestamp_fits(&self.around.metadata, raw, index) {
             return reject(
                 RejectClass::OutOfRange,
-                "the record's timestamp does not fit timestamptz",
+                "the record's own timestamp is beyond the year 9999: Kafka counts milliseconds, correct its producer",
             );
         }
         None

@@ -48,6 +48,42 @@ pub(super) fn integral(text: &[u8]) -> Option<i64> {
     i64::try_from(unscaled).ok()
 }
 
+/// The greatest integer that is not above `number × 10^scale`, whatever the number's spelling; `None` where 64 bits do
+/// not hold it.
+pub(super) fn floor(text: &[u8], scale: i64) -> Option<i64> {
+    let negative = text.first() == Some(&b'-');
+    let end = text.iter().position(|b| matches!(b, b'e' | b'E'));
+    let (mantissa, exponent) = match end {
+        Some(end) => (&text[..end], saturating_exponent(&text[end + 1..])),
+        None => (text, 0),
+    };
+    let point = mantissa.iter().position(|b| *b == b'.');
+    let whole = &mantissa[..point.unwrap_or(mantissa.len())];
+    // How many of the digits stand before the point, once it is moved.
+    let before = leading_digits(&whole[usize::from(negative)..]) as i64;
+    let before = before.saturating_add(exponent).saturating_add(scale);
+    let (mut value, mut count, mut cut) = (0_i64, 0_i64, false);
+    for digit in mantissa.iter().filter(|b| b.is_ascii_digit()) {
+        let digit = i64::from(digit - b'0');
+        if count < before {
+            value = value.checked_mul(10)?.checked_sub(digit)?;
+        } else {
+            cut |= digit != 0;
+        }
+        count += 1;
+    }
+    // Held as its negative, which has the greater range. Ends early: 19 more digits are too many for all but 0.
+    while count < before && value != 0 {
+        value = value.checked_mul(10)?;
+        count += 1;
+    }
+    if negative {
+        value.checked_sub(i64::from(cut))
+    } else {
+        value.checked_neg()
+    }
+}
+
 /// The double that is nearest to a number; `None` where that is infinity.
 pub(super) fn nearest_double(text: &[u8]) -> Option<f64> {
     fast_float2::parse(text)
@@ -257,6 +293,65 @@ mod tests {
             ("9.223372036854775808e18", None),
         ] {
             assert_eq!(integral(text.as_bytes()), expected, "{text}");
+        }
+    }
+
+    #[test]
+    fn numbers_are_cut_towards_the_past_exactly() {
+        let long = format!("0.{}1", "0".repeat(400));
+        for (text, scale, expected) in [
+            ("1700000000.123", 6, Some(1_700_000_000_123_000)),
+            ("1.700000000123E9", 6, Some(1_700_000_000_123_000)),
+            ("1700000000.1234567", 6, Some(1_700_000_000_123_456)),
+            ("-1.5", 0, Some(-2)),
+            ("-1.0", 0, Some(-1)),
+            ("-0.0", 0, Some(0)),
+            ("-0.0000001", 6, Some(-1)),
+            ("0.0000009", 6, Some(0)),
+            (long.as_str(), 6, Some(0)),
+            ("1e-999999999999999999999", 0, Some(0)),
+            ("-1e-999999999999999999999", 0, Some(-1)),
+            ("0e999999999999999999999", 0, Some(0)),
+            ("1e999999999999999999999", 0, None),
+            ("1e18", 0, Some(1_000_000_000_000_000_000)),
+            ("1e19", 0, None),
+            ("170000000012345678901", -3, Some(170_000_000_012_345_678)),
+            ("-9223372036854775808", 0, Some(i64::MIN)),
+            ("-9223372036854775808.5", 0, None),
+            ("9223372036854775807.9", 0, Some(i64::MAX)),
+            ("9223372036854775808", 0, None),
+            ("0.00017e5", 0, Some(17)),
+        ] {
+            assert_eq!(floor(text.as_bytes(), scale), expected, "{text}");
+        }
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn a_cut_number_is_the_greatest_integer_not_above_it(
+            digits in -999_999_999_999_999_i64..=999_999_999_999_999, point in 0_usize..25, exponent in -30_i64..20,
+            scale in -9_i64..9,
+        ) {
+            // digits × 10^(exponent - point), with its point written out.
+            let plain = format!("{:026}", digits.unsigned_abs());
+            let (whole, fraction) = plain.split_at(26 - point);
+            let whole = whole.trim_start_matches('0');
+            let sign = if digits < 0 { "-" } else { "" };
+            let whole = if whole.is_empty() { "0" } else { whole };
+            let text = if fraction.is_empty() {
+                format!("{sign}{whole}e{exponent}")
+            } else {
+                format!("{sign}{whole}.{fraction}E{exponent:+}")
+            };
+            let shift = exponent - point as i64 + scale;
+            let expected = if shift >= 0 {
+                10_i128.checked_pow(shift as u32).and_then(|power| power.checked_mul(i128::from(digits)))
+            } else {
+                let power = 10_i128.checked_pow(shift.unsigned_abs() as u32);
+                Some(power.map_or(-i128::from(digits < 0), |power| i128::from(digits).div_euclid(power)))
+            };
+            let expected = expected.and_then(|value| i64::try_from(value).ok());
+            proptest::prop_assert_eq!(floor(text.as_bytes(), scale), expected, "{} {}", text, scale);
         }
     }
 

@@ -7,7 +7,7 @@ use self::scalar::{a_number, binary, boolean, double, float, integer, mismatch};
 use super::column::{Column, Data, Fields, List};
 use super::cursor::{Cursor, kind};
 use super::misfit::{Halt, missing, refuse};
-use super::temporal::{self, Wire};
+use super::temporal::{self, Ticks, Wire};
 use super::{RejectClass, number};
 
 pub(super) mod map;
@@ -105,7 +105,7 @@ impl Parser {
         cursor.whitespace();
         match cursor.peek() {
             b'{' => self.object(cursor, fields, row, trail)?,
-            0 => return Err(cursor.syntax("empty").into()),
+            0 if cursor.pos >= cursor.data.len() => return Err(cursor.syntax("empty").into()),
             byte => {
                 return Err(Halt::misfit(
                     RejectClass::NotARecord,
@@ -236,38 +236,22 @@ impl Parser {
                 decimals.values.push(value);
             }
             Data::Date(values, wire) => {
-                let value =
-                    self.temporal(cursor, *wire, "date", temporal::date, |ticks, value| {
-                        ticks.days(value)
-                    })?;
-                values.push(value);
+                let (text, number) = (temporal::date, Ticks::days_of);
+                values.push(self.temporal(cursor, *wire, "date", text, Ticks::days, number)?);
             }
             Data::Time(values, wire) => {
-                let value =
-                    self.temporal(cursor, *wire, "time", temporal::time, |ticks, value| {
-                        ticks.time(value)
-                    })?;
-                values.push(value);
+                let (text, number) = (temporal::time, Ticks::time_of);
+                values.push(self.temporal(cursor, *wire, "time", text, Ticks::time, number)?);
             }
             Data::Timestamp(values, wire) => {
-                let value = self.temporal(
-                    cursor,
-                    *wire,
-                    "timestamp",
-                    temporal::timestamp,
-                    |ticks, value| ticks.instant(value),
-                )?;
-                values.push(value);
+                let (text, number) = (temporal::timestamp, Ticks::instant_of);
+                let integer = Ticks::instant;
+                values.push(self.temporal(cursor, *wire, "timestamp", text, integer, number)?);
             }
             Data::Timestamptz(values, wire) => {
-                let value = self.temporal(
-                    cursor,
-                    *wire,
-                    "timestamptz",
-                    temporal::timestamp,
-                    |ticks, value| ticks.instant(value),
-                )?;
-                values.push(value);
+                let (text, number) = (temporal::timestamp, Ticks::instant_of);
+                let integer = Ticks::instant;
+                values.push(self.temporal(cursor, *wire, "timestamptz", text, integer, number)?);
             }
             Data::String(bytes) => bytes.push(self.text(cursor, "string")?),
             Data::Text(bytes) if byte == b'"' => bytes.push(self.text(cursor, "string")?),
@@ -312,13 +296,15 @@ impl Parser {
         Ok(plain.unwrap_or(&self.scratch))
     }
 
+    /// `from_number`: where it is no integer, or does not fit 64 bits.
     fn temporal<T>(
         &mut self,
         cursor: &mut Cursor<'_>,
         wire: Wire,
         expected: &'static str,
         from_text: fn(&[u8]) -> Option<T>,
-        from_ticks: fn(temporal::Ticks, i64) -> Option<T>,
+        from_integer: fn(Ticks, i64) -> Option<T>,
+        from_number: fn(Ticks, &[u8]) -> Option<T>,
     ) -> Result<T, Halt> {
         match (cursor.peek(), wire.ticks) {
             (b'"', _) if wire.iso => {
@@ -326,8 +312,20 @@ impl Parser {
                 from_text(plain.unwrap_or(&self.scratch))
                     .ok_or_else(|| Halt::mismatch(expected, "another string"))
             }
-            (b'-' | b'0'..=b'9', Some(ticks)) => from_ticks(ticks, integer(cursor, expected)?)
-                .ok_or_else(|| Halt::out_of_range(expected)),
+            (b'-' | b'0'..=b'9', Some(ticks)) => {
+                let found = cursor.number()?;
+                let integer = found.plain.then(|| number::integer(found.text)).flatten();
+                let value = match integer {
+                    Some(value) => from_integer(ticks, value),
+                    None => from_number(ticks, found.text),
+                };
+                value.ok_or_else(|| {
+                    if ticks == Ticks::Days && temporal::within_a_day(found.text) {
+                        return Halt::mismatch("date in whole days", "a fraction of a day");
+                    }
+                    Halt::out_of_range(expected)
+                })
+            }
             _ => Err(mismatch(cursor, expected)),
         }
     }

@@ -1,8 +1,10 @@
-//! ISO 8601 text and epoch integers to Arrow's dates, times and timestamps. Pure.
+//! ISO 8601 text and epoch numbers to Arrow's dates, times and timestamps. Pure.
 //! Days and instants lie in the years 0000 to 9999: what four digits write, and what the calendars of readers hold.
-//! Digits finer than a microsecond are cut off, never rounded. A timestamp without offset is taken as UTC; a value
+//! Digits finer than a microsecond are cut off, never rounded: what is left is the microsecond that the instant lies in,
+//! also before 1970. A timestamp without offset is taken as UTC; a value
 //! with offset is converted to UTC, also for columns without zone.
 
+use super::number;
 use crate::schema::{Encoding, Type};
 
 pub(super) const MICROS_PER_SECOND: i64 = 1_000_000;
@@ -26,7 +28,7 @@ pub(super) struct Wire {
     pub(super) ticks: Option<Ticks>,
 }
 
-/// Unit of an integer.
+/// Unit of a number.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Ticks {
     Days,
@@ -90,6 +92,34 @@ impl Ticks {
         }
     }
 
+    /// Of a number of any spelling and length.
+    pub(super) fn instant_of(self, text: &[u8]) -> Option<i64> {
+        self.micros_of(text).filter(|micros| in_calendar(*micros))
+    }
+
+    pub(super) fn time_of(self, text: &[u8]) -> Option<i64> {
+        self.micros_of(text)
+            .filter(|micros| (0..MICROS_PER_DAY).contains(micros))
+    }
+
+    fn micros_of(self, text: &[u8]) -> Option<i64> {
+        match self {
+            Self::Days => self.micros(number::integral(text)?),
+            Self::Seconds => number::floor(text, 6),
+            Self::Millis => number::floor(text, 3),
+            Self::Micros => number::floor(text, 0),
+            Self::Nanos => number::floor(text, -3),
+        }
+    }
+
+    /// Days have no fraction: see [`within_a_day`].
+    pub(super) fn days_of(self, text: &[u8]) -> Option<i32> {
+        self.days(match self {
+            Self::Days => number::integral(text)?,
+            _ => number::floor(text, 0)?,
+        })
+    }
+
     pub(super) fn days(self, value: i64) -> Option<i32> {
         let days = match self {
             Self::Days => value,
@@ -100,6 +130,13 @@ impl Ticks {
         };
         CALENDAR.contains(&days).then_some(days as i32)
     }
+}
+
+/// Whether a number of days is none for its fraction, not for its size.
+#[cold]
+pub(super) fn within_a_day(text: &[u8]) -> bool {
+    let fits = |day: &i64| CALENDAR.contains(day);
+    number::floor(text, 0).as_ref().is_some_and(fits) && number::integral(text).is_none()
 }
 
 /// `2025-10-09`.

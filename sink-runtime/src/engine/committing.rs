@@ -9,9 +9,10 @@ use super::deliver::{Deliver, Failure, Job};
 use super::identity::{self, Identity};
 use super::{EngineError, RETRY};
 use crate::deadletter::{DeadLetters, Letter};
-use crate::errors::{Retry, class};
+use crate::errors::{Class, Retry, class};
 use crate::failpoint;
-use crate::observe::{CommitOutcome, Progress};
+use crate::observe::Progress;
+use crate::record::TopicPartition;
 
 /// What lies between a cut and its destination.
 pub(super) struct Way<D> {
@@ -21,6 +22,8 @@ pub(super) struct Way<D> {
     pub(super) progress: Progress,
     /// In a row.
     pub(super) max_failures: u32,
+    /// What is given up after this commit.
+    pub(super) settle: Vec<TopicPartition>,
 }
 
 /// First the topics' identity, then dead letters, then the commit; what may pass is tried again until it passes or the
@@ -37,7 +40,9 @@ pub(super) async fn commit<D: Deliver>(
         letters,
         progress,
         max_failures,
+        settle,
     } = way;
+    let tps: Vec<TopicPartition> = job.lanes.iter().map(|lane| lane.tp.clone()).collect();
     let mut tries = 0;
     let mut undelivered = !dead.is_empty();
     loop {
@@ -45,16 +50,15 @@ pub(super) async fn commit<D: Deliver>(
             if !job.lanes.is_empty() {
                 let topics = job.lanes.iter().map(|lane| lane.tp.topic.clone());
                 let ids = identity.ids(topics.collect()).await;
-                identity::check(&mut job.lanes, &ids)
-                    .map_err(|why| Failure::Reread { why, fenced: false })?;
+                identity::check(&mut job.lanes, &ids).map_err(|why| Failure::Reread {
+                    class: class::SOURCE_RESET,
+                    why,
+                })?;
             }
             if undelivered {
-                letters
-                    .deliver(&dead)
-                    .await
-                    .map_err(|error| Failure::of(&error))?;
+                let delivered = letters.deliver(&dead).await;
+                progress.dead_letters(delivered.map_err(|error| Failure::of(&error))?);
                 undelivered = false;
-                progress.dead_letters(dead.len() as u64);
             }
             failpoint::pass("engine.letters-delivered");
             if job.lanes.is_empty() {
@@ -63,45 +67,85 @@ pub(super) async fn commit<D: Deliver>(
             deliver.commit(&mut job).await.map(Some)
         };
         let failure = match attempt.await {
-            Ok(None) => return Ok(Settled::Committed(BTreeMap::new())),
+            Ok(None) => {
+                deliver.settle(&settle).await;
+                return Ok(Settled::Committed(BTreeMap::new()));
+            }
             Ok(Some(landed)) => {
                 let rows = job.lanes.iter().map(|lane| lane.rows).sum();
                 progress.latency.observe(began.elapsed().as_secs_f64());
                 let id = job.commit_id.to_string();
                 tracing::debug!(commit = %id, rows, files = landed.files, "committed");
-                progress.committed(id, landed.snapshot_id, rows, landed.files, landed.outcome);
+                let (files, outcome) = (landed.files, landed.outcome);
+                progress.committed(&tps, id, landed.snapshot_id, rows, files, outcome);
                 failpoint::pass("engine.committed");
+                deliver.settle(&settle).await;
                 return Ok(Settled::Committed(landed.next));
             }
             Err(failure) => failure,
         };
         match failure {
-            Failure::Reread { why, fenced } => {
-                let outcome = if fenced {
-                    CommitOutcome::Fenced
-                } else {
-                    CommitOutcome::Failed
-                };
+            Failure::Reread { class, why } => {
                 tracing::warn!(%why, "what was written is dropped and read again");
-                let class = if fenced {
-                    class::FENCED
+                let mut failures = 0;
+                if class == class::FENCED {
+                    progress.fenced(class, &why);
                 } else {
-                    class::FILES_LOST
-                };
-                progress.not_committed(outcome, class, why);
+                    failures = progress.commit_failed(&tps, class, &why);
+                }
                 deliver.abandon(job.files);
+                // Written again and again, and never there: reading again mends nothing.
+                if failures >= max_failures {
+                    return Err(EngineError::Stopped {
+                        class,
+                        message: why,
+                    });
+                }
                 return Ok(Settled::Reread);
             }
             Failure::Trouble { class, message } => {
                 tracing::warn!(error = %message, advice = class.advice, "commit failed");
-                let failures =
-                    progress.not_committed(CommitOutcome::Failed, class, message.clone());
-                if class.retry == Retry::Never || failures >= max_failures {
+                progress.commit_failed(&tps, class, &message);
+                tries += 1;
+                if ends(class, tries, max_failures) {
                     return Err(EngineError::Stopped { class, message });
                 }
-                tries += 1;
+                // Nobody waits for it any more. What the ledger may name of it stays; its new owner looks.
+                if !progress.owns(|tp| tps.contains(tp)) {
+                    return Ok(Settled::Failed);
+                }
                 RETRY.pause(tries).await;
             }
+        }
+    }
+}
+
+/// Whether failures in a row end the sink: at once what only a person can mend, never what waiting may.
+pub(crate) fn ends(class: Class, failures: u32, max: u32) -> bool {
+    match class.retry {
+        Retry::Never => true,
+        Retry::Backoff => false,
+        // An answer that was lost is an outage, too.
+        Retry::Reload => class != class::CATALOG_UNKNOWN && failures >= max,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_a_wait_may_mend_never_ends_a_sink_and_what_only_a_person_can_mend_does_at_once() {
+        for class in class::ALL {
+            let (first, fifth) = (ends(*class, 1, 5), ends(*class, 5, 5));
+            let long = ends(*class, 100_000, 5);
+            let expected = match class.retry {
+                Retry::Never => (true, true, true),
+                Retry::Backoff => (false, false, false),
+                Retry::Reload if class.reason == "CommitStateUnknown" => (false, false, false),
+                Retry::Reload => (false, true, true),
+            };
+            assert_eq!((first, fifth, long), expected, "{}", class.reason);
         }
     }
 }

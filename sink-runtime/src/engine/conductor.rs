@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use tokio::task::JoinSet;
 
@@ -15,6 +15,7 @@ use super::goal::Goals;
 use super::identity::Identity;
 use super::recovery::Resumed;
 use super::router::Router;
+use super::settling::Settling;
 use super::worker::{FromWorker, Share, ToWorker};
 use super::{EngineError, Until, committing, recovery};
 use crate::deadletter::DeadLetters;
@@ -26,9 +27,6 @@ use crate::observe::metrics::ClientStatistics;
 use crate::plan::{Isolation, OnRecordsExpired, Plan};
 use crate::record::{AssignmentEpoch, Offset, TopicPartition};
 use crate::source::{Facts as KafkaFacts, SourceCommand, SourceEvent, SourceHandle, StartAt};
-
-/// A group that nothing is committed for is tidied up after this long.
-const IDLE: Duration = Duration::from_secs(30);
 
 struct PendingCut<F> {
     waiting: usize,
@@ -73,7 +71,11 @@ pub(super) struct Conductor<D: Deliver> {
     epochs: BTreeMap<TopicPartition, AssignmentEpoch>,
     /// As recovered, where known.
     topic_ids: BTreeMap<TopicPartition, Option<String>>,
-    last_activity: Instant,
+    /// Of the ledgers, as recovered.
+    generations: BTreeMap<TopicPartition, u64>,
+    settling: Settling,
+    /// Each ends with what could not be settled.
+    settlements: JoinSet<Vec<TopicPartition>>,
 }
 
 impl<D: Deliver> Conductor<D> {
@@ -103,20 +105,37 @@ impl<D: Deliver> Conductor<D> {
             goals: Goals::new(until),
             epochs: BTreeMap::new(),
             topic_ids: BTreeMap::new(),
-            last_activity: Instant::now(),
+            generations: BTreeMap::new(),
+            settling: Settling::default(),
+            settlements: JoinSet::new(),
         }
     }
 
-    /// Waits for a commit or a recovery to end, and goes on from it. May be cancelled: nothing is taken before it ends.
+    /// Waits for a task to end, and goes on from it. May be cancelled: nothing is taken before it ends.
     pub(super) async fn on_task(&mut self) -> Result<(), EngineError> {
         tokio::select! {
             Some(ended) = self.commits.join_next() => {
                 let (cut, settled) = ended.map_err(|error| panicked(&error))?;
-                self.apply(Input::Settled(cut, settled?));
+                let settled = settled?;
+                if let Settled::Committed(next) = &settled {
+                    let now = Instant::now();
+                    for tp in next.keys().filter(|tp| self.topic_ids.contains_key(tp)) {
+                        self.settling.committed(tp, now);
+                    }
+                }
+                self.apply(Input::Settled(cut, settled));
                 Ok(())
             }
             Some(found) = self.recoveries.join_next() => {
                 self.on_recovered(found.map_err(|error| panicked(&error))?)
+            }
+            Some(left) = self.settlements.join_next() => {
+                for tp in left.map_err(|error| panicked(&error))? {
+                    if self.topic_ids.contains_key(&tp) {
+                        self.settling.again(tp, Instant::now());
+                    }
+                }
+                Ok(())
             }
             else => std::future::pending().await,
         }
@@ -134,6 +153,7 @@ impl<D: Deliver> Conductor<D> {
         }
         self.commits.abort_all();
         self.recoveries.abort_all();
+        self.settlements.abort_all();
         self.source
     }
 
@@ -184,6 +204,7 @@ impl<D: Deliver> Conductor<D> {
                 }
             }
             Output::Discard(tps) => {
+                tps.iter().for_each(|tp| self.settling.forget(tp));
                 for inbox in &self.router.workers {
                     let _ = inbox.send(ToWorker::Discard(tps.clone()));
                 }
@@ -206,6 +227,8 @@ impl<D: Deliver> Conductor<D> {
             self.goals.forget(tp);
             self.epochs.remove(tp);
             self.topic_ids.remove(tp);
+            self.generations.remove(tp);
+            self.settling.forget(tp);
         }
     }
 
@@ -254,18 +277,26 @@ impl<D: Deliver> Conductor<D> {
         let mut letters = Vec::new();
         let mut held = Vec::new();
         let mut lanes = Vec::new();
+        let mut settle = Vec::new();
+        let last = self.coordinator.is_last(cut);
         for lane in pending.share.lanes {
             letters.extend(lane.letters);
             held.extend(lane.held);
+            if last {
+                settle.push(lane.tp.clone());
+            }
             if !lane.range.is_empty() {
                 let expected = expected.get(&lane.tp).copied().flatten();
                 let topic_id = self.topic_ids.get(&lane.tp).cloned().flatten();
+                let generation = self.generations.get(&lane.tp).copied();
+                self.settling.follows(&lane.tp);
                 lanes.push(JobLane {
                     tp: lane.tp,
                     expected,
                     range: lane.range,
                     rows: lane.rows,
                     topic_id,
+                    generation: generation.unwrap_or(0),
                 });
             }
         }
@@ -274,13 +305,13 @@ impl<D: Deliver> Conductor<D> {
             lanes,
             files: pending.share.files,
         };
-        self.last_activity = Instant::now();
         let way = Way {
             deliver: Arc::clone(&self.deliver),
             identity: Arc::clone(&self.identity),
             letters: self.letters.clone(),
             progress: self.progress.clone(),
             max_failures: self.plan.commit.max_consecutive_failures,
+            settle,
         };
         let task = committing::commit(way, job, letters, pending.began);
         self.commits.spawn(async move {
@@ -376,11 +407,19 @@ impl<D: Deliver> Conductor<D> {
     pub(super) fn on_worker(&mut self, event: FromWorker<D::File>) -> Result<(), EngineError> {
         match event {
             FromWorker::Due(tps) => self.apply(Input::Due(tps)),
+            FromWorker::Began(tp) => {
+                if self.topic_ids.contains_key(&tp) {
+                    self.settling.gathers(tp);
+                }
+            }
             FromWorker::Sealed { cut, mut share } => {
                 let Some(pending) = self.cuts.get_mut(&cut) else {
                     self.deliver.abandon(share.files);
                     return Ok(());
                 };
+                for lane in &share.lanes {
+                    self.settling.sealed(&lane.tp);
+                }
                 pending.share.lanes.append(&mut share.lanes);
                 pending.share.files.append(&mut share.files);
                 pending.waiting -= 1;
@@ -417,13 +456,17 @@ impl<D: Deliver> Conductor<D> {
                 found,
                 watermarks,
                 topic_id,
+                generation,
             } = found?;
             if !self.coordinator.owns(&tp, epoch) {
                 continue;
             }
             self.topic_ids.insert(tp.clone(), topic_id);
+            self.generations.insert(tp.clone(), generation);
+            self.settling.opened(&tp);
             next.extend(found.expected.map(|next| (tp.clone(), next)));
             self.progress.owned(&tp, found.expected, Some(watermarks));
+            self.progress.begins(&tp, found.start);
             self.goals.taken(&tp, found.start, watermarks.1);
             ends.push((tp.clone(), watermarks.1));
             self.apply(Input::Recovered { tp, epoch, found });
@@ -450,26 +493,22 @@ impl<D: Deliver> Conductor<D> {
                 .collect();
             self.apply(Input::Due(all));
         }
-        if self.commits.is_empty() && self.cuts.is_empty() {
-            self.progress.idle();
-            if self.last_activity.elapsed() >= IDLE {
-                self.last_activity = Instant::now();
-                let (deliver, lanes) = (Arc::clone(&self.deliver), self.running());
-                tokio::spawn(async move { deliver.idle(&lanes).await });
-            }
+        let settle = self.settling.due(Instant::now());
+        if !settle.is_empty() {
+            let deliver = Arc::clone(&self.deliver);
+            self.settlements
+                .spawn(async move { deliver.settle(&settle).await });
         }
+        let (mut lanes, mut running) = (0, 0);
+        for (_, _, runs) in self.coordinator.lanes() {
+            lanes += 1;
+            running += usize::from(runs);
+        }
+        self.progress.starting(lanes > 0 && running == 0);
         self.progress.filed(self.commits.len() as u64);
         self.hasten();
         self.apply(Input::Tick);
         Ok(())
-    }
-
-    fn running(&self) -> Vec<TopicPartition> {
-        self.coordinator
-            .lanes()
-            .filter(|(_, _, running)| *running)
-            .map(|(tp, ..)| tp.clone())
-            .collect()
     }
 
     fn hasten(&mut self) {

@@ -160,6 +160,11 @@ impl Coordinator {
         self.lanes.get(tp).is_some_and(|lane| lane.epoch == epoch)
     }
 
+    /// Whether the cut is the last of lanes that are being given up.
+    pub fn is_last(&self, cut: CutId) -> bool {
+        self.lanes.values().any(|lane| lane.last_cut == Some(cut))
+    }
+
     pub fn handle(&mut self, input: Input, now: Instant) -> Vec<Output> {
         let mut out = Vec::new();
         match input {

@@ -83,6 +83,7 @@ impl DatasetDeliver {
                     next: recovered.next,
                     floor: Some(document.floor),
                     reread: false,
+                    generation: document.generation,
                 });
             }
             SourceCheck::RecordsExpired { gap } => {
@@ -121,6 +122,7 @@ impl DatasetDeliver {
             next: Some(next),
             floor: Some(next),
             reread: false,
+            generation: document.generation + 1,
         })
     }
 
@@ -141,6 +143,7 @@ impl DatasetDeliver {
         let at = document.next;
         let request = CommitRequest {
             expected: Some(at),
+            generation: document.generation,
             floor: document.floor,
             ..mark(tp, at, facts)
         };
@@ -155,6 +158,7 @@ fn mark(tp: &TopicPartition, at: Offset, facts: &Facts) -> CommitRequest {
         tp: tp.clone(),
         expected: None,
         range: OffsetRange { start: at, end: at },
+        generation: 0,
         floor: at,
         files: Vec::new(),
         commit_id: CommitId::fresh(),
@@ -165,14 +169,7 @@ fn mark(tp: &TopicPartition, at: Offset, facts: &Facts) -> CommitRequest {
 
 fn failure(error: CommitFailure) -> Failure {
     match &error {
-        CommitFailure::Fenced { .. } => Failure::Reread {
-            why: error.to_string(),
-            fenced: true,
-        },
-        CommitFailure::Lost { .. } => Failure::Reread {
-            why: error.to_string(),
-            fenced: false,
-        },
+        CommitFailure::Fenced { .. } | CommitFailure::Lost { .. } => Failure::reread(&error),
         _ => Failure::of(&error),
     }
 }
@@ -225,6 +222,7 @@ impl Deliver for DatasetDeliver {
                 tp: lane.tp.clone(),
                 expected: lane.expected,
                 range: lane.range,
+                generation: lane.generation,
                 floor: lane.range.end,
                 files: std::mem::take(&mut pending),
                 commit_id: job.commit_id,
@@ -254,11 +252,20 @@ impl Deliver for DatasetDeliver {
         }
     }
 
-    async fn idle(&self, lanes: &[TopicPartition]) {
+    async fn settle(&self, lanes: &[TopicPartition]) -> Vec<TopicPartition> {
+        use futures::StreamExt;
+        let mut settle = Vec::with_capacity(lanes.len());
         for tp in lanes {
-            if let Err(error) = self.committer.settle(tp).await {
+            settle.push(async move {
+                let error = self.committer.settle(tp).await.err()?;
                 tracing::debug!(%tp, error = %OneLine(&error), "the ledger's pending list stays for now");
-            }
+                Some(tp.clone())
+            });
         }
+        futures::stream::iter(settle)
+            .buffer_unordered(LEDGERS_AT_ONCE)
+            .filter_map(std::future::ready)
+            .collect()
+            .await
     }
 }

@@ -5,10 +5,11 @@ use std::collections::BTreeMap;
 use async_trait::async_trait;
 
 use super::coordinator::CutScope;
-use crate::errors::{Class, Classified, OneLine};
+use crate::errors::{Class, Classified, OneLine, Retry, class};
 use crate::ledger::{CommitId, Origin, Progress as Known};
 use crate::observe::CommitOutcome;
 use crate::record::{Offset, OffsetRange, TopicPartition};
+use crate::store::upload::NotStaged;
 
 /// What Kafka says of a topic-partition now.
 #[derive(Clone, Debug)]
@@ -40,6 +41,8 @@ pub struct JobLane {
     pub rows: u64,
     /// Of the topic that the records came from, if known.
     pub topic_id: Option<String>,
+    /// Of the ledger as it was recovered before the first of the records was read.
+    pub generation: u64,
 }
 
 /// A cut to be committed.
@@ -64,7 +67,7 @@ pub struct Landed {
 #[derive(Clone, Debug)]
 pub enum Failure {
     /// What was written is of no use (fenced, staged data gone, schema moved): ask the ledger, read again.
-    Reread { why: String, fenced: bool },
+    Reread { class: Class, why: String },
     /// As the class says: again later, or never.
     Trouble { class: Class, message: String },
 }
@@ -74,6 +77,36 @@ impl Failure {
         Self::Trouble {
             class: error.class(),
             message: OneLine(error).to_string(),
+        }
+    }
+
+    /// What was written is dropped, for this reason.
+    pub fn reread(error: &(impl Classified + 'static)) -> Self {
+        Self::Reread {
+            class: error.class(),
+            why: OneLine(error).to_string(),
+        }
+    }
+
+    /// The files of a commit are not all there any more.
+    pub fn lost(why: String) -> Self {
+        Self::Reread {
+            class: class::FILES_LOST,
+            why,
+        }
+    }
+
+    /// An upload is as lost as the store says: what may pass is waited for, a vanished one is written again, and of
+    /// anything else the reason is the store's.
+    pub fn of_upload(what: &impl std::fmt::Display, error: &NotStaged) -> Self {
+        let class = error.class();
+        let message = format!("{what}: {error}");
+        match class.retry {
+            Retry::Reload => Self::Reread {
+                class,
+                why: message,
+            },
+            Retry::Backoff | Retry::Never => Self::Trouble { class, message },
         }
     }
 }
@@ -100,6 +133,7 @@ pub trait Deliver: Send + Sync + 'static {
     /// Gives up sealed files that will not be committed.
     fn abandon(&self, files: Vec<Self::File>);
 
-    /// Nothing has been committed for a while: tidy up.
-    async fn idle(&self, lanes: &[TopicPartition]);
+    /// Nothing more is committed for these soon: what the ledger says of their last commit is brought to rest. Returns
+    /// those for which it was not.
+    async fn settle(&self, lanes: &[TopicPartition]) -> Vec<TopicPartition>;
 }

@@ -88,6 +88,7 @@ mod tests {
 
     fn lane(topic: &str, topic_id: Option<&str>) -> JobLane {
         JobLane {
+            generation: 0,
             tp: TopicPartition::new(topic, 0),
             expected: None,
             range: OffsetRange {

@@ -7,7 +7,7 @@ use super::conductor::Found;
 use super::coordinator::Recovered;
 use super::deliver::{Deliver, Facts, Failure};
 use super::identity::changed;
-use super::{EngineError, RETRY};
+use super::{EngineError, RETRY, ends};
 use crate::errors::{Class, Classified, OneLine, Retry, class};
 use crate::ledger::positions;
 use crate::observe::Progress;
@@ -47,7 +47,7 @@ pub(super) async fn recover<D: Deliver>(
             class,
             message.clone(),
         );
-        if class.retry == Retry::Never || failures >= plan.commit.max_consecutive_failures {
+        if ends(class, failures, plan.commit.max_consecutive_failures) {
             let stop = |(tp, epoch)| {
                 (
                     epoch,
@@ -71,6 +71,8 @@ pub(super) struct Resumed {
     /// Start and end of the log.
     pub(super) watermarks: (Offset, Offset),
     pub(super) topic_id: Option<String>,
+    /// Of the ledger.
+    pub(super) generation: u64,
 }
 
 type Positions = BTreeMap<TopicPartition, Resumed>;
@@ -111,6 +113,7 @@ async fn attempt<D: Deliver>(
             found: Recovered { start, expected },
             watermarks: (fact.log_start, fact.log_end),
             topic_id: fact.topic_id.clone(),
+            generation: known.get(&tp).map_or(0, |known| known.generation),
         };
         found.insert(tp, resumed);
     }

@@ -10,7 +10,7 @@ use self::topics::{TopicIds, mark, new_ids, recreated, told, unrecorded};
 use super::coordinator::CutScope;
 use super::deliver::{Deliver, Facts, Failure, Job, Landed};
 use crate::commit::iceberg::{Hears, IcebergCommit, IcebergFailure, NotCommitted, TableLedger};
-use crate::errors::{Class, OneLine, class};
+use crate::errors::{Class, class};
 use crate::ledger::{Claim, CommitId, Progress as Known, Recorded, SourceCheck, check_source};
 use crate::observe::{CommitOutcome, Progress};
 use crate::plan::{OnRecordsExpired, OnSourceReset, Plan};
@@ -20,6 +20,7 @@ mod file;
 mod shelf;
 pub mod target;
 mod topics;
+mod wishes;
 
 pub use self::file::TableFile;
 pub use self::shelf::TableShelf;
@@ -56,6 +57,7 @@ impl TableDeliver {
             next,
             floor: next,
             reread: false,
+            generation: 0,
         };
         let recorded = Recorded {
             cluster_id: None,
@@ -109,7 +111,7 @@ impl TableDeliver {
             topic_ids,
             files,
             spec: Arc::clone(&target.spec),
-            schema: Arc::clone(&target.schema),
+            columns: target.columns.clone(),
         };
         let committed = self
             .targets
@@ -150,27 +152,16 @@ impl TableDeliver {
 
     fn failure(&self, error: NotCommitted) -> Failure {
         match &error.failure {
-            IcebergFailure::Fenced { .. } => Failure::Reread {
-                why: error.failure.to_string(),
-                fenced: true,
-            },
-            IcebergFailure::SchemaMoved(_) | IcebergFailure::LayoutMoved { .. } => {
-                self.targets.forget();
-                Failure::Reread {
-                    why: OneLine(&error.failure).to_string(),
-                    fenced: false,
-                }
-            }
+            IcebergFailure::Fenced { .. } => Failure::reread(&error.failure),
             // The recovery looks at the table and applies the policy.
-            IcebergFailure::TableMissing { .. }
+            IcebergFailure::SchemaMoved(_)
+            | IcebergFailure::LayoutMoved { .. }
+            | IcebergFailure::TableMissing { .. }
             | IcebergFailure::TableReplaced { .. }
             | IcebergFailure::RolledBack { .. }
             | IcebergFailure::SourceReset { .. } => {
                 self.targets.forget();
-                Failure::Reread {
-                    why: error.failure.to_string(),
-                    fenced: false,
-                }
+                Failure::reread(&error.failure)
             }
             failure => Failure::of(failure),
         }
@@ -179,8 +170,8 @@ impl TableDeliver {
 
 fn again(why: &str) -> Failure {
     Failure::Reread {
+        class: class::CATALOG_CONFLICT,
         why: why.to_owned(),
-        fenced: false,
     }
 }
 
@@ -290,5 +281,8 @@ impl Deliver for TableDeliver {
         files.into_iter().for_each(TableFile::abandon);
     }
 
-    async fn idle(&self, _lanes: &[TopicPartition]) {}
+    /// A snapshot is whole.
+    async fn settle(&self, _lanes: &[TopicPartition]) -> Vec<TopicPartition> {
+        Vec::new()
+    }
 }

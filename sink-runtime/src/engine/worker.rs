@@ -52,6 +52,8 @@ pub enum ToWorker {
 #[derive(Debug)]
 pub enum FromWorker<F> {
     Due(Vec<TopicPartition>),
+    /// The first progress since the lane's last cut.
+    Began(TopicPartition),
     Sealed {
         cut: CutId,
         share: Share<F>,
@@ -165,6 +167,15 @@ struct Lane {
     /// Since when there is progress to commit.
     dirty: Option<Instant>,
     asked: bool,
+}
+
+impl Lane {
+    /// There is progress to commit. Whether it is the first since the last cut.
+    fn begins(&mut self, now: Instant) -> bool {
+        let first = self.dirty.is_none();
+        self.dirty.get_or_insert(now);
+        first
+    }
 }
 
 pub(super) struct Worker<S: Shelf> {
@@ -282,7 +293,9 @@ impl<S: Shelf> Worker<S> {
                     && at.0 > lane.position
                 {
                     lane.position = at.0;
-                    lane.dirty.get_or_insert_with(Instant::now);
+                    if lane.begins(Instant::now()) {
+                        self.send(FromWorker::Began(tp));
+                    }
                 }
                 Ok(())
             }
@@ -370,7 +383,9 @@ impl<S: Shelf> Worker<S> {
         if let Some(lane) = self.lanes.get_mut(&raw.tp) {
             lane.rows += count as u64;
             lane.position = last + 1;
-            lane.dirty.get_or_insert(now);
+            if lane.begins(now) {
+                self.send(FromWorker::Began(raw.tp.clone()));
+            }
         }
         Ok(())
     }

@@ -3,7 +3,7 @@
 //!
 //! A bound that excludes a row makes readers lose it silently, so: truncated statistics are bounds like any other (the
 //! minimum is cut, the maximum cut and incremented); and where one row group with values has no statistics, the column
-//! has no bounds. Bounds of strings and binaries are cut to 16 code points or bytes, as Iceberg's `truncate(16)` does.
+//! has no bounds. How much of it goes into a manifest is the table's to say: see [`modes`].
 
 use std::collections::HashMap;
 
@@ -19,8 +19,9 @@ use parquet::schema::types::ColumnDescriptor;
 use super::FileError;
 use super::nan::NanCounts;
 
-/// Code points of a string bound, bytes of a binary one.
-const BOUND_LENGTH: usize = 16;
+pub mod modes;
+
+use self::modes::{Mode, Modes};
 
 /// Column metrics of one data file, by field id.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -109,14 +110,36 @@ impl Metrics {
             self.null_value_counts.insert(id, nulls);
         }
         if let Some(bounds) = bounds {
-            if let Some(lower) = bounds.lower.and_then(lower_bound) {
-                self.lower_bounds.insert(id, lower);
-            }
-            if let Some(upper) = bounds.upper.and_then(upper_bound) {
-                self.upper_bounds.insert(id, upper);
-            }
+            self.lower_bounds
+                .extend(bounds.lower.map(|lower| (id, lower)));
+            self.upper_bounds
+                .extend(bounds.upper.map(|upper| (id, upper)));
         }
         Ok(())
+    }
+
+    /// What the table wants of it.
+    #[must_use]
+    pub fn kept(mut self, modes: &Modes) -> Self {
+        let counted = |id: &i32| modes.column(*id) != Mode::None;
+        for counts in [
+            &mut self.value_counts,
+            &mut self.null_value_counts,
+            &mut self.nan_value_counts,
+        ] {
+            counts.retain(|id, _| counted(id));
+        }
+        let bounded = |bounds: HashMap<i32, Datum>, cut: fn(Datum, usize) -> Option<Datum>| {
+            let kept = |(id, bound)| match modes.column(id) {
+                Mode::None | Mode::Counts => None,
+                Mode::Truncate(length) => Some((id, cut(bound, length)?)),
+                Mode::Full => Some((id, bound)),
+            };
+            bounds.into_iter().filter_map(kept).collect()
+        };
+        self.lower_bounds = bounded(self.lower_bounds, lower_bound);
+        self.upper_bounds = bounded(self.upper_bounds, upper_bound);
+        self
     }
 
     /// The manifest entry of a data file.
@@ -216,27 +239,27 @@ fn datum(bytes: &[u8], ty: &PrimitiveType, statistics: &Statistics) -> Result<Da
     Datum::try_from_bytes(bytes, ty.clone()).map_err(|e| FileError::Metrics(Box::new(e)))
 }
 
-fn lower_bound(datum: Datum) -> Option<Datum> {
+fn lower_bound(datum: Datum, length: usize) -> Option<Datum> {
     match datum.literal() {
-        PrimitiveLiteral::String(s) => match s.char_indices().nth(BOUND_LENGTH) {
+        PrimitiveLiteral::String(s) => match s.char_indices().nth(length) {
             Some((end, _)) => Some(Datum::string(&s[..end])),
             None => Some(datum),
         },
-        PrimitiveLiteral::Binary(b) if b.len() > BOUND_LENGTH => {
-            cut_binary(datum.data_type(), b[..BOUND_LENGTH].to_vec())
+        PrimitiveLiteral::Binary(b) if b.len() > length => {
+            cut_binary(datum.data_type(), b[..length].to_vec())
         }
         _ => Some(datum),
     }
 }
 
-fn upper_bound(datum: Datum) -> Option<Datum> {
+fn upper_bound(datum: Datum, length: usize) -> Option<Datum> {
     match datum.literal() {
-        PrimitiveLiteral::String(s) => match s.char_indices().nth(BOUND_LENGTH) {
+        PrimitiveLiteral::String(s) => match s.char_indices().nth(length) {
             Some((end, _)) => increment_string(&s[..end]).map(Datum::string),
             None => Some(datum),
         },
-        PrimitiveLiteral::Binary(b) if b.len() > BOUND_LENGTH => {
-            let mut cut = b[..BOUND_LENGTH].to_vec();
+        PrimitiveLiteral::Binary(b) if b.len() > length => {
+            let mut cut = b[..length].to_vec();
             while let Some(last) = cut.last_mut() {
                 if let Some(next) = last.checked_add(1) {
                     *last = next;

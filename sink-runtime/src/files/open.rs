@@ -218,6 +218,15 @@ impl<G: Ord + Clone, K: Ord, U> OpenFiles<G, K, U> {
         }
     }
 
+    /// Asks for the cut of each group with an upload that failed: what more goes into it is read in vain.
+    pub fn make_spoiled_due(&mut self, has_failed: impl Fn(&U) -> bool) {
+        for group in self.groups.values_mut().filter(|group| !group.due) {
+            let open = group.open.values().filter_map(OpenFile::upload);
+            let mut uploads = open.chain(group.sealed.iter().map(|file| &file.upload));
+            group.due = uploads.any(&has_failed);
+        }
+    }
+
     /// When [`Self::due`] is to be asked again, if nothing is written until then. Zero when something is due already.
     pub fn next_deadline(&self) -> Option<Duration> {
         self.groups

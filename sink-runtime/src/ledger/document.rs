@@ -3,7 +3,10 @@
 //! Every version's bytes differ from every other's of the same ledger: `revision` counts them. A store that names
 //! versions by a hash of the content (an S3 ETag) would otherwise take an old version for the current one.
 
+use std::collections::BTreeMap;
+
 use bytes::Bytes;
+use serde::de::IgnoredAny;
 use serde::{Deserialize, Serialize};
 
 use super::{CommitId, PendingFile, Progress};
@@ -11,8 +14,32 @@ use crate::errors::{Class, Classified, class};
 use crate::record::{Offset, OffsetRange, TopicPartition};
 use crate::store::ObjectKey;
 
-/// Format that this code writes and the newest that it reads.
+/// Format that this code writes and the newest that it reads. Whoever adds a field raises it: an older program would
+/// drop the field with its next commit, so it must not go on, and has to say why.
 pub const FORMAT: u32 = 1;
+
+/// The fields of [`FORMAT`].
+const FIELDS: [&str; 19] = [
+    "format",
+    "sink",
+    "topic",
+    "partition",
+    "revision",
+    "generation",
+    "topicSince",
+    "clusterId",
+    "topicId",
+    "next",
+    "floor",
+    "reread",
+    "commitId",
+    "range",
+    "pending",
+    "retracting",
+    "rows",
+    "writer",
+    "writtenAt",
+];
 
 /// Directory of all ledgers under a dataset's root. Readers of datasets skip names with a leading underscore.
 pub const LEDGER_ROOT: &str = "_tidewater/";
@@ -93,6 +120,11 @@ pub enum DocumentError {
         "ledger \"{key}\" has format {found}, newer than {FORMAT}: a newer release wrote it and only such a one may go on"
     )]
     NewerFormat { key: ObjectKey, found: u32 },
+    #[error(
+        "ledger \"{key}\" has the field \"{field}\", which this release does not know: a newer one wrote it and only such a \
+         one may go on"
+    )]
+    NewerField { key: ObjectKey, field: String },
     #[error("ledger \"{key}\" has the unknown format {found}")]
     UnknownFormat { key: ObjectKey, found: u32 },
     #[error("ledger \"{key}\" is that of sink \"{sink}\", {topic}-{partition}: it was copied here")]
@@ -146,6 +178,11 @@ impl LedgerDocument {
                 found: format,
             });
         }
+        let fields: BTreeMap<String, IgnoredAny> =
+            serde_json::from_slice(bytes).map_err(malformed)?;
+        if let Some(field) = fields.into_keys().find(|f| !FIELDS.contains(&f.as_str())) {
+            return Err(DocumentError::NewerField { key: key(), field });
+        }
         let document: Self = serde_json::from_slice(bytes).map_err(malformed)?;
         if document.sink != sink
             || document.topic != tp.topic.as_str()
@@ -182,6 +219,7 @@ impl LedgerDocument {
             next: Some(self.next),
             floor: Some(self.floor),
             reread: self.reread,
+            generation: self.generation,
         }
     }
 
@@ -370,6 +408,34 @@ mod tests {
         let error = LedgerDocument::parse(bytes, "default.orders", &tp()).unwrap_err();
         assert!(matches!(error, DocumentError::NewerFormat { found: 2, .. }));
         assert!(error.to_string().contains("newer"));
+    }
+
+    #[test]
+    fn a_field_of_a_newer_release_is_named_and_not_dropped() {
+        let text = String::from_utf8(document().to_bytes().to_vec()).unwrap();
+        let newer = text.replacen('{', r#"{"leaderEpoch":7,"#, 1);
+        let error = LedgerDocument::parse(newer.as_bytes(), "default.orders", &tp()).unwrap_err();
+        assert!(
+            matches!(&error, DocumentError::NewerField { field, .. } if field == "leaderEpoch")
+        );
+        assert!(error.to_string().contains("newer"), "{error}");
+    }
+
+    #[test]
+    fn the_fields_are_those_of_the_format() {
+        let mut all = document().retracting(&stamp());
+        all.topic_since = 1;
+        let fields: serde_json::Map<String, serde_json::Value> =
+            serde_json::from_slice(&all.to_bytes()).unwrap();
+        let mut expected = FIELDS.to_vec();
+        expected.sort_unstable();
+        let mut found: Vec<_> = fields.keys().map(String::as_str).collect();
+        found.sort_unstable();
+        assert_eq!(
+            (FORMAT, found),
+            (1, expected),
+            "a new field raises the format"
+        );
     }
 
     #[test]

@@ -5,13 +5,12 @@ use std::collections::BTreeMap;
 use super::{Claim, CommitId, LedgerDocument, Verdict};
 use crate::record::{Offset, TopicPartition};
 
-/// Judges one claim on a dataset's ledger. `generation` is the ledger's as the owner last opened it (0 when there was
-/// none), `floor` the sink's: it proves that offsets below it hold no record that this destination lacks.
+/// Judges one claim on a dataset's ledger. `generation` is the ledger's as the claim's files were begun under (0 when
+/// there was none).
 pub fn judge(
     ledger: Option<&LedgerDocument>,
     claim: &Claim,
     generation: u64,
-    floor: Offset,
     my_commit: CommitId,
 ) -> Verdict {
     let current = ledger.is_none_or(|document| document.generation == generation);
@@ -23,13 +22,8 @@ pub fn judge(
         return Verdict::AlreadyCommitted;
     }
     let found = ledger.map(|document| document.next);
-    // A hole may be jumped over only where nothing waits to be read again.
-    let floor = match ledger {
-        Some(document) if document.reread => None,
-        _ => Some(floor),
-    };
     let idle = ledger.is_none_or(|document| document.retracting.is_none());
-    if current && idle && follows(found, claim, floor) {
+    if current && idle && follows(found, claim) {
         Verdict::Commit
     } else {
         Verdict::Fenced {
@@ -40,17 +34,13 @@ pub fn judge(
 
 /// Judges claims on a ledger of many topic-partitions: all or nothing. Claims on one topic-partition are taken in
 /// order, each on top of the one before. Whether my own commit is there already is looked up before.
-pub fn judge_all(
-    known: &BTreeMap<TopicPartition, Offset>,
-    floors: &BTreeMap<TopicPartition, Offset>,
-    claims: &[Claim],
-) -> Verdict {
+pub fn judge_all(known: &BTreeMap<TopicPartition, Offset>, claims: &[Claim]) -> Verdict {
     let mut moved: BTreeMap<&TopicPartition, Offset> = BTreeMap::new();
     let mut fenced = BTreeMap::new();
     for claim in claims {
         let stored = known.get(&claim.tp).copied();
         let next = moved.get(&claim.tp).copied().or(stored);
-        if follows(next, claim, floors.get(&claim.tp).copied()) {
+        if follows(next, claim) {
             moved.insert(&claim.tp, claim.range.end);
         } else {
             fenced.insert(claim.tp.clone(), stored);
@@ -63,17 +53,11 @@ pub fn judge_all(
     }
 }
 
-fn follows(next: Option<Offset>, claim: &Claim, floor: Option<Offset>) -> bool {
-    if claim.expected != next || claim.range.end < claim.range.start {
-        return false;
-    }
-    match next {
-        None => true,
-        Some(next) if claim.range.start > next => {
-            floor.is_some_and(|floor| floor >= claim.range.start)
-        }
-        Some(next) => claim.range.start == next,
-    }
+/// Without a hole: a sink has one destination, and what lies between was read by nobody.
+fn follows(next: Option<Offset>, claim: &Claim) -> bool {
+    claim.expected == next
+        && claim.range.end >= claim.range.start
+        && next.is_none_or(|next| claim.range.start == next)
 }
 
 #[cfg(test)]

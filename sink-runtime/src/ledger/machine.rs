@@ -42,7 +42,7 @@ pub struct Machine {
     tp: TopicPartition,
     stamp: Stamp,
     intent: Intent,
-    /// Of the ledger as the owner opened it.
+    /// Of the ledger as the owner opened it, or began its files under.
     generation: u64,
     seen: Seen,
     waiting: Waiting,
@@ -285,8 +285,7 @@ impl Machine {
                     expected: proposal.expected,
                     range: proposal.range,
                 };
-                let (generation, floor) = (self.generation, proposal.floor);
-                let verdict = judge(document, &claim, generation, floor, proposal.commit_id);
+                let verdict = judge(document, &claim, self.generation, proposal.commit_id);
                 match verdict {
                     Verdict::AlreadyCommitted => self.stands(),
                     Verdict::Commit if same_source(document, proposal) => {

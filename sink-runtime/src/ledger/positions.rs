@@ -15,6 +15,8 @@ pub struct Progress {
     pub floor: Option<Offset>,
     /// Records from `next` on must be read again, whatever the floors say.
     pub reread: bool,
+    /// Of the ledger; 0 where there is none, or none is counted.
+    pub generation: u64,
 }
 
 /// Where to fetch, and the floor with which to go on.
@@ -111,6 +113,7 @@ mod tests {
             next: Some(Offset(next)),
             floor: Some(Offset(floor)),
             reread: false,
+            generation: 0,
         }
     }
 

@@ -27,6 +27,14 @@ pub const TABLE: &[(&str, &str)] = &[
         "Records delivered to the dead letter, counter.",
     ),
     (
+        DEAD_LETTERS_CUT,
+        "Of those, records without their value: the topic takes none of that size, counter.",
+    ),
+    (
+        DEAD_LETTERS_LOST,
+        "Records that the dead-letter topic takes in no form, counter.",
+    ),
+    (
         EXPIRED,
         "Records that retention removed before they were read, counter.",
     ),
@@ -81,6 +89,8 @@ const BYTES: &str = "tidewater_bytes_total";
 const ROWS: &str = "tidewater_rows_total";
 const REJECTED: &str = "tidewater_rejected_records_total";
 const DEAD_LETTERS: &str = "tidewater_dead_letters_total";
+const DEAD_LETTERS_CUT: &str = "tidewater_dead_letters_cut_total";
+const DEAD_LETTERS_LOST: &str = "tidewater_dead_letters_lost_total";
 const EXPIRED: &str = "tidewater_expired_records_total";
 const OPEN_FILES: &str = "tidewater_open_files";
 const MEMORY_USED: &str = "tidewater_memory_used_bytes";
@@ -249,7 +259,9 @@ pub fn page(sinks: &[Progress]) -> String {
     counter(RECORDS, "", all(&|_, s| s.counters.records.load(Relaxed)));
     counter(BYTES, "", all(&|_, s| s.counters.bytes.load(Relaxed)));
     counter(ROWS, "", all(&|_, s| s.counters.rows.load(Relaxed)));
-    counter(DEAD_LETTERS, "", all(&|i, _| i.dead_letters));
+    counter(DEAD_LETTERS, "", all(&|i, _| i.dead_letters.letters));
+    counter(DEAD_LETTERS_CUT, "", all(&|i, _| i.dead_letters.cut));
+    counter(DEAD_LETTERS_LOST, "", all(&|i, _| i.dead_letters.lost));
     counter(EXPIRED, "", all(&|i, _| i.gap_records));
     counter(COMMITTED_ROWS, "", all(&|i, _| i.commit.committed_rows));
     counter(COMMITTED_FILES, "", all(&|i, _| i.commit.committed_files));

@@ -41,6 +41,11 @@ pub(super) fn check(checks: &mut Checks, autoscaling: Option<&AutoscalingSpec>, 
     );
 }
 
+/// As many pods as a sink may come to.
+pub(super) fn most_pods(replicas: i32, autoscaling: Option<&AutoscalingSpec>) -> i32 {
+    autoscaling.map_or(replicas, |autoscaling| autoscaling.max_replicas)
+}
+
 fn reserved(checks: &mut Checks, path: &str, given: &BTreeMap<String, String>, reserved: &[&str]) {
     for name in reserved.iter().filter(|name| given.contains_key(**name)) {
         checks.add(

@@ -1,6 +1,5 @@
 //! `KafkaS3Sink` → [`Plan`]: destination, partition folders, file format, rotation. Pure.
 
-use std::collections::BTreeSet;
 use std::path::PathBuf;
 
 use chrono_tz::Tz;
@@ -17,9 +16,9 @@ use super::problem::Checks;
 use super::secrets::Secrets;
 use super::store::{self, Asking};
 use super::{
-    CommitPlan, Container, DatasetPlan, DeadLetter, Delivery, Destination, JsonCompression,
-    OutputFormat, PartitionExpr, Plan, Rotation, S3Plan, SinkId, StorePlan, TimeSource, pod,
-    source,
+    CommitPlan, Container, DatasetPlan, DeadLetter, DecodePlan, Delivery, Destination,
+    JsonCompression, OutputFormat, PartitionExpr, Plan, Rotation, S3Plan, SinkId, StorePlan,
+    TimeSource, pod, source,
 };
 use crate::schema::Type;
 
@@ -56,6 +55,8 @@ pub(super) fn plan(
     );
     let columns = Columns::of(&decode);
     cluster::check(checks, spec.autoscaling.as_ref(), &spec.pod);
+    let pods = cluster::most_pods(spec.replicas, spec.autoscaling.as_ref());
+    source::check_static_member(checks, &spec.source, pods);
     let asking = Asking {
         secrets,
         sink: &sink,
@@ -63,7 +64,7 @@ pub(super) fn plan(
     };
     let mut dataset = DatasetPlan {
         store: destination(checks, &asking, spec),
-        partitioning: partitioning(checks, &columns, &spec.partitioning),
+        partitioning: partitioning(checks, &columns, &decode, &spec.partitioning),
         output: output(checks, &columns, &spec.output),
         delivery: match spec.delivery {
             DeliverySpec::ExactlyOnce => Delivery::ExactlyOnce,
@@ -76,9 +77,19 @@ pub(super) fn plan(
         dataset.glue = glue::plan(checks, &asking, spec, topics, &decode, &dataset);
     }
     let rotation = rotation(checks, &spec.rotation, &dataset.partitioning);
-    let dead_letter = decode::dead_letter(checks, spec.dead_letter.as_ref(), &source.topics);
-    if let (Some(_), Some(DeadLetter::Prefix { prefix })) = (&dataset.glue, &dead_letter) {
-        glue::check_dead_letter(checks, prefix, &dataset.partitioning);
+    if let StorePlan::S3(s3) = &dataset.store {
+        let part = ("spec.destination.s3.partSize", s3.part_size);
+        store::check_parts(
+            checks,
+            "spec.rotation.maxBytes",
+            spec.rotation.max_bytes,
+            part,
+        );
+    }
+    let letters = spec.dead_letter.as_ref();
+    let dead_letter = decode::dead_letter(checks, letters, &spec.source, &source.topics);
+    if let Some(DeadLetter::Prefix { prefix }) = &dead_letter {
+        check_letters_beside_data(checks, prefix, &dataset.store);
     }
     Plan {
         dead_letter,
@@ -121,12 +132,38 @@ fn destination(checks: &mut Checks, asking: &Asking<'_>, spec: &KafkaS3SinkSpec)
     }
 }
 
+/// Bytes of a key that a letters' file needs below its prefix: a topic of 249, a partition, two offsets.
+const LETTERS_NAME: usize = 310;
+/// Longest key on S3.
+const KEY: usize = 1024;
+
+/// Readers of a folder take what is below it for data, or its folders for partitions, but for what is hidden.
+fn check_letters_beside_data(checks: &mut Checks, prefix: &str, store: &StorePlan) {
+    let field = "spec.deadLetter.prefix";
+    if !prefix.starts_with(['_', '.']) {
+        let remedy = format!(
+            "readers of the dataset would take the files there for data: begin it with _, such as _{prefix}"
+        );
+        checks.add(field, prefix, remedy);
+    }
+    let above = match store {
+        StorePlan::S3(s3) => s3.prefix.len(),
+        StorePlan::Local { .. } => 0,
+    };
+    if above + prefix.len() + LETTERS_NAME > KEY {
+        let most = (KEY - LETTERS_NAME).saturating_sub(above);
+        let remedy = format!("the files' names would be too long: give at most {most} bytes");
+        checks.add(field, prefix, remedy);
+    }
+}
+
 fn partitioning(
     checks: &mut Checks,
     columns: &Columns,
+    decode: &DecodePlan,
     specs: &[PartitioningSpec],
 ) -> Vec<PartitionExpr> {
-    let mut labels = BTreeSet::new();
+    let mut labels = folders::Labels::default();
     let mut exprs = Vec::with_capacity(specs.len());
     for (i, spec) in specs.iter().enumerate() {
         let path = format!("spec.partitioning[{i}]");
@@ -144,7 +181,7 @@ fn partitioning(
             let expr = folders::time(checks, columns, &path, time);
             if let PartitionExpr::Time { levels, .. } = &expr {
                 for label in levels.iter().filter_map(|level| level.label.as_ref()) {
-                    folders::check_label(checks, &mut labels, &path, label);
+                    labels.add(checks, &path, label);
                 }
             }
             exprs.push(expr);
@@ -163,13 +200,14 @@ fn partitioning(
             } else {
                 field
             };
-            folders::check_label(checks, &mut labels, &field, &label);
+            labels.add(checks, &field, &label);
             exprs.push(PartitionExpr::Column {
                 column: column.clone(),
                 label,
             });
         }
     }
+    labels.check_against_files(checks, &exprs, decode);
     exprs
 }
 
@@ -240,6 +278,7 @@ fn rotation(checks: &mut Checks, spec: &RotationSpec, partitioning: &[PartitionE
             checks.add(format!("{path}.{name}"), span, "give more than 0s");
         }
     }
+    store::check_open(checks, &format!("{path}.maxOpen"), spec.max_open);
     let schedule = spec.schedule.as_ref().map(|schedule| {
         let path = format!("{path}.schedule");
         if let Err(error) = schedule.cron.parse::<croner::Cron>() {

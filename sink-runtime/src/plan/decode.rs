@@ -5,12 +5,12 @@ use std::collections::BTreeSet;
 
 use tidewater_crds::{
     ColumnSpec, DeadLetterSpec, ElementSpec, InferSpec, MetadataColumnsSpec,
-    OnConflict as ConflictSpec, OnError as ErrorSpec, SchemaSpec, Tombstones as TombstonesSpec,
-    UnknownFields as UnknownSpec, ValueEncoding,
+    OnConflict as ConflictSpec, OnError as ErrorSpec, SchemaSpec, SourceSpec,
+    Tombstones as TombstonesSpec, UnknownFields as UnknownSpec, ValueEncoding,
 };
 
 use super::problem::Checks;
-use super::source::{reads, topic_remedy};
+use super::source::{check_producer_properties, reads, topic_remedy};
 use super::{
     DeadLetter, DecodePlan, MetadataColumns, OnConflict, OnError, Tombstones, Topics,
     UnknownFields, ValueSchema,
@@ -93,8 +93,11 @@ pub(super) fn plan(checks: &mut Checks, spec: &DecodeSpec<'_>) -> DecodePlan {
 pub(super) fn dead_letter(
     checks: &mut Checks,
     spec: Option<&DeadLetterSpec>,
+    source: &SourceSpec,
     topics: &Topics,
 ) -> Option<DeadLetter> {
+    let to_a_topic = spec.is_some_and(|spec| spec.topic.is_some());
+    check_producer_properties(checks, source, to_a_topic);
     let spec = spec?;
     let given = [
         ("topic", spec.topic.is_some()),

@@ -19,6 +19,9 @@ use super::{
 use crate::schema::iceberg::partition_name;
 
 mod catalog;
+mod properties;
+
+pub use properties::unheeded;
 
 pub(super) fn plan(
     checks: &mut Checks,
@@ -54,14 +57,21 @@ pub(super) fn plan(
     );
     let columns = Columns::of(&decode);
     cluster::check(checks, spec.autoscaling.as_ref(), &spec.pod);
+    let pods = cluster::most_pods(spec.replicas, spec.autoscaling.as_ref());
+    source::check_static_member(checks, &spec.source, pods);
     let asking = Asking {
         secrets,
         sink: &sink,
         memory_budget: pod.memory_budget,
     };
     let commit = commit(checks, &spec.commit);
-    let dead_letter = decode::dead_letter(checks, spec.dead_letter.as_ref(), &source.topics);
+    let letters = spec.dead_letter.as_ref();
+    let dead_letter = decode::dead_letter(checks, letters, &spec.source, &source.topics);
     let destination = table(checks, &asking, &columns, spec);
+    if let Some(s3) = &destination.storage {
+        let part = ("spec.storage.s3.partSize", s3.part_size);
+        store::check_parts(checks, "spec.targetFileSize", spec.target_file_size, part);
+    }
     Plan {
         rotation: Rotation {
             max_bytes: destination.target_file_bytes,
@@ -134,8 +144,7 @@ fn table(
             "give at least 64Ki",
         );
     }
-    check_properties(checks, spec);
-    IcebergPlan {
+    let plan = IcebergPlan {
         storage: storage(checks, asking, spec, &catalog),
         catalog,
         namespace,
@@ -150,6 +159,7 @@ fn table(
             add_columns: spec.evolution.add_columns,
             widen: spec.evolution.widen,
             make_optional: spec.evolution.make_optional,
+            recreate_columns: spec.evolution.recreate_columns,
         },
         parquet: parquet::options(checks, columns, "spec.parquet", &(&spec.parquet).into()),
         target_file_bytes: spec.target_file_size.as_usize(),
@@ -158,7 +168,9 @@ fn table(
             ResetSpec::Reread => OnDestinationReset::Reread,
             ResetSpec::Continue => OnDestinationReset::Continue,
         },
-    }
+    };
+    properties::check(checks, columns, &plan);
+    plan
 }
 
 /// Bucket and folder are those that the table's location is in, else the warehouse's: dead letters go there. A REST
@@ -217,22 +229,6 @@ fn storage(
         bucket,
         prefix,
     ))
-}
-
-fn check_properties(checks: &mut Checks, spec: &IcebergTableSpec) {
-    for (key, value) in &spec.properties {
-        let remedy = match key.as_str() {
-            "format-version" => "set spec.formatVersion instead",
-            "write.format.default" if value != "parquet" => "files are Parquet: remove it",
-            "write.target-file-size-bytes" => "set spec.targetFileSize instead",
-            _ if key.starts_with("tidewater.") => {
-                "\"tidewater.\" is where progress is kept: choose another name"
-            }
-            _ if key.trim() != key || key.is_empty() => "give a name without spaces at its ends",
-            _ => continue,
-        };
-        checks.add(format!("spec.properties[\"{key}\"]"), value, remedy);
-    }
 }
 
 fn partition_by(checks: &mut Checks, columns: &Columns, texts: &[String]) -> Vec<PartitionField> {
@@ -298,6 +294,7 @@ fn commit(checks: &mut Checks, spec: &TableCommitSpec) -> CommitPlan {
     if spec.interval.duration().is_zero() {
         checks.add("spec.commit.interval", spec.interval, "give more than 0s");
     }
+    store::check_open(checks, "spec.commit.interval", spec.interval);
     if let Some(bytes) = spec.max_bytes.filter(|bytes| bytes.as_u64() == 0) {
         checks.add("spec.commit.maxBytes", bytes, "give more than 0");
     }

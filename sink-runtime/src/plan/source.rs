@@ -16,7 +16,10 @@ use super::{Isolation, OnRecordsExpired, OnSourceReset, SinkId, SourcePlan, Star
 use crate::record::{TopicName, TopicPartition};
 
 mod properties;
+mod scope;
 mod security;
+
+pub(crate) use scope::is_for_consumers;
 
 /// librdkafka's default.
 const SESSION_TIMEOUT_MS: u64 = 45_000;
@@ -165,6 +168,28 @@ fn whole(pattern: &str) -> Result<Regex, regex::Error> {
     // Compiled alone first: a stray parenthesis must not pair with ours.
     Regex::new(pattern)?;
     Regex::new(&format!("^(?:{pattern})$"))
+}
+
+/// What serves producers alone goes to the one of the dead-letter topic, and does nothing where there is none.
+pub(super) fn check_producer_properties(checks: &mut Checks, spec: &SourceSpec, letters: bool) {
+    for (key, value) in &spec.properties {
+        if !letters && scope::is_for_producers(key) && properties::refusal(key).is_none() {
+            let field = format!("spec.source.properties[\"{key}\"]");
+            let remedy = "only the producer of a dead-letter topic heeds it: set spec.deadLetter.topic, or remove it";
+            checks.add(field, value, remedy);
+        }
+    }
+}
+
+/// One id is one member of the group.
+pub(super) fn check_static_member(checks: &mut Checks, spec: &SourceSpec, most_pods: i32) {
+    let key = "group.instance.id";
+    if let Some(id) = spec.properties.get(key).filter(|_| most_pods > 1) {
+        let remedy = format!(
+            "one id is one member, and the pods would take it from each other: remove it, or run one pod instead of {most_pods}"
+        );
+        checks.add(format!("spec.source.properties[\"{key}\"]"), id, remedy);
+    }
 }
 
 /// Whether the source reads `topic`.

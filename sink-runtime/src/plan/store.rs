@@ -1,8 +1,10 @@
 //! S3 options, AWS access and folders → the plan's. Pure.
 
+use std::time::Duration;
+
 use tidewater_crds::{
-    AssumeRoleSpec, Checksum as ChecksumSpec, CredentialsSpec, EncryptionSpec, EncryptionType,
-    S3Options, TimeoutsSpec,
+    AssumeRoleSpec, ByteSize, Checksum as ChecksumSpec, CredentialsSpec, EncryptionSpec,
+    EncryptionType, S3Options, TimeSpan, TimeoutsSpec,
 };
 
 use super::problem::Checks;
@@ -19,6 +21,32 @@ pub(super) struct Asking<'a> {
     pub secrets: &'a dyn Secrets,
     pub sink: &'a SinkId,
     pub memory_budget: usize,
+}
+
+/// Parts of one upload, a twentieth fewer than S3's 10 000: the last rows of a file may take it past its size.
+const PARTS: u64 = 9_500;
+/// A file's upload is unfinished for as long as the file is open, and the rule of the bucket that is advised removes
+/// unfinished uploads after 7 days. The last day is for the commit.
+const LONGEST_OPEN: Duration = Duration::from_secs(6 * 24 * 3600);
+
+/// A file has to fit the parts of its upload.
+pub(super) fn check_parts(checks: &mut Checks, field: &str, size: ByteSize, part: (&str, usize)) {
+    let (name, part) = (part.0, part.1 as u64);
+    if size.as_u64() > part.saturating_mul(PARTS) {
+        let remedy = format!(
+            "an upload has {PARTS} parts of {name} ({}Mi) at most: give less, or raise {name}",
+            part >> 20
+        );
+        checks.add(field, size, remedy);
+    }
+}
+
+/// No file may be open for longer than its upload lives.
+pub(super) fn check_open(checks: &mut Checks, field: &str, span: TimeSpan) {
+    if span.duration() > LONGEST_OPEN {
+        let remedy = "give 6 days (144h) or less: the upload of an open file is unfinished, and buckets remove                       unfinished uploads, by the rule that is advised after 7 days";
+        checks.add(field, span, remedy);
+    }
 }
 
 pub(super) fn s3(

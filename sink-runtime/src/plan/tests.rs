@@ -16,6 +16,7 @@ use super::*;
 
 mod arrival;
 mod glue;
+mod properties;
 
 const FULL_S3: &str = include_str!("tests/full-s3.yaml");
 const FULL_ICEBERG: &str = include_str!("tests/full-iceberg.yaml");

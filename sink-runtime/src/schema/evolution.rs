@@ -2,7 +2,8 @@
 //! starts from the same table and wants the same columns plans the same change with the same field ids, whatever the
 //! order in which it met the columns (new columns of a level are added in the order of their names).
 //!
-//! Columns are only added, widened or made optional; never dropped, narrowed, renamed or moved.
+//! Columns are only added, widened or made optional; never dropped, narrowed, renamed or moved. A column that somebody else
+//! renamed or dropped is not made anew under its old name, unless that is allowed.
 
 use std::fmt;
 use std::sync::Arc;
@@ -12,6 +13,11 @@ use iceberg::spec::{
     StructType, Type,
 };
 
+mod columns;
+mod reconcile;
+
+pub use self::columns::{Fate, FormerColumns, TableColumns};
+pub use self::reconcile::{SchemaMoved, reconcile};
 use super::Schema;
 use super::iceberg::{FreshIds, join, to_iceberg};
 use crate::errors::{Class, Classified, class};
@@ -70,6 +76,8 @@ impl Classified for Incompatible {
 }
 
 const REMEDY_ADD: &str = "allow evolution.addColumns, or add the column to the table";
+const REMEDY_FORMER: &str =
+    "rename the field, add the column to the table again, or allow evolution.recreateColumns";
 const REMEDY_WIDEN: &str = "allow evolution.widen, or widen the column in the table";
 const REMEDY_OPTIONAL: &str = "allow evolution.makeOptional, or make the field required";
 const REMEDY_TYPE: &str = "change the field's type, or name it differently";
@@ -77,14 +85,12 @@ const REMEDY_CASE: &str = "names that differ only in case collide in most engine
 const REMEDY_IDENTIFIER: &str = "identifier fields must stay required: make the field required";
 const REMEDY_KEY: &str = "keys of maps cannot change: change the field's type";
 
-/// What `base` needs in order to hold `wanted`; `None` when nothing. `last_column_id` is the table's, which remembers
-/// dropped columns too.
+/// What a table needs in order to hold `wanted`; `None` when nothing.
 ///
 /// # Errors
 /// The first column that does not fit, with what would mend it.
 pub fn plan_evolution(
-    base: &IcebergSchema,
-    last_column_id: i32,
+    table: &TableColumns,
     wanted: &Schema,
     policy: Evolution,
 ) -> Result<Option<NewSchema>, Incompatible> {
@@ -94,54 +100,75 @@ pub fn plan_evolution(
         want: std::error::Error::source(&e).map_or_else(|| e.to_string(), ToString::to_string),
         remedy: "give every column its own name",
     })?;
-    plan_iceberg_evolution(base, last_column_id, &wanted, policy)
+    let merge = Merge::of(&table.schema, table.last_column_id, policy, &table.former);
+    merge.plan(&table.schema, &wanted)
 }
 
-/// [`plan_evolution`] for columns that are in Iceberg's form already; their ids do not count.
-///
-/// # Errors
-/// As [`plan_evolution`].
-pub fn plan_iceberg_evolution(
+/// What `base` needs in order to hold the columns of files; their ids do not count, and everything is allowed.
+fn plan_written(
     base: &IcebergSchema,
     last_column_id: i32,
-    wanted: &IcebergSchema,
-    policy: Evolution,
+    written: &IcebergSchema,
 ) -> Result<Option<NewSchema>, Incompatible> {
-    let mut merge = Merge {
-        policy,
-        ids: FreshIds::after(last_column_id.max(base.highest_field_id())),
-        identifiers: base.identifier_field_ids().collect(),
-        changes: Vec::new(),
+    let everything = Evolution {
+        add_columns: true,
+        widen: true,
+        make_optional: true,
+        recreate_columns: true,
     };
-    let fields = merge.fields("", base.as_struct().fields(), wanted.as_struct().fields())?;
-    if merge.changes.is_empty() {
-        return Ok(None);
-    }
-    let schema = IcebergSchema::builder()
-        .with_schema_id(base.schema_id())
-        .with_identifier_field_ids(base.identifier_field_ids())
-        .with_fields(fields)
-        .build()
-        .map_err(|e| Incompatible {
-            column: String::new(),
-            have: "a valid schema".to_owned(),
-            want: e.to_string(),
-            remedy: "give every column its own name",
-        })?;
-    Ok(Some(NewSchema {
-        schema,
-        changes: merge.changes,
-    }))
+    let former = FormerColumns::default();
+    Merge::of(base, last_column_id, everything, &former).plan(base, written)
 }
 
-struct Merge {
+struct Merge<'a> {
     policy: Evolution,
+    former: &'a FormerColumns,
     ids: FreshIds,
     identifiers: Vec<i32>,
     changes: Vec<Change>,
 }
+impl<'a> Merge<'a> {
+    fn of(
+        base: &IcebergSchema,
+        last_column_id: i32,
+        policy: Evolution,
+        former: &'a FormerColumns,
+    ) -> Self {
+        Self {
+            policy,
+            former,
+            ids: FreshIds::after(last_column_id.max(base.highest_field_id())),
+            identifiers: base.identifier_field_ids().collect(),
+            changes: Vec::new(),
+        }
+    }
 
-impl Merge {
+    fn plan(
+        mut self,
+        base: &IcebergSchema,
+        wanted: &IcebergSchema,
+    ) -> Result<Option<NewSchema>, Incompatible> {
+        let fields = self.fields("", base.as_struct().fields(), wanted.as_struct().fields())?;
+        if self.changes.is_empty() {
+            return Ok(None);
+        }
+        let schema = IcebergSchema::builder()
+            .with_schema_id(base.schema_id())
+            .with_identifier_field_ids(base.identifier_field_ids())
+            .with_fields(fields)
+            .build()
+            .map_err(|e| Incompatible {
+                column: String::new(),
+                have: "a valid schema".to_owned(),
+                want: e.to_string(),
+                remedy: "give every column its own name",
+            })?;
+        Ok(Some(NewSchema {
+            schema,
+            changes: self.changes,
+        }))
+    }
+
     fn fields(
         &mut self,
         path: &str,
@@ -290,6 +317,16 @@ impl Merge {
                 remedy: REMEDY_ADD,
             });
         }
+        if let Some(fate) = self.former.fate(&column)
+            && !self.policy.recreate_columns
+        {
+            return Err(Incompatible {
+                column,
+                have: fate.to_string(),
+                want: describe(&want.field_type),
+                remedy: REMEDY_FORMER,
+            });
+        }
         let id = self.ids.take();
         // Older rows have no value for it, so it is optional whatever the records promise.
         let mut field = NestedField::optional(id, &want.name, self.ids.renumber(&want.field_type));
@@ -354,94 +391,6 @@ fn describe(ty: &Type) -> String {
             describe(&map.value_field.field_type)
         ),
     }
-}
-
-/// The files were written with field ids that mean something else in the table by now: write them again.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("field {id} (\"{column}\") of the written files is not that column in the table any more")]
-pub struct SchemaMoved {
-    pub column: String,
-    pub id: i32,
-}
-
-/// Looks at a table again at commit time: what must change in it so that files written with the field ids of
-/// `written` are right. `partition_sources` are the columns whose type the files' partition values depend on.
-///
-/// # Errors
-/// [`SchemaMoved`] when another writer's change makes the files wrong.
-pub fn reconcile(
-    base: &IcebergSchema,
-    last_column_id: i32,
-    written: &IcebergSchema,
-    partition_sources: &[i32],
-) -> Result<Option<NewSchema>, SchemaMoved> {
-    let moved = |id: i32| SchemaMoved {
-        column: written.name_by_field_id(id).unwrap_or_default().to_owned(),
-        id,
-    };
-    let mut ids: Vec<i32> = written.field_id_to_fields().keys().copied().collect();
-    ids.sort_unstable();
-    let mut settled = true;
-    for id in &ids {
-        let (Some(field), have) = (written.field_by_id(*id), base.field_by_id(*id)) else {
-            continue;
-        };
-        let Some(have) = have else {
-            settled = false;
-            continue;
-        };
-        settled &= field.required || !have.required;
-        match (&*have.field_type, &*field.field_type) {
-            (Type::Primitive(have), Type::Primitive(wrote)) if have == wrote => {}
-            (Type::Primitive(have), Type::Primitive(wrote)) if widens(wrote, have) => {
-                if partition_sources.contains(id) {
-                    return Err(moved(*id));
-                }
-            }
-            (Type::Primitive(have), Type::Primitive(wrote)) if widens(have, wrote) => {
-                settled = false;
-            }
-            (Type::Struct(_), Type::Struct(_))
-            | (Type::List(_), Type::List(_))
-            | (Type::Map(_), Type::Map(_)) => {}
-            _ => return Err(moved(*id)),
-        }
-    }
-    if settled {
-        return Ok(None);
-    }
-    // The change was allowed when it was planned; only its ids can have become wrong.
-    let everything = Evolution {
-        add_columns: true,
-        widen: true,
-        make_optional: true,
-    };
-    let first = ids.first().copied().unwrap_or_default();
-    let planned =
-        plan_iceberg_evolution(base, last_column_id, written, everything).map_err(|e| {
-            SchemaMoved {
-                id: written.field_id_by_name(&e.column).unwrap_or(first),
-                column: e.column,
-            }
-        })?;
-    let after = planned.as_ref().map_or(base, |p| &p.schema);
-    for id in &ids {
-        let known = base.field_by_id(*id).is_some();
-        if after.field_by_id(*id).is_none()
-            || (!known && after.name_by_field_id(*id) != written.name_by_field_id(*id))
-        {
-            return Err(moved(*id));
-        }
-    }
-    // A column that was renamed in the table must not come back under its old name.
-    for change in planned.iter().flat_map(|p| &p.changes) {
-        if let Change::Add { column, id, .. } = change
-            && written.name_by_field_id(*id) != Some(column)
-        {
-            return Err(moved(written.field_id_by_name(column).unwrap_or(first)));
-        }
-    }
-    Ok(planned)
 }
 
 #[cfg(test)]

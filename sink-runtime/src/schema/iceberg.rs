@@ -245,8 +245,8 @@ pub fn transform(transform: PartitionTransform) -> Transform {
     }
 }
 
-/// Iceberg's usual name of a partition field. Dots of nested columns become underscores: the name is a field name in
-/// manifests, where a dot is illegal.
+/// Iceberg's usual name of a partition field. Dots of nested columns become underscores, for a dot looks like a path to
+/// readers. What else Avro does not allow in a name is spelt out in manifests alone.
 pub fn partition_name(column: &str, transform: PartitionTransform) -> String {
     let column = column.replace('.', "_");
     match transform {

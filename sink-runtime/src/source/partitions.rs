@@ -278,6 +278,7 @@ mod tests {
 
     use super::*;
     use crate::record::TimestampType;
+    use crate::varied::explore;
 
     const NEEDS: Needs = Needs {
         keys: false,
@@ -429,11 +430,10 @@ mod tests {
         assert_eq!(take(&mut partitions, now), [7]);
     }
 
-    proptest! {
-        #[test]
-        fn whatever_the_client_repeats_each_record_is_delivered_once_and_in_order(
-            fetches in proptest::collection::vec((0..50_i64, 0..20_i64), 1..40),
-        ) {
+    #[test]
+    fn whatever_the_client_repeats_each_record_is_delivered_once_and_in_order() {
+        let fetches = proptest::collection::vec((0..50_i64, 0..40_i64), 1..40);
+        let varied = explore(256, &fetches, |fetches, varied| {
             // A fetch may begin anywhere at or below the position, as after a purge inside the client.
             let tp = TopicPartition::new("t", 0);
             let (mut partitions, place) = fetching(&tp, 0);
@@ -441,6 +441,12 @@ mod tests {
             let (mut position, mut delivered) = (0, Vec::new());
             for (back, count) in fetches {
                 let start = (position - back).max(0);
+                varied.met(match (start < position, start + count > position) {
+                    (true, true) => "some again and some new",
+                    (true, false) => "all again",
+                    (false, true) => "all new",
+                    (false, false) => "nothing",
+                });
                 for offset in start..start + count {
                     // What was delivered is filled again: nothing of it may come back.
                     partitions.accept(place, record(offset), now, |full| {
@@ -452,6 +458,8 @@ mod tests {
             }
             delivered.extend(take(&mut partitions, now));
             prop_assert_eq!(delivered, (0..position).collect::<Vec<_>>());
-        }
+            Ok(())
+        });
+        varied.assert_varied(&["some again and some new", "all again", "all new"], 100);
     }
 }

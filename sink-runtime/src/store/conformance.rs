@@ -32,6 +32,7 @@ checks![
     a_listing_holds_what_is_visible_in_order,
     folders_are_told_once_each_and_only_one_level_of_them,
     keys_of_partition_directories_survive,
+    an_upload_began_by_the_clock_that_is_told,
     the_probe_accepts_this_store,
 ];
 
@@ -280,9 +281,22 @@ async fn an_aborted_upload_never_appears(store: Arc<dyn Store>) -> Result<(), Bo
     ensure!(store.get(&key).await?.is_none(), "it appeared");
     let late = store.put_part(&key, &id, 2, unique()).await;
     ensure!(
-        matches!(late, Err(StoreError::Refused { .. })),
+        matches!(late, Err(StoreError::Vanished { .. })),
         "a late part gave {late:?}"
     );
+    Ok(())
+}
+
+async fn an_upload_began_by_the_clock_that_is_told(store: Arc<dyn Store>) -> Result<(), BoxError> {
+    let key = fresh("clock");
+    let (id, _) = upload(&*store, &key, &[unique()]).await?;
+    let now = store.now().await?.ok_or("no clock")?;
+    let open = store.list_uploads(&key).await?;
+    for at in open.iter().filter_map(|upload| upload.initiated) {
+        let apart = now.duration_since(at).unwrap_or_else(|e| e.duration());
+        ensure!(apart.as_secs() < 120, "began {apart:?} from now");
+    }
+    store.abort(&key, &id).await?;
     Ok(())
 }
 

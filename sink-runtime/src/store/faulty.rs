@@ -3,6 +3,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::time::SystemTime;
 
 use async_trait::async_trait;
 use bytes::Bytes;
@@ -341,6 +342,10 @@ impl Store for FaultyStore {
     async fn list_uploads(&self, prefix: &str) -> Result<Vec<OpenUpload>, StoreError> {
         let work = self.inner.list_uploads(prefix);
         self.call(Operation::ListUploads, prefix, work).await
+    }
+
+    async fn now(&self) -> Result<Option<SystemTime>, StoreError> {
+        self.inner.now().await
     }
 
     fn part_size(&self) -> usize {

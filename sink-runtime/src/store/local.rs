@@ -92,6 +92,7 @@ impl LocalStore {
 enum Failure {
     Io(io::Error),
     Conflict,
+    Vanished,
     Refused(&'static str),
 }
 
@@ -114,6 +115,7 @@ async fn blocking<T: Send + 'static, E: Into<Failure> + Send + 'static>(
     };
     Err(match failure {
         Failure::Conflict => StoreError::Conflict { key },
+        Failure::Vanished => StoreError::Vanished { key },
         Failure::Refused(why) => StoreError::Refused {
             operation,
             key,

@@ -207,7 +207,9 @@ impl Store for MemoryStore {
             .uploads
             .get_mut(&id.0)
             .filter(|staged| staged.key == key && number >= 1)
-            .ok_or_else(|| refused("put part", key, "no such upload"))?;
+            .ok_or_else(|| StoreError::Vanished {
+                key: key.to_owned(),
+            })?;
         staged.parts.insert(number, (body, etag.clone()));
         Ok(PartTag {
             number,

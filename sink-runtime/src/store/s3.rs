@@ -433,6 +433,10 @@ impl Store for S3Store {
         self.open_uploads(prefix).await
     }
 
+    async fn now(&self) -> Result<Option<SystemTime>, StoreError> {
+        self.clock().await
+    }
+
     fn part_size(&self) -> usize {
         self.part_size
     }

@@ -3,45 +3,22 @@
 //! the queue. Touches the store and the runtime's timer.
 
 use std::collections::BTreeMap;
-use std::future::Future;
-use std::pin::Pin;
 use std::sync::Arc;
-use std::task::{Context, Poll};
-use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
 use futures::StreamExt;
 use futures::stream::FuturesUnordered;
 use tokio::runtime::Handle;
-use tokio::sync::{Semaphore, mpsc, oneshot};
-use tokio::time::Instant;
+use tokio::sync::{Semaphore, mpsc, oneshot, watch};
 
 use super::{ObjectKey, PartTag, Store, StoreError, UploadId};
-use crate::backoff::Backoff;
 use crate::budget::{Budget, Reservation};
-use crate::errors::{Classified, Retry};
+use crate::errors::{Classified, OneLine};
 
-/// How long a failing upload is tried before it is reported.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Patience {
-    /// Tries of one request.
-    pub attempts: u32,
-    /// From the first failure of one request.
-    pub total: Duration,
-    pub first_wait: Duration,
-    pub longest_wait: Duration,
-}
+mod tries;
 
-impl Default for Patience {
-    fn default() -> Self {
-        Self {
-            attempts: 10,
-            total: Duration::from_secs(120),
-            first_wait: Duration::from_millis(200),
-            longest_wait: Duration::from_secs(10),
-        }
-    }
-}
+use tries::{Hindrance, Tries};
+pub use tries::{NotStaged, Patience};
 
 /// Begins uploads. Cheap to clone; the clones share the bound on parts in flight.
 #[derive(Clone, Debug)]
@@ -88,10 +65,12 @@ impl Uploader {
     pub fn begin(&self, key: ObjectKey, metadata: BTreeMap<String, String>) -> Upload {
         let (parts, queue) = mpsc::unbounded_channel();
         let (report, result) = oneshot::channel();
+        let (told, hindrance) = watch::channel(None);
         let task = Task {
             uploader: self.clone(),
             key: key.clone(),
             metadata,
+            told,
         };
         self.runtime.spawn(Box::pin(task.run(queue, report)));
         Upload {
@@ -100,6 +79,7 @@ impl Uploader {
             part_size: self.store.part_size().max(1),
             parts,
             result,
+            hindrance,
             gathered: BytesMut::new(),
             held: self.budget.reserve(0),
             next: 1,
@@ -115,36 +95,16 @@ impl Uploader {
     }
 
     async fn abort(&self, key: &str, id: &UploadId) {
-        if let Err(error) = self.persist(|| self.store.abort(key, id)).await {
-            // Invisible and harmless; the start-up sweep removes it.
-            tracing::warn!(key, error = %crate::errors::OneLine(&error), "an unwanted upload could not be aborted");
-        }
-    }
-
-    /// Tries again while the error's class says that waiting may help and patience lasts.
-    async fn persist<T, F>(&self, call: impl Fn() -> F) -> Result<T, StoreError>
-    where
-        F: Future<Output = Result<T, StoreError>>,
-    {
-        let backoff = Backoff::new(self.patience.first_wait, self.patience.longest_wait);
-        let mut deadline = None;
-        let mut failures = 0;
-        loop {
-            let error = match call().await {
-                Ok(value) => return Ok(value),
-                Err(error) => error,
-            };
-            failures += 1;
-            let now = Instant::now();
-            let deadline = *deadline.get_or_insert(now + self.patience.total);
-            let wait = backoff.delay(failures, rand::random());
-            if error.class().retry != Retry::Backoff
-                || failures >= self.patience.attempts
-                || now + wait > deadline
-            {
-                return Err(error);
+        let mut tries = Tries::new(self.patience);
+        while let Err(error) = self.store.abort(key, id).await {
+            match tries.failed(&error) {
+                Some(wait) if !tries.exhausted() => tokio::time::sleep(wait).await,
+                _ => {
+                    // Invisible and harmless; the start-up sweep removes it.
+                    tracing::warn!(key, error = %OneLine(&error), "an unwanted upload could not be aborted");
+                    return;
+                }
             }
-            tokio::time::sleep(wait).await;
         }
     }
 }
@@ -172,6 +132,7 @@ pub struct Upload {
     part_size: usize,
     parts: mpsc::UnboundedSender<Message>,
     result: oneshot::Receiver<Result<StagedObject, StoreError>>,
+    hindrance: watch::Receiver<Hindrance>,
     /// Less than a part; and what it takes from the budget.
     gathered: BytesMut,
     held: Reservation,
@@ -220,7 +181,7 @@ impl Upload {
         }
     }
 
-    /// Resolves when every part is durable. Dropped before that, the upload is aborted.
+    /// No more bytes. What comes of it says [`Finish::staged`]; dropped before that, the upload is aborted.
     pub fn finish(mut self) -> Finish {
         if !self.gathered.is_empty() || self.next == 1 {
             self.send_gathered();
@@ -231,6 +192,7 @@ impl Upload {
             key: self.key,
             uploader: self.uploader,
             result: self.result,
+            hindrance: self.hindrance,
         }
     }
 
@@ -263,21 +225,30 @@ pub struct Finish {
     key: ObjectKey,
     uploader: Uploader,
     result: oneshot::Receiver<Result<StagedObject, StoreError>>,
+    hindrance: watch::Receiver<Hindrance>,
 }
 
-impl Future for Finish {
-    type Output = Result<StagedObject, StoreError>;
-
-    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
-        Pin::new(&mut self.result).poll(context).map(|received| {
-            received.unwrap_or_else(|gone| {
-                Err(StoreError::Unavailable {
-                    operation: "upload",
-                    key: self.key.clone(),
-                    source: gone.into(),
-                })
-            })
-        })
+impl Finish {
+    /// Waits until every part is durable. Not to be asked again once it said that, or [`NotStaged::Failed`].
+    ///
+    /// # Errors
+    /// [`NotStaged::Yet`] each time that patience ends with what is in the way; what may pass is tried on meanwhile.
+    pub async fn staged(&mut self) -> Result<StagedObject, NotStaged> {
+        loop {
+            tokio::select! {
+                biased;
+                ended = &mut self.result => {
+                    let gone = |_| Err(StoreError::Vanished { key: self.key.clone() });
+                    return ended.unwrap_or_else(gone).map_err(|error| NotStaged::failed(&error));
+                }
+                Ok(()) = self.hindrance.changed() => {
+                    let hindrance = self.hindrance.borrow_and_update().clone();
+                    if let Some((class, why)) = hindrance {
+                        return Err(NotStaged::Yet { class, why });
+                    }
+                }
+            }
+        }
     }
 }
 
@@ -297,6 +268,8 @@ struct Task {
     uploader: Uploader,
     key: ObjectKey,
     metadata: BTreeMap<String, String>,
+    /// What is in the way for longer than patience lasts.
+    told: watch::Sender<Hindrance>,
 }
 
 /// How the parts came to an end.
@@ -309,7 +282,7 @@ impl Task {
     async fn run(
         self,
         mut queue: mpsc::UnboundedReceiver<Message>,
-        report: oneshot::Sender<Result<StagedObject, StoreError>>,
+        mut report: oneshot::Sender<Result<StagedObject, StoreError>>,
     ) {
         let first = match queue.recv().await {
             Some(Message::Part(part)) => part,
@@ -317,18 +290,27 @@ impl Task {
             Some(Message::End) | None => return,
         };
         let store = &self.uploader.store;
-        let begun = self
-            .uploader
-            .persist(|| store.begin(&self.key, &self.metadata));
-        let upload = match begun.await {
-            Ok(upload) => upload,
-            Err(error) => {
+        let mut tries = Tries::new(self.uploader.patience);
+        let upload = loop {
+            let error = match store.begin(&self.key, &self.metadata).await {
+                Ok(upload) => break upload,
+                Err(error) => error,
+            };
+            let Some(wait) = tries.failed(&error) else {
                 drop(queue);
                 let _ = report.send(Err(error));
                 return;
+            };
+            self.tell(&tries, &error);
+            tokio::select! {
+                () = tokio::time::sleep(wait) => {}
+                () = report.closed() => return,
             }
         };
-        let ended = self.send_parts(&upload, first, &mut queue).await;
+        self.mended(&tries);
+        let ended = self
+            .send_parts(&upload, first, &mut queue, &mut report)
+            .await;
         // From here on pushed parts are dropped, which gives their bytes back to the budget.
         drop(queue);
         let result = match ended {
@@ -353,11 +335,26 @@ impl Task {
         }
     }
 
+    fn tell(&self, tries: &Tries, error: &StoreError) {
+        if tries.exhausted() {
+            let why = OneLine(error).to_string();
+            tracing::warn!(key = self.key, error = %why, "an upload does not get on; it is tried on");
+            self.told.send_replace(Some((error.class(), why)));
+        }
+    }
+
+    fn mended(&self, tries: &Tries) {
+        if tries.exhausted() {
+            self.told.send_replace(None);
+        }
+    }
+
     async fn send_parts(
         &self,
         upload: &UploadId,
         first: Part,
         queue: &mut mpsc::UnboundedReceiver<Message>,
+        report: &mut oneshot::Sender<Result<StagedObject, StoreError>>,
     ) -> Result<Ended, StoreError> {
         // Polled in the order they were pushed, and the semaphore is fair: parts start in order.
         let mut sending = FuturesUnordered::new();
@@ -378,24 +375,40 @@ impl Task {
                     Some(Message::End) => open = false,
                     None => return Ok(Ended::Dropped),
                 },
+                () = report.closed() => return Ok(Ended::Dropped),
             }
         }
         tags.sort_by_key(|tag: &PartTag| tag.number);
         Ok(Ended::Complete(tags, size))
     }
 
+    /// Tries while the error's class says that waiting may help.
     async fn send_part(&self, upload: &UploadId, part: Part) -> Result<(PartTag, u64), StoreError> {
         let uploader = &self.uploader;
-        let tag = uploader
-            .persist(|| async {
+        let mut tries = Tries::new(uploader.patience);
+        loop {
+            let sent = {
                 // Given back while waiting for the next try, so that one bad upload does not starve the others.
                 let _permit = uploader.in_flight.acquire().await;
                 let body = part.body.clone();
                 let store = &uploader.store;
                 store.put_part(&self.key, upload, part.number, body).await
-            })
-            .await?;
-        Ok((tag, part.body.len() as u64))
+            };
+            let error = match sent {
+                Ok(tag) => {
+                    self.mended(&tries);
+                    return Ok((tag, part.body.len() as u64));
+                }
+                Err(error) => error,
+            };
+            match tries.failed(&error) {
+                Some(wait) => {
+                    self.tell(&tries, &error);
+                    tokio::time::sleep(wait).await;
+                }
+                None => return Err(error),
+            }
+        }
     }
 }
 

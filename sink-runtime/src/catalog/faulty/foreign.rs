@@ -111,6 +111,23 @@ pub async fn add_column(table: &dyn TableOps, name: &str) -> Outcome {
 
 /// # Errors
 /// What the table answers.
+pub async fn rename_column(table: &dyn TableOps, name: &str, to: &str) -> Outcome {
+    change(table, |metadata, builder| {
+        let fields = metadata.current_schema().as_struct().fields().iter();
+        let renamed = fields.map(|field| {
+            let mut field = NestedField::clone(field);
+            if field.name == name {
+                field.name = to.to_owned();
+            }
+            field.into()
+        });
+        builder.add_current_schema(Schema::builder().with_fields(renamed).build()?)
+    })
+    .await
+}
+
+/// # Errors
+/// What the table answers.
 pub async fn remove_properties(table: &dyn TableOps, keys: &[String]) -> Outcome {
     change(table, |_, builder| builder.remove_properties(keys)).await
 }

@@ -17,16 +17,32 @@ pub(super) struct Answer {
     pub(super) body: Bytes,
 }
 
+/// The protocol's names for what is not there. A 404 without them is a gateway's, or of a path that nobody serves: taking
+/// the table for missing would be a guess.
+const MISSING: [&str; 2] = ["NoSuchTable", "NoSuchNamespace"];
+
+#[derive(Deserialize)]
+struct Wrapper {
+    error: ErrorModel,
+}
+
 impl Answer {
+    fn model(&self) -> Option<ErrorModel> {
+        let wrapper = serde_json::from_slice::<Wrapper>(&self.body);
+        wrapper.ok().map(|wrapper| wrapper.error)
+    }
+
+    /// Whether the catalog says that the table or its namespace does not exist.
+    pub(super) fn is_missing(&self) -> bool {
+        let named = |model: ErrorModel| MISSING.iter().any(|name| model.r#type.starts_with(name));
+        self.status == StatusCode::NOT_FOUND && self.model().is_some_and(named)
+    }
+
     /// Status and the server's own words.
     fn told(&self) -> BoxError {
-        #[derive(Deserialize)]
-        struct Wrapper {
-            error: ErrorModel,
-        }
-        let words = match serde_json::from_slice::<Wrapper>(&self.body) {
-            Ok(Wrapper { error }) => format!("{}: {}", error.r#type, error.message),
-            Err(_) => String::from_utf8_lossy(&self.body).into_owned(),
+        let words = match self.model() {
+            Some(error) => format!("{}: {}", error.r#type, error.message),
+            None => String::from_utf8_lossy(&self.body).into_owned(),
         };
         let words: String = words.chars().take(MESSAGE_CHARS).collect();
         format!("{}: {words}", self.status).into()
@@ -36,11 +52,11 @@ impl Answer {
     pub(super) fn error(&self, operation: &'static str, table: &str) -> CatalogError {
         let source = self.told();
         match self.status.as_u16() {
-            404 => CatalogError::NoSuchTable {
+            404 if self.is_missing() => CatalogError::NoSuchTable {
                 table: table.to_owned(),
             },
             401 | 403 | 419 => CatalogError::Denied { operation, source },
-            408 | 429 | 500.. => CatalogError::Unavailable { operation, source },
+            404 | 408 | 429 | 500.. => CatalogError::Unavailable { operation, source },
             _ => CatalogError::Refused { operation, source },
         }
     }
@@ -55,6 +71,8 @@ impl Answer {
                 _ => Err(CommitError::Unknown(self.told())),
             },
             409 => Err(CommitError::Conflict),
+            // Whoever does not know the path has done nothing.
+            404 if !self.is_missing() => Err(CommitError::Unavailable(self.told())),
             429 | 503 => Err(CommitError::Unavailable(self.told())),
             408 | 500.. | 100..=199 | 300..=399 => Err(CommitError::Unknown(self.told())),
             _ => Err(CommitError::Refused(self.error(operation, table))),
@@ -107,7 +125,39 @@ mod tests {
         for status in [401, 403] {
             assert_eq!(commit(status, "{}"), "denied", "{status}");
         }
-        assert_eq!(commit(404, "{}"), "missing");
+    }
+
+    #[test]
+    fn only_the_protocols_own_words_say_that_a_table_is_missing() {
+        let missing = [
+            r#"{"error":{"message":"no","type":"NoSuchTableException","code":404}}"#,
+            r#"{"error":{"message":"no","type":"NoSuchNamespaceException","code":404}}"#,
+        ];
+        for body in missing {
+            assert_eq!(commit(404, body), "missing", "{body}");
+            let error = answer(404, body).error("load table", "ns.t");
+            assert!(
+                matches!(error, CatalogError::NoSuchTable { .. }),
+                "{error:?}"
+            );
+        }
+        let others = [
+            "",
+            "{}",
+            "<html>404 page not found</html>",
+            r#"{"timestamp":"x","status":404,"error":"Not Found","path":"/v1"}"#,
+            r#"{"error":{"message":"no warehouse","type":"NotFoundException","code":404}}"#,
+        ];
+        for body in others {
+            assert_eq!(commit(404, body), "unavailable", "{body}");
+            let error = answer(404, body).error("load table", "ns.t");
+            assert!(
+                matches!(error, CatalogError::Unavailable { .. }),
+                "{error:?}"
+            );
+        }
+        // Elsewhere the words are no such thing.
+        assert_eq!(commit(400, missing[0]), "refused");
     }
 
     #[test]

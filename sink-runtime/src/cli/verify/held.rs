@@ -5,13 +5,14 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use iceberg::io::FileIO;
-use iceberg::spec::{DataContentType, ManifestList, ManifestStatus, TableMetadataRef};
+use iceberg::spec::TableMetadataRef;
 
 use super::super::CliError;
-use super::content::{self, Content};
-use crate::catalog::{self, CatalogError, TableOps};
+use super::content::{self, Content, Each, Reading};
+use crate::catalog::{self, CatalogError, TableOps, snapshot};
 use crate::commit::dataset::DatasetFileName;
 use crate::commit::iceberg::{Keys, Standing, standing};
+use crate::errors::OneLine;
 use crate::ledger::{LedgerDocument, ledger_key};
 use crate::plan::{Destination, Plan};
 use crate::record::{Offset, TopicName, TopicPartition};
@@ -95,6 +96,8 @@ pub(super) struct HeldFile {
     pub(super) partition: String,
     /// Where all of its rows are of one topic-partition.
     pub(super) tp: Option<TopicPartition>,
+    /// The lowest offset in it, where its name says so.
+    pub(super) start: Option<i64>,
     place: Place,
 }
 
@@ -155,6 +158,18 @@ impl Held {
         let metadata = load(ops.as_ref()).await?;
         // Of types that the sink never writes nothing can be expected.
         Ok(metadata.and_then(|metadata| from_iceberg(metadata.current_schema()).ok()))
+    }
+
+    /// Paths of a table's columns by their ids; a dataset has no ids.
+    pub(super) async fn names(&self) -> Result<Option<BTreeMap<i32, String>>, CliError> {
+        let Self::Table { ops, .. } = self else {
+            return Ok(None);
+        };
+        let metadata = load(ops.as_ref()).await?;
+        Ok(metadata.map(|metadata| {
+            let names = metadata.current_schema().field_id_to_name_map();
+            names.iter().map(|(id, name)| (*id, name.clone())).collect()
+        }))
     }
 
     pub(super) async fn files(&self) -> Result<Vec<HeldFile>, CliError> {
@@ -231,6 +246,7 @@ async fn dataset_files(store: &Arc<dyn Store>) -> Result<Vec<HeldFile>, CliError
                 version: Some(version(name.generation)),
                 partition,
                 tp: Some(name.tp),
+                start: Some(name.start.0),
                 place: Place::Store(Arc::clone(store)),
             });
         }
@@ -239,43 +255,25 @@ async fn dataset_files(store: &Arc<dyn Store>) -> Result<Vec<HeldFile>, CliError
 }
 
 async fn table_files(metadata: &TableMetadataRef, io: &FileIO) -> Result<Vec<HeldFile>, CliError> {
-    let failed = |error: iceberg::Error| CliError(format!("read the table's manifests: {error}"));
-    let Some(snapshot) = metadata.current_snapshot() else {
-        return Ok(Vec::new());
-    };
-    let mut files = Vec::new();
-    let list = io
-        .new_input(snapshot.manifest_list())
-        .map_err(failed)?
-        .read()
-        .await
-        .map_err(failed)?;
-    let list =
-        ManifestList::parse_with_version(&list, metadata.format_version()).map_err(failed)?;
-    for manifest in list.entries() {
-        let manifest = manifest.load_manifest(io).await.map_err(failed)?;
-        for entry in manifest.entries() {
-            if entry.status() == ManifestStatus::Deleted
-                || entry.content_type() != DataContentType::Data
-            {
-                continue;
-            }
-            let name = entry.file_path().to_owned();
-            let directory = name.rsplit_once('/').map_or("", |(directory, _)| directory);
-            let partition = directory
-                .rsplit_once("/data")
-                .map_or(directory, |(_, partition)| partition);
-            let partition = partition.trim_start_matches('/').to_owned();
-            files.push(HeldFile {
-                name,
-                version: entry.sequence_number(),
-                partition,
-                tp: None,
-                place: Place::Io(io.clone()),
-            });
+    let entries = snapshot::data_files(io, metadata).await;
+    let entries =
+        entries.map_err(|error| CliError(format!("read the table's files: {}", OneLine(&error))))?;
+    let files = entries.into_iter().map(|entry| {
+        let name = entry.file_path;
+        let directory = name.rsplit_once('/').map_or("", |(directory, _)| directory);
+        let partition = directory
+            .rsplit_once("/data")
+            .map_or(directory, |(_, partition)| partition);
+        HeldFile {
+            partition: partition.trim_start_matches('/').to_owned(),
+            name,
+            version: entry.sequence_number,
+            tp: None,
+            start: None,
+            place: Place::Io(io.clone()),
         }
-    }
-    Ok(files)
+    });
+    Ok(files.collect())
 }
 
 impl HeldFile {
@@ -297,12 +295,16 @@ impl HeldFile {
         }
     }
 
-    pub(super) async fn read(&self, plan: &Plan) -> Result<Content, CliError> {
+    pub(super) async fn read(
+        &self,
+        reading: &Reading,
+        each: &mut Each<'_>,
+    ) -> Result<Content, CliError> {
         let bytes = self.bytes().await?;
         if self.name.ends_with(".parquet") {
-            content::of_parquet(plan, bytes, &self.name)
+            content::of_parquet(reading, bytes, &self.name, each)
         } else {
-            content::of_json_lines(plan, &bytes, &self.name)
+            content::of_json_lines(reading, &bytes, &self.name, each)
         }
     }
 

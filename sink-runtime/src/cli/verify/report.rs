@@ -1,6 +1,6 @@
 //! Topic against destination: what is missing, what is there too often, and what cannot be told. Pure.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use crate::plan::SinkId;
 use crate::record::TopicPartition;
@@ -30,53 +30,76 @@ pub(crate) struct Lane {
     pub(super) expected: u64,
     /// Rows of this topic found; `None` where the files do not tell which topic-partition a row is of.
     pub(super) found: Option<u64>,
-    pub(super) missing: Vec<i64>,
-    pub(super) duplicated: Vec<i64>,
+    pub(super) missing: Offsets,
+    pub(super) duplicated: Offsets,
     /// Rows that the topic does not account for; those below the log's start are not counted.
-    pub(super) unexpected: Vec<i64>,
+    pub(super) unexpected: Offsets,
+    /// Rows that do not say what their record says.
+    pub(super) different: Offsets,
+    /// The columns in which they do not.
+    pub(super) columns: BTreeMap<String, Offsets>,
+    /// Values by column and why they could not be compared.
+    pub(super) uncompared: BTreeMap<(String, String), u64>,
     /// Rows of an earlier topic of this name.
     pub(super) earlier: u64,
     /// Rows of this topic or of an earlier one, beyond those that are missed elsewhere.
     pub(super) either: u64,
 }
 
-/// Offsets of the rows found of one topic-partition.
-#[derive(Clone, Debug, Default)]
-pub(super) struct Found {
-    pub(super) current: Vec<i64>,
-    pub(super) either: Vec<i64>,
-    pub(super) earlier: u64,
+/// How many, and the lowest of them.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(super) struct Offsets {
+    count: u64,
+    named: BTreeSet<i64>,
+}
+
+impl Offsets {
+    pub(super) fn add(&mut self, offset: i64) {
+        self.count += 1;
+        self.named.insert(offset);
+        if self.named.len() > NAMED {
+            self.named.pop_last();
+        }
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.count == 0
+    }
+
+    pub(super) fn text(&self) -> String {
+        let named: Vec<_> = self.named.iter().map(ToString::to_string).collect();
+        let more = if self.count > self.named.len() as u64 {
+            ", …"
+        } else {
+            ""
+        };
+        format!("offsets {}{more}", named.join(", "))
+    }
 }
 
 impl Lane {
-    /// `wanted` is ascending, without repeats. A row that may be of this topic or of an earlier one stands for a
-    /// wanted one that is not found otherwise, and is never one too many.
-    pub(super) fn compare(&mut self, wanted: &[i64], mut found: Found) {
-        found.current.sort_unstable();
-        found.either.sort_unstable();
-        self.found = Some(found.current.len() as u64);
-        self.earlier = found.earlier;
-        self.either = found.either.len() as u64;
-        let mut wanted = wanted.iter().copied().peekable();
-        let mut missing = Vec::new();
-        let mut last = None;
-        for offset in found.current {
-            if last == Some(offset) {
-                self.duplicated.push(offset);
-                continue;
-            }
-            last = Some(offset);
-            while let Some(missed) = wanted.next_if(|next| *next < offset) {
-                missing.push(missed);
-            }
-            // Below the log's start the topic cannot say.
-            if wanted.next_if_eq(&offset).is_none() && offset >= self.log_start {
-                self.unexpected.push(offset);
-            }
+    pub(super) fn new(witness: Witness, log_start: i64, next: i64) -> Self {
+        Self {
+            witness,
+            log_start,
+            next,
+            ..Self::default()
         }
-        missing.extend(wanted);
-        missing.retain(|offset| found.either.binary_search(offset).is_err());
-        self.missing = missing;
+    }
+
+    pub(super) fn differs(&mut self, column: &str, offset: i64) {
+        match self.columns.get_mut(column) {
+            Some(offsets) => offsets.add(offset),
+            None => self
+                .columns
+                .entry(column.to_owned())
+                .or_default()
+                .add(offset),
+        }
+    }
+
+    pub(super) fn not_compared(&mut self, column: &str, why: String) {
+        *self.uncompared.entry((column.to_owned(), why)).or_default() += 1;
     }
 }
 
@@ -90,6 +113,8 @@ pub(crate) struct Report {
     pub(crate) rows_found: u64,
     /// Records that do not decode: dead-lettered, or skipped by policy.
     pub(crate) rejected: u64,
+    /// Whether values were compared, not offsets or counts only.
+    pub(crate) by_value: bool,
     /// Rows found beyond or short of the topic's, where only totals are known.
     pub(crate) total_difference: Option<i64>,
     /// (partition, files, rows), largest first.
@@ -99,12 +124,17 @@ pub(crate) struct Report {
 impl Report {
     pub(crate) fn missing(&self) -> u64 {
         let by_total = self.total_difference.map_or(0, |d| (-d).max(0) as u64);
-        self.sum(|lane| lane.missing.len()) + by_total
+        self.sum(|lane| lane.missing.count) + by_total
     }
 
     pub(crate) fn duplicated(&self) -> u64 {
         let by_total = self.total_difference.map_or(0, |d| d.max(0) as u64);
-        self.sum(|lane| lane.duplicated.len() + lane.unexpected.len()) + by_total
+        self.sum(|lane| lane.duplicated.count + lane.unexpected.count) + by_total
+    }
+
+    /// Rows whose values are not their record's.
+    pub(crate) fn different(&self) -> u64 {
+        self.sum(|lane| lane.different.count)
     }
 
     /// Topic-partitions whose ledger is ahead of the log.
@@ -113,12 +143,12 @@ impl Report {
         self.lanes.values().filter(ahead).count()
     }
 
-    fn sum(&self, count: impl Fn(&Lane) -> usize) -> u64 {
-        self.lanes.values().map(|lane| count(lane) as u64).sum()
+    fn sum(&self, count: impl Fn(&Lane) -> u64) -> u64 {
+        self.lanes.values().map(count).sum()
     }
 
-    pub(super) fn whole(&self) -> bool {
-        self.missing() == 0 && self.duplicated() == 0 && self.ahead() == 0
+    pub(crate) fn whole(&self) -> bool {
+        self.missing() == 0 && self.duplicated() == 0 && self.different() == 0 && self.ahead() == 0
     }
 
     pub(super) fn print(&self, sink: &SinkId) {
@@ -147,6 +177,10 @@ impl Report {
             self.missing(),
             self.duplicated()
         );
+        match (self.by_value, self.different()) {
+            (true, different) => verdict += &format!(", {different} with other values"),
+            (false, _) => verdict += ", values not compared",
+        }
         if self.ahead() > 0 {
             let ahead = self.ahead();
             verdict += &format!(", {ahead} topic-partitions end below the ledger");
@@ -176,14 +210,18 @@ impl Lane {
             ("missing", &self.missing),
             ("duplicated", &self.duplicated),
             ("unexpected", &self.unexpected),
+            ("with other values", &self.different),
         ] {
             if !offsets.is_empty() {
-                let named = offsets.iter().take(NAMED).map(ToString::to_string);
-                let named: Vec<_> = named.collect();
-                let more = if offsets.len() > NAMED { ", …" } else { "" };
-                let (count, named) = (offsets.len(), named.join(", "));
-                println!("    {count} {what}: offsets {named}{more}");
+                println!("    {} {what}: {}", offsets.count, offsets.text());
             }
+        }
+        for (column, offsets) in &self.columns {
+            let (count, text) = (offsets.count, offsets.text());
+            println!("      column {column} in {count} rows: {text}");
+        }
+        for ((column, why), values) in &self.uncompared {
+            println!("    {values} values of column {column} not compared: {why}");
         }
         if self.earlier > 0 {
             let rows = self.earlier;
@@ -203,57 +241,24 @@ impl Lane {
 mod tests {
     use super::*;
 
-    fn compared(wanted: &[i64], current: &[i64], either: &[i64], log_start: i64) -> Lane {
-        let mut lane = Lane {
-            log_start,
-            ..Lane::default()
-        };
-        let found = Found {
-            current: current.to_vec(),
-            either: either.to_vec(),
-            earlier: 0,
-        };
-        lane.compare(wanted, found);
-        lane
-    }
-
-    fn is_whole(lane: &Lane) -> bool {
-        lane.missing.is_empty() && lane.duplicated.is_empty() && lane.unexpected.is_empty()
-    }
-
-    #[test]
-    fn each_offset_is_found_missing_duplicated_or_unexpected() {
-        let lane = compared(&[0, 1, 2, 5, 6], &[6, 0, 2, 2, 3], &[], 0);
-        assert_eq!(lane.missing, [1, 5]);
-        assert_eq!(lane.duplicated, [2]);
-        assert_eq!(lane.unexpected, [3]);
-        assert!(is_whole(&compared(&[0, 1], &[1, 0], &[], 0)));
-    }
-
-    #[test]
-    fn rows_older_than_the_log_are_not_held_against_the_destination() {
-        assert!(is_whole(&compared(&[10, 11], &[8, 9, 10, 11], &[], 10)));
-    }
-
-    #[test]
-    fn rows_that_may_be_of_an_earlier_topic_fill_holes_and_are_never_too_many() {
-        assert!(is_whole(&compared(&[0, 1, 2], &[0], &[2, 1, 1, 0, 7], 0)));
-        let lane = compared(&[0, 1, 2], &[0, 0], &[1], 0);
-        assert_eq!((lane.missing, lane.duplicated), (vec![2], vec![0]));
-    }
-
     #[test]
     fn a_ledger_ahead_of_its_log_is_not_whole() {
-        let lane = Lane {
-            witness: Witness::Shorter(5),
-            next: 9,
-            ..Lane::default()
-        };
+        let lane = Lane::new(Witness::Shorter(5), 0, 9);
         let lanes = BTreeMap::from([(TopicPartition::new("orders", 0), lane)]);
         let report = Report {
             lanes,
             ..Report::default()
         };
         assert!(!report.whole());
+    }
+
+    #[test]
+    fn the_lowest_offsets_are_named_and_all_are_counted() {
+        let mut offsets = Offsets::default();
+        for offset in (0..25).rev() {
+            offsets.add(offset);
+        }
+        assert_eq!(offsets.count, 25);
+        assert_eq!(offsets.text(), "offsets 0, 1, 2, 3, 4, 5, 6, 7, 8, 9, …");
     }
 }

@@ -17,6 +17,8 @@ pub struct CommitRequest {
     /// Empty, and without files, to mark how far was read: the first position of a partition that has no ledger yet, or
     /// a topic id that became known.
     pub range: OffsetRange,
+    /// Of the ledger as it was opened before the files were begun: a ledger that was set otherwise since fences them.
+    pub generation: u64,
     /// Every destination of the sink holds every record below it.
     pub floor: Offset,
     /// Staged, all parts there, not completed; keys never used before.
@@ -99,6 +101,11 @@ impl Classified for CommitFailure {
         match self {
             Self::Fenced { .. } => class::FENCED,
             Self::Lost { .. } => class::FILES_LOST,
+            // The store was away when patience ended: the same request is asked again, and looks first.
+            Self::Store {
+                source: StoreError::Unknown { .. },
+                ..
+            } => class::STORE_UNAVAILABLE,
             Self::Store { source, .. } => source.class(),
             Self::Ledger(source) => source.class(),
             Self::Altered { .. } => class::FILE_ALTERED,

@@ -1,7 +1,7 @@
 //! Clears away staged uploads that no process will ever complete: left by one that died between staging and commit.
 
-use std::collections::BTreeSet;
-use std::time::{Duration, SystemTime};
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
 
 use super::{CommitFailure, DatasetCommitter, DatasetFileName, retried};
 use crate::commit::backoff::Pacer;
@@ -19,17 +19,17 @@ pub struct Swept {
 }
 
 impl DatasetCommitter {
-    /// Aborts this sink's uploads that began more than `older_than` before `now` and that no ledger names. An upload
-    /// is this sink's when its name is of a topic-partition of which this sink alone has a ledger here.
+    /// Aborts this sink's uploads that began more than `older_than` ago, by the store's own clock, and that no ledger
+    /// names. An upload is this sink's when its name is of a topic-partition of which this sink alone has a ledger here,
+    /// and no dataset of its own begins at a folder above it.
     ///
     /// `older_than` has to be longer than any file stays open. Should an upload be swept that its owner commits at
     /// that very moment, the commit is taken back and its range read again: nothing is lost.
-    pub async fn sweep(
-        &self,
-        now: SystemTime,
-        older_than: Duration,
-    ) -> Result<Swept, CommitFailure> {
+    pub async fn sweep(&self, older_than: Duration) -> Result<Swept, CommitFailure> {
         let pacer = Pacer::start(self.policy);
+        let Some(now) = retried(&pacer, || self.store.now()).await? else {
+            return Ok(Swept::default());
+        };
         let uploads = retried(&pacer, || self.store.list_uploads("")).await?;
         let old: Vec<(TopicPartition, OpenUpload)> = uploads
             .into_iter()
@@ -61,9 +61,13 @@ impl DatasetCommitter {
                 named.extend(files.map(|file| (file.key, file.upload.0)));
             }
         }
+        let mut roots = BTreeMap::new();
         for (tp, upload) in &old {
             let OpenUpload { key, id, .. } = upload;
-            if !mine.contains(tp) || named.contains(&(key.clone(), id.0.clone())) {
+            if !mine.contains(tp)
+                || named.contains(&(key.clone(), id.0.clone()))
+                || self.is_nested(&pacer, key, &mut roots).await?
+            {
                 swept.kept += 1;
                 continue;
             }
@@ -71,6 +75,30 @@ impl DatasetCommitter {
             swept.aborted.push(key.clone());
         }
         Ok(swept)
+    }
+
+    /// Whether another dataset begins below this one's root and above the key. `roots`: folders that were looked at.
+    async fn is_nested(
+        &self,
+        pacer: &Pacer,
+        key: &str,
+        roots: &mut BTreeMap<String, bool>,
+    ) -> Result<bool, CommitFailure> {
+        for (end, _) in key.match_indices('/') {
+            let ledgers = format!("{}/{LEDGER_ROOT}", &key[..end]);
+            let found = match roots.get(&ledgers) {
+                Some(found) => *found,
+                None => {
+                    let found = retried(pacer, || self.store.holds_any(&ledgers)).await?;
+                    roots.insert(ledgers, found);
+                    found
+                }
+            };
+            if found {
+                return Ok(true);
+            }
+        }
+        Ok(false)
     }
 
     fn is_mine_alone(&self, ledgers: &[ObjectKey], tp: &TopicPartition) -> bool {

@@ -73,11 +73,20 @@ fn staged(shelf: &Shelf, expected: Option<i64>, start: i64, end: i64) -> CommitR
             start: Offset(start),
             end: Offset(end),
         },
+        generation: 0,
         floor: Offset(start),
         files,
         commit_id,
         cluster_id: Some("cluster".into()),
         topic_id: Some("topic".into()),
+    }
+}
+
+/// The same, its files begun under a later generation.
+fn under(generation: u64, request: CommitRequest) -> CommitRequest {
+    CommitRequest {
+        generation,
+        ..request
     }
 }
 
@@ -286,7 +295,7 @@ async fn a_commit_with_a_vanished_upload_is_taken_back_and_its_range_read_again(
         assert!(matches!(again, CommitFailure::Fenced { .. }));
         assert_eq!(committer.open(&tp(0)).await.unwrap().next, Some(Offset(10)));
         committer
-            .commit(staged(&shelf, Some(10), 10, 20))
+            .commit(under(1, staged(&shelf, Some(10), 10, 20)))
             .await
             .unwrap();
         assert_eq!(visible(&shelf), up_to(20));
@@ -310,7 +319,10 @@ async fn a_retraction_dropped_at_any_call_is_finished_by_the_next_owner() {
             let heir = committer(&shelf);
             assert_eq!(heir.open(&tp(0)).await.unwrap().next, Some(Offset(10)));
             assert_eq!(visible(&shelf), up_to(10), "{fate:?} at call {call}");
-            heir.commit(staged(&shelf, Some(10), 10, 20)).await.unwrap();
+            // 0 where it died before the commit was in the ledger.
+            let generation = heir.generation(&tp(0));
+            let again = under(generation, staged(&shelf, Some(10), 10, 20));
+            heir.commit(again).await.unwrap();
             assert_eq!(visible(&shelf), up_to(20));
         }
     }
@@ -414,14 +426,64 @@ async fn a_reset_starts_a_generation_that_fences_what_was_claimed_before() {
         zombie.reset(reset).await,
         Err(CommitFailure::Fenced { .. })
     ));
-    let mut new = staged(&shelf, Some(10), 10, 15);
+    let mut new = under(1, staged(&shelf, Some(10), 10, 15));
     new.topic_id = Some("recreated".into());
     owner.commit(new).await.unwrap();
-    let other = staged(&shelf, Some(15), 15, 20);
+    let other = under(1, staged(&shelf, Some(15), 15, 20));
     assert!(matches!(
         owner.commit(other).await,
         Err(CommitFailure::Fenced { .. })
     ));
+}
+
+// The brokers tell no topic id, and the offsets fit: nothing but the generation tells.
+#[tokio::test]
+async fn a_commit_that_outlives_its_lane_is_fenced_after_a_reset_in_the_same_process() {
+    let (shelf, committer) = begun().await;
+    let mut old = staged(&shelf, Some(10), 10, 20);
+    old.topic_id = None;
+    committer.open(&tp(0)).await.unwrap();
+    let reset = ResetRequest {
+        tp: tp(0),
+        next: Offset(10),
+        recreated: true,
+        commit_id: CommitId::fresh(),
+        cluster_id: None,
+        topic_id: None,
+    };
+    committer.reset(reset).await.unwrap();
+    let late = committer.commit(old).await;
+    assert!(
+        matches!(late, Err(CommitFailure::Fenced { .. })),
+        "{late:?}"
+    );
+    assert_eq!(visible(&shelf), up_to(10));
+    let mut new = under(1, staged(&shelf, Some(10), 10, 12));
+    new.topic_id = None;
+    committer.commit(new).await.unwrap();
+    assert_eq!(visible(&shelf), up_to(12));
+}
+
+#[tokio::test]
+async fn a_call_that_outlives_its_opening_leaves_what_a_later_one_knows() {
+    let (shelf, committer) = begun().await;
+    let request = staged(&shelf, Some(10), 10, 20);
+    // A call is under way while the lane is lost, regained and reset.
+    let known = committer.borrow(&tp(0)).unwrap();
+    committer.open(&tp(0)).await.unwrap();
+    let reset = ResetRequest {
+        tp: tp(0),
+        next: Offset(10),
+        recreated: false,
+        commit_id: CommitId::fresh(),
+        cluster_id: None,
+        topic_id: None,
+    };
+    committer.reset(reset).await.unwrap();
+    committer.remember(&tp(0), Seen::Unknown, known.generation, known.opening);
+    assert_eq!(committer.generation(&tp(0)), 1);
+    committer.commit(under(1, request)).await.unwrap();
+    assert_eq!(visible(&shelf), up_to(20));
 }
 
 #[tokio::test]
@@ -440,7 +502,7 @@ async fn a_reset_whose_reply_is_lost_happens_once() {
     let there = document(&shelf);
     assert_eq!((there.generation, there.topic_since), (1, 0));
     let done = committer
-        .commit(staged(&shelf, Some(3), 3, 4))
+        .commit(under(1, staged(&shelf, Some(3), 3, 4)))
         .await
         .unwrap();
     assert_eq!(done.next, Offset(4));
@@ -513,7 +575,9 @@ async fn a_pending_file_replaced_by_another_is_reported_and_not_touched() {
 async fn a_sweep_takes_only_old_uploads_of_this_sink_that_no_ledger_names() {
     let (shelf, dying) = begun().await;
     let day = Duration::from_secs(86_400);
+    // The process's own clock is decades ahead.
     let now = SystemTime::UNIX_EPOCH + 3 * day;
+    shelf.0.lock().now = Some(now);
     // Committed, not completed.
     let pending = staged(&shelf, Some(10), 10, 20);
     shelf.plan([(1, Fate::HangBefore)]);
@@ -525,11 +589,18 @@ async fn a_sweep_takes_only_old_uploads_of_this_sink_that_no_ledger_names() {
     shelf.upload("dt=1/somebody-elses.parquet", "x", SystemTime::UNIX_EPOCH);
     let other_partition = name(20, CommitId::fresh()).replace("orders-0-", "orders-5-");
     shelf.upload(&other_partition, "x", SystemTime::UNIX_EPOCH);
+    // Another dataset begins below this one, and reads the same topic.
+    let nested = format!("lake/orders/{}", name(20, CommitId::fresh()));
+    shelf.upload(&nested, "x", SystemTime::UNIX_EPOCH);
+    let ledger = format!("lake/orders/{}", ledger_key("default.nested", &tp(0)));
+    let body = bytes::Bytes::from_static(b"{}");
+    shelf.put(&ledger, body, Expect::Anything).await.unwrap();
 
-    let swept = committer(&shelf).sweep(now, day).await.unwrap();
+    let swept = committer(&shelf).sweep(day).await.unwrap();
     assert_eq!(swept.aborted, [orphan.as_str()]);
-    // One pending, and one of a partition without a ledger.
-    assert_eq!(swept.kept, 2);
+    // One pending, one of a partition without a ledger, and the nested one.
+    assert_eq!(swept.kept, 3);
+    shelf.0.lock().objects.remove(&ledger);
     committer(&shelf).open(&tp(0)).await.unwrap();
     assert_eq!(visible(&shelf), up_to(20));
 
@@ -541,14 +612,13 @@ async fn a_sweep_takes_only_old_uploads_of_this_sink_that_no_ledger_names() {
         .put(&other_sink, body, Expect::Anything)
         .await
         .unwrap();
-    assert!(
-        committer(&shelf)
-            .sweep(now, day)
-            .await
-            .unwrap()
-            .aborted
-            .is_empty()
-    );
+    let swept = committer(&shelf).sweep(day).await.unwrap();
+    assert!(swept.aborted.is_empty());
+    // Without the store's clock no age is known.
+    shelf.0.lock().objects.remove(&other_sink);
+    shelf.0.lock().now = None;
+    let swept = committer(&shelf).sweep(day).await.unwrap();
+    assert!(swept.aborted.is_empty());
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use iceberg::spec::{
-    FormatVersion, PartitionSpecRef, SchemaRef, SortOrderRef, TableMetadata, TableMetadataBuilder,
+    FormatVersion, PartitionSpecRef, SortOrderRef, TableMetadata, TableMetadataBuilder,
 };
 use uuid::Uuid;
 
@@ -13,7 +13,7 @@ use super::{Attempts, IcebergCommitter, IcebergFailure};
 use crate::catalog::{Base, CatalogError, CommitError};
 use crate::plan::{IcebergPlan, OnDestinationReset, SinkId};
 use crate::schema::Schema;
-use crate::schema::evolution::{self, plan_evolution};
+use crate::schema::evolution::{self, TableColumns, plan_evolution};
 use crate::schema::iceberg::{partition_spec, sort_order, to_iceberg};
 
 /// A table, ready to be written to.
@@ -23,9 +23,9 @@ pub struct Opened {
     pub location: String,
     pub format_version: FormatVersion,
     /// To write files with: the table's columns and, with predicted ids, those the first commit will add.
-    pub schema: SchemaRef,
-    /// The highest id ever given out in the table, dropped columns included, or predicted here.
-    pub last_column_id: i32,
+    pub columns: TableColumns,
+    /// The table's alone.
+    pub table_columns: TableColumns,
     /// What the first commit will change in the table's schema.
     pub schema_changes: Vec<evolution::Change>,
     /// The table's own, whatever the plan says.
@@ -174,23 +174,19 @@ fn describe(
     schema: &Schema,
 ) -> Result<Opened, IcebergFailure> {
     let table = &base.metadata;
-    let planned = plan_evolution(
-        table.current_schema(),
-        table.last_column_id(),
-        schema,
-        plan.evolution,
-    )
-    .map_err(IcebergFailure::Incompatible)?;
-    let (schema, schema_changes) = match planned {
-        Some(new) => (SchemaRef::new(new.schema), new.changes),
-        None => (table.current_schema().clone(), Vec::new()),
+    let have = TableColumns::of(table);
+    let planned =
+        plan_evolution(&have, schema, plan.evolution).map_err(IcebergFailure::Incompatible)?;
+    let (columns, schema_changes) = match planned {
+        Some(new) => (have.evolved(new.schema), new.changes),
+        None => (have.clone(), Vec::new()),
     };
     Ok(Opened {
         uuid: table.uuid(),
         location: table.location().to_owned(),
         format_version: table.format_version(),
-        last_column_id: table.last_column_id().max(schema.highest_field_id()),
-        schema,
+        columns,
+        table_columns: have,
         schema_changes,
         spec: table.default_partition_spec().clone(),
         sort_order: table.default_sort_order().clone(),

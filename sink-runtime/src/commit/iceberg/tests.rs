@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use iceberg::io::FileIO;
 use iceberg::spec::{
-    DataContentType, DataFileBuilder, DataFileFormat, ManifestList, PartitionSpec, Struct,
+    DataContentType, DataFileBuilder, DataFileFormat, PartitionSpec, Struct,
     TableMetadata, Transform,
 };
 
@@ -50,6 +50,7 @@ fn plan() -> IcebergPlan {
             add_columns: true,
             widen: true,
             make_optional: true,
+            recreate_columns: false,
         },
         parquet: ParquetOptions {
             compression: ParquetCompression::None,
@@ -134,7 +135,7 @@ fn commit_of(opened: &Opened, partition: i32, expected: Option<i64>, end: i64) -
         topic_ids: BTreeMap::new(),
         files: vec![file(partition, start, end)],
         spec: opened.spec.clone(),
-        schema: opened.schema.clone(),
+        columns: opened.columns.clone(),
     }
 }
 
@@ -194,21 +195,9 @@ impl Lab {
 }
 
 async fn visible(io: &FileIO, table: &TableMetadata) -> Vec<String> {
-    let Some(current) = table.current_snapshot() else {
-        return Vec::new();
-    };
-    let list = io.new_input(current.manifest_list()).unwrap();
-    let list =
-        ManifestList::parse_with_version(&list.read().await.unwrap(), table.format_version())
-            .unwrap();
-    let mut names = Vec::new();
-    for manifest in list.entries() {
-        for entry in manifest.load_manifest(io).await.unwrap().entries() {
-            if entry.is_alive() {
-                names.push(entry.file_path().rsplit('/').next().unwrap().to_owned());
-            }
-        }
-    }
+    let files = crate::catalog::snapshot::data_files(io, table).await.unwrap();
+    let name = |path: String| path.rsplit('/').next().unwrap().to_owned();
+    let mut names: Vec<_> = files.into_iter().map(|f| name(f.file_path)).collect();
     names.sort();
     names
 }

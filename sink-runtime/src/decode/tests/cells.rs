@@ -325,6 +325,12 @@ fn messages_name_the_field_and_never_the_value() {
             r#"{"secret":"hunter2"}"#,
             r#"{"n":1"#,
             "7",
+            "",
+            "\0\0\0\0\u{7}{\"n\":1}",
+            "\u{feff}{\"n\":1}",
+            r#"{"n":-Infinity}"#,
+            r#"{"ignored":NaN}"#,
+            r#"{"n":"\ud83d"}"#,
         ]),
     );
     let messages: Vec<&str> = decoded.rejects.iter().map(|r| r.message.as_str()).collect();
@@ -336,6 +342,19 @@ fn messages_name_the_field_and_never_the_value() {
             "field `secret`: no column for it (string)",
             "not JSON at byte 6: expected a comma or the end of the object or array",
             "expected an object, found number",
+            "not JSON at byte 0: empty",
+            "not JSON at byte 0: begins with the five-byte header of a schema registry's serializer (schema id 7): write \
+             plain JSON, with a serializer that uses no registry",
+            "not JSON at byte 0: begins with a byte-order mark: write UTF-8 without one",
+            "not JSON at byte 6: -Infinity is no JSON: write null instead",
+            "not JSON at byte 11: NaN is no JSON: write null instead",
+            "not JSON at byte 12: lone surrogate, half of a character: the producer must not cut texts between the two",
         ]
+    );
+    let gzip = decode(&plan, &raw([&b"\x1f\x8b\x08\x00"[..], b"{}"]));
+    assert_eq!(
+        gzip.rejects[0].message,
+        "not UTF-8: compressed with gzip by its producer: write plain JSON, and leave compression to the Kafka client \
+         (compression.type)"
     );
 }

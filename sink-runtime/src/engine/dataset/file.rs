@@ -1,12 +1,11 @@
 //! A sealed file of a dataset, from its last bytes going up to what the ledger says of it.
 
 use crate::engine::deliver::Failure;
-use crate::errors::OneLine;
 use crate::files::Sealed;
 use crate::layout::HivePartition;
 use crate::ledger::PendingFile;
 use crate::record::{Offset, TopicPartition};
-use crate::store::upload::{Finish, StagedObject, Upload};
+use crate::store::upload::{Finish, NotStaged, StagedObject, Upload};
 
 /// A sealed file of a dataset.
 #[derive(Debug)]
@@ -43,25 +42,18 @@ impl DatasetFile {
 
     pub(super) async fn staged(&mut self) -> Result<PendingFile, Failure> {
         if let Whereabouts::Going(finish) = &mut self.bytes {
-            let staged = finish.await;
-            self.bytes = Whereabouts::Gone;
+            let staged = finish.staged().await;
+            if !matches!(staged, Err(NotStaged::Yet { .. })) {
+                self.bytes = Whereabouts::Gone;
+            }
+            let (tp, first, last) = (&self.tp, self.first, self.last);
             let staged = staged.map_err(|error| {
-                let why = format!(
-                    "upload of {} [{}, {}] failed: {}",
-                    self.tp,
-                    self.first,
-                    self.last,
-                    OneLine(&error)
-                );
-                Failure::Reread { why, fenced: false }
+                Failure::of_upload(&format_args!("upload of {tp} [{first}, {last}]"), &error)
             })?;
             self.bytes = Whereabouts::Staged(staged);
         }
         let Whereabouts::Staged(staged) = &self.bytes else {
-            return Err(Failure::Reread {
-                why: "a staged file is gone".to_owned(),
-                fenced: false,
-            });
+            return Err(Failure::lost("a staged file is gone".to_owned()));
         };
         Ok(PendingFile {
             key: staged.key.clone(),

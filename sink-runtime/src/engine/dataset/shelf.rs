@@ -256,6 +256,7 @@ impl Shelf for DatasetShelf {
             schedule.next = schedule.upcoming(now);
             self.files.set_schedule(schedule.next);
         }
+        self.files.make_spoiled_due(Upload::has_failed);
         let due = self.files.due(now);
         if let Some(schedule) = &mut self.schedule
             && schedule.next.is_some_and(|next| next <= now)

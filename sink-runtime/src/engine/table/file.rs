@@ -5,11 +5,10 @@ use std::sync::Arc;
 use super::shelf::DataUpload;
 use super::target::Target;
 use crate::engine::deliver::Failure;
-use crate::errors::OneLine;
 use crate::files::Sealed;
 use crate::layout::iceberg::IcebergPartition;
 use crate::store::Completed;
-use crate::store::upload::{Finish, StagedObject};
+use crate::store::upload::{Finish, NotStaged, StagedObject};
 
 /// A sealed data file of a table.
 #[derive(Debug)]
@@ -39,7 +38,8 @@ enum Whereabouts {
 impl TableFile {
     pub(super) fn of(sealed: Sealed<IcebergPartition, DataUpload>) -> Self {
         let DataUpload { upload, target } = sealed.upload;
-        let metrics = sealed.metrics.unwrap_or_default();
+        let modes = target.wishes.modes(&target.columns.schema, &target.order);
+        let metrics = sealed.metrics.unwrap_or_default().kept(&modes);
         Self {
             sealed: SealedData {
                 partition: sealed.key,
@@ -58,13 +58,13 @@ impl TableFile {
 
     /// Makes the object whole, and describes it.
     pub(super) async fn data_file(&mut self) -> Result<iceberg::spec::DataFile, Failure> {
-        let again = |why: String| Failure::Reread { why, fenced: false };
         if let Whereabouts::Going(finish) = &mut self.bytes {
-            let staged = finish.await;
-            self.bytes = Whereabouts::Gone;
-            let staged = staged.map_err(|error| {
-                again(format!("upload of a data file failed: {}", OneLine(&error)))
-            })?;
+            let staged = finish.staged().await;
+            if !matches!(staged, Err(NotStaged::Yet { .. })) {
+                self.bytes = Whereabouts::Gone;
+            }
+            let staged =
+                staged.map_err(|error| Failure::of_upload(&"upload of a data file", &error))?;
             self.bytes = Whereabouts::Staged(staged);
         }
         if let Whereabouts::Staged(staged) = &self.bytes {
@@ -81,13 +81,13 @@ impl TableFile {
                 if found.is_none_or(|object| object.size != staged.size) {
                     let why = format!("staged data file \"{}\" vanished", staged.key);
                     self.bytes = Whereabouts::Gone;
-                    return Err(again(why));
+                    return Err(Failure::lost(why));
                 }
             }
             self.bytes = Whereabouts::Object(staged.key.clone());
         }
         let Whereabouts::Object(key) = &self.bytes else {
-            return Err(again("a data file is gone".to_owned()));
+            return Err(Failure::lost("a data file is gone".to_owned()));
         };
         let location = format!("{}/{key}", self.target.location);
         let SealedData {

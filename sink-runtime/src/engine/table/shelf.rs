@@ -20,9 +20,6 @@ use crate::plan::{IcebergPlan, OutputFormat, Plan, SinkId};
 use crate::record::TopicPartition;
 use crate::store::upload::Upload;
 
-/// Folder of the data files, under the table's location.
-const DATA: &str = "data";
-
 /// A worker's open data files. One group: everything of the worker is cut together.
 pub struct TableShelf {
     targets: Arc<Targets>,
@@ -49,10 +46,10 @@ pub(super) struct DataUpload {
 }
 
 /// Bytes that a partition's path may take in the key of a data file.
-fn room(location: &str) -> usize {
-    let prefix = s3_location(location).map_or(0, |(_, prefix)| prefix.len() + 1);
-    let name = DataFiles::name(i32::MAX);
-    KEY_LIMIT.saturating_sub(prefix + DATA.len() + 1 + 1 + name.len())
+fn room(target: &Target) -> usize {
+    let prefix = s3_location(&target.location).map_or(0, |(_, prefix)| prefix.len() + 1);
+    let others = target.wishes.key("p", &DataFiles::name(i32::MAX)).len() - 1;
+    KEY_LIMIT.saturating_sub(prefix + others)
 }
 
 /// Every data file goes up as one staged upload, under the table's location.
@@ -72,12 +69,7 @@ impl Outlet<(), IcebergPartition> for DataFiles {
 
     fn begin(&mut self, opening: &Opening<'_, (), IcebergPartition>) -> DataUpload {
         let name = Self::name(opening.first.0.partition);
-        let path = &opening.key.path;
-        let key = if path.is_empty() {
-            format!("{DATA}/{name}")
-        } else {
-            format!("{DATA}/{path}/{name}")
-        };
+        let key = self.target.wishes.key(&opening.key.path, &name);
         let target = Arc::clone(&self.target);
         DataUpload {
             upload: target.uploader.begin(key, BTreeMap::new()),
@@ -137,10 +129,10 @@ impl TableShelf {
         if stale {
             let target = self.targets.for_rows(from)?;
             let conformer = Conformer::new(from, &target.arrow).map_err(ShelfError::new)?;
-            let layout = IcebergLayout::new(&target.schema, &target.spec)
+            let layout = IcebergLayout::new(&target.columns.schema, &target.spec)
                 .map_err(ShelfError::new)?
-                .within(room(&target.location));
-            let order = RowOrder::new(&target.schema, &target.order).unwrap_or_else(|error| {
+                .within(room(&target));
+            let order = RowOrder::new(&target.columns.schema, &target.order).unwrap_or_else(|error| {
                 let error = OneLine(&error).to_string();
                 tracing::warn!(%error, "the table's sort order cannot be kept: rows are written as they come");
                 None
@@ -209,6 +201,7 @@ impl Shelf for TableShelf {
     }
 
     fn due(&mut self, now: Instant) -> Vec<TopicPartition> {
+        self.files.make_spoiled_due(|data| data.upload.has_failed());
         let due = self.files.due(now.duration_since(self.began));
         if due.is_empty() {
             Vec::new()

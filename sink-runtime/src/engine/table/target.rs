@@ -6,11 +6,12 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use arrow::datatypes::SchemaRef as ArrowSchemaRef;
-use iceberg::spec::{PartitionSpecRef, SchemaRef, SortOrderRef};
+use iceberg::spec::{PartitionSpecRef, SortOrderRef};
 use parking_lot::Mutex;
 use tokio::runtime::Handle;
 use uuid::Uuid;
 
+use super::wishes::Wishes;
 use crate::budget::Budget;
 use crate::commit::iceberg::{
     Committed, Declared, IcebergCommit, IcebergCommitter, IcebergFailure, NotCommitted, Opened,
@@ -19,9 +20,9 @@ use crate::commit::iceberg::{
 use crate::engine::worker::ShelfError;
 use crate::errors::{Classified, OneLine, class};
 use crate::files::conform::table_schema;
-use crate::plan::{DecodePlan, IcebergPlan, S3Plan, StorePlan, ValueSchema};
+use crate::plan::{DecodePlan, IcebergPlan, S3Plan, StorePlan, ValueSchema, unheeded};
 use crate::record::{OffsetRange, TopicName, TopicPartition};
-use crate::schema::evolution::plan_evolution;
+use crate::schema::evolution::{TableColumns, plan_evolution};
 use crate::schema::iceberg::from_iceberg;
 use crate::schema::{Schema, arrow as arrow_schema};
 use crate::store::StoreError;
@@ -36,19 +37,47 @@ pub struct Target {
     /// Of the table.
     pub uuid: Uuid,
     opening: Uuid,
-    pub schema: SchemaRef,
+    pub columns: TableColumns,
     pub arrow: ArrowSchemaRef,
     pub spec: PartitionSpecRef,
     pub order: SortOrderRef,
     pub location: String,
+    pub wishes: Arc<Wishes>,
     pub uploader: Uploader,
-    last_column_id: i32,
 }
 
 impl Target {
     /// Whether both came of one opening: another one may have other columns under the same ids, and another layout.
     pub fn is_of_opening(&self, other: &Self) -> bool {
         self.opening == other.opening
+    }
+
+    /// The same opening with other columns, which must hold these under the same ids.
+    fn with(&self, columns: TableColumns) -> Result<Self, TargetError> {
+        let arrow =
+            table_schema(&columns.schema).map_err(|error| TargetError::Schema(error.into()))?;
+        Ok(Self {
+            uuid: self.uuid,
+            opening: self.opening,
+            columns,
+            arrow,
+            spec: Arc::clone(&self.spec),
+            order: Arc::clone(&self.order),
+            location: self.location.clone(),
+            wishes: Arc::clone(&self.wishes),
+            uploader: self.uploader.clone(),
+        })
+    }
+
+    /// This target over the table's columns as they are by now; `None` where files of it are wrong there.
+    fn over(&self, table: &TableColumns) -> Option<Self> {
+        let sources: Vec<i32> = self.spec.fields().iter().map(|f| f.source_id).collect();
+        let columns = self
+            .columns
+            .over(table, &sources)
+            .inspect_err(|moved| tracing::warn!(%moved, "somebody changed the table's columns"))
+            .ok()?;
+        self.with(columns).ok()
     }
 }
 
@@ -144,6 +173,17 @@ impl Targets {
         *self.current.lock() = None;
     }
 
+    /// The table's columns were seen: new ones are predicted from them from now on, and who renamed, dropped or added one is
+    /// followed. `None` is left, and returned, where no target is open or what is being written is wrong by now.
+    fn follow(&self, table: Uuid, seen: &TableColumns) -> Option<Arc<Target>> {
+        let mut current = self.current.lock();
+        let target = current.as_ref().filter(|target| target.uuid == table)?;
+        if !target.columns.agrees_with(seen) || target.columns.former != seen.former {
+            *current = target.over(seen).map(Arc::new);
+        }
+        current.clone()
+    }
+
     /// Opens the table (again) and tells its ledger. `None`: it does not exist and nothing is known yet of the columns
     /// to create it with.
     pub async fn open(&self) -> Result<Option<TableLedger>, TargetError> {
@@ -151,12 +191,17 @@ impl Targets {
             (Some(target), _) => Some(columns(&target)?),
             (None, declared) => declared.clone(),
         };
-        match known {
-            Some(schema) => self
-                .open_with(&schema)
-                .await
-                .map(|(_, ledger)| Some(ledger)),
-            None => self.open_existing().await,
+        let opened = match &known {
+            Some(schema) => self.open_with(schema).await,
+            None => return self.open_existing().await,
+        };
+        match opened {
+            // What this process saw of the table may be gone; what its resource declares is not for us to leave out.
+            Err(TargetError::Table(IcebergFailure::Incompatible(_))) if self.declared.is_none() => {
+                self.forget();
+                self.open_existing().await
+            }
+            opened => opened.map(|(_, ledger)| Some(ledger)),
         }
     }
 
@@ -180,18 +225,23 @@ impl Targets {
         let mut committer = self.committer.lock().await;
         let mut opened = Box::pin(committer.open(&self.plan, schema)).await?;
         tell(&opened);
-        if !self.told.swap(true, Ordering::Relaxed) && self.declare(&committer).await {
-            opened = Box::pin(committer.open(&self.plan, schema)).await?;
+        if !self.told.swap(true, Ordering::Relaxed) {
+            if self.declare(&committer).await {
+                opened = Box::pin(committer.open(&self.plan, schema)).await?;
+            }
+            for why in unheeded(&opened.properties, &self.plan) {
+                tracing::warn!(%why, "a property of the table has no effect on the sink's files");
+            }
         }
         drop(committer);
         let ledger = opened.ledger.clone();
-        let of_this_table = |target: &Arc<Target>| target.uuid == opened.uuid;
-        if let Some(target) = self.current().filter(of_this_table) {
+        if let Some(target) = self.follow(opened.uuid, &opened.table_columns) {
             return Ok((target, ledger));
         }
         let target = Arc::new(self.target(&opened).await?);
         let mut current = self.current.lock();
-        if let Some(target) = current.as_ref().filter(|&target| of_this_table(target)) {
+        let of_this_table = |target: &&Arc<Target>| target.uuid == opened.uuid;
+        if let Some(target) = current.as_ref().filter(of_this_table) {
             return Ok((Arc::clone(target), ledger));
         }
         *current = Some(Arc::clone(&target));
@@ -245,18 +295,19 @@ impl Targets {
             }
         };
         let store = store.map_err(TargetError::Store)?;
+        let columns = opened.columns.clone();
         let arrow =
-            table_schema(&opened.schema).map_err(|error| TargetError::Schema(error.into()))?;
+            table_schema(&columns.schema).map_err(|error| TargetError::Schema(error.into()))?;
         Ok(Target {
             uuid: opened.uuid,
             opening: Uuid::new_v4(),
-            schema: Arc::clone(&opened.schema),
+            columns,
             arrow,
             spec: Arc::clone(&opened.spec),
             order: Arc::clone(&opened.sort_order),
             location,
+            wishes: Arc::new(Wishes::new(opened.properties.clone())),
             uploader: Uploader::new(store, self.runtime.clone(), parts, self.budget.clone()),
-            last_column_id: opened.last_column_id,
         })
     }
 
@@ -278,13 +329,8 @@ impl Targets {
         // Held over the planning: two workers that meet the same new column predict one id.
         let mut current = self.current.lock();
         let base = current.as_ref().map_or(&target, |current| current);
-        let planned = plan_evolution(
-            &base.schema,
-            base.last_column_id,
-            &wanted,
-            self.plan.evolution,
-        );
-        let unlike = |error| match from_iceberg(&base.schema) {
+        let planned = plan_evolution(&base.columns, &wanted, self.plan.evolution);
+        let unlike = |error| match from_iceberg(&base.columns.schema) {
             Ok(have) => ShelfError::Unlike {
                 have,
                 why: Box::new(fatal(&error, class::TABLE_INCOMPATIBLE)),
@@ -297,26 +343,19 @@ impl Targets {
         for change in &new.changes {
             tracing::info!(%change, "the next commit evolves the table's schema");
         }
-        let arrow =
-            table_schema(&new.schema).map_err(|error| fatal(&error, class::TABLE_INCOMPATIBLE))?;
-        let extended = Arc::new(Target {
-            uuid: base.uuid,
-            opening: base.opening,
-            last_column_id: base.last_column_id.max(new.schema.highest_field_id()),
-            schema: Arc::new(new.schema),
-            arrow,
-            spec: Arc::clone(&base.spec),
-            order: Arc::clone(&base.order),
-            location: base.location.clone(),
-            uploader: base.uploader.clone(),
-        });
+        let extended = base
+            .with(base.columns.evolved(new.schema))
+            .map_err(|error| fatal(&error, error.class()))?;
+        let extended = Arc::new(extended);
         *current = Some(Arc::clone(&extended));
         Ok(extended)
     }
 
     pub async fn commit(&self, wish: &IcebergCommit) -> Result<Committed, NotCommitted> {
         let mut committer = self.committer.lock().await;
-        Box::pin(committer.commit(wish)).await
+        let committed = Box::pin(committer.commit(wish)).await?;
+        self.follow(wish.table, &committed.columns);
+        Ok(committed)
     }
 
     /// Topics were recreated: their partitions among these begin anew, each at its log's start.
@@ -333,7 +372,7 @@ impl Targets {
 }
 
 fn columns(target: &Target) -> Result<Schema, TargetError> {
-    from_iceberg(&target.schema).map_err(|error| TargetError::Schema(error.into()))
+    from_iceberg(&target.columns.schema).map_err(|error| TargetError::Schema(error.into()))
 }
 
 fn tell(opened: &Opened) {

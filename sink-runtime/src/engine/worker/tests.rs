@@ -136,18 +136,23 @@ spec:
     fn cut(&mut self, partition: i32) -> SealedLane {
         let lanes = [(tp(partition), AssignmentEpoch(1))];
         self.worker.cut(CutId(1), &lanes).unwrap();
-        match self.said.try_recv() {
-            Ok(FromWorker::Sealed { mut share, .. }) => share.lanes.remove(0),
-            other => panic!("{other:?}"),
+        loop {
+            match self.said.try_recv() {
+                Ok(FromWorker::Sealed { mut share, .. }) => return share.lanes.remove(0),
+                Ok(FromWorker::Began(_)) => {}
+                other => panic!("{other:?}"),
+            }
         }
     }
 
     fn due(&mut self) -> Vec<TopicPartition> {
         self.worker.look(Instant::now()).unwrap();
-        match self.said.try_recv() {
-            Ok(FromWorker::Due(lanes)) => lanes,
-            _ => Vec::new(),
+        while let Ok(said) = self.said.try_recv() {
+            if let FromWorker::Due(lanes) = said {
+                return lanes;
+            }
         }
+        Vec::new()
     }
 }
 

@@ -203,6 +203,8 @@ fn nested_columns_take_the_ids_and_types_of_a_table() {
     assert_eq!(fitted.column(2).as_map().value(1).len(), 1);
 }
 
+mod by_name;
+
 #[test]
 fn uuids_are_text_in_datasets_and_marked_in_tables() {
     let id = uuid::Uuid::from_u128(7);

@@ -41,7 +41,10 @@ fn write(schema: &SchemaRef, batch: &RecordBatch, row_group_rows: usize) -> Fini
 
 fn metrics_of(schema: &SchemaRef, columns: Vec<ArrayRef>, row_group_rows: usize) -> Metrics {
     let batch = RecordBatch::try_new(schema.clone(), columns).unwrap();
-    write(schema, &batch, row_group_rows).metrics.unwrap()
+    write(schema, &batch, row_group_rows)
+        .metrics
+        .unwrap()
+        .kept(&Modes::default())
 }
 
 fn one_column(ty: PrimitiveType) -> SchemaRef {
@@ -390,4 +393,40 @@ fn without_statistics_there_are_sizes_and_no_bounds() {
     let metrics = file.finish(Vec::new()).unwrap().metrics.unwrap();
     assert!(metrics.lower_bounds.is_empty() && metrics.null_value_counts.is_empty());
     assert_eq!(metrics.value_counts[&1], 2);
+}
+
+#[test]
+fn a_manifest_holds_of_each_column_what_the_table_wants() {
+    let schema = one_column(PrimitiveType::String);
+    let text = "abcdefghijklmnopqrst";
+    let column: ArrayRef = Arc::new(StringArray::from(vec![Some(text), None]));
+    let batch = RecordBatch::try_new(schema.clone(), vec![column]).unwrap();
+    let whole = write(&schema, &batch, 10).metrics.unwrap();
+    let unsorted = iceberg::spec::SortOrder::unsorted_order();
+    let table = Schema::builder()
+        .with_fields([NestedField::optional(1, "c", Type::Primitive(PrimitiveType::String)).into()])
+        .build()
+        .unwrap();
+    for (mode, counted, lower, upper) in [
+        ("none", false, None, None),
+        ("counts", true, None, None),
+        ("truncate(3)", true, Some("abc"), Some("abd")),
+        (
+            "truncate(16)",
+            true,
+            Some("abcdefghijklmnop"),
+            Some("abcdefghijklmnoq"),
+        ),
+        ("full", true, Some(text), Some(text)),
+    ] {
+        let said = [(modes::DEFAULT.to_owned(), mode.to_owned())].into();
+        let kept = whole.clone().kept(&Modes::of(&said, &table, &unsorted));
+        let text = |bounds: &HashMap<i32, Datum>| bounds.get(&1).map(Datum::to_human_string);
+        assert_eq!(text(&kept.lower_bounds).as_deref(), lower, "{mode}");
+        assert_eq!(text(&kept.upper_bounds).as_deref(), upper, "{mode}");
+        assert_eq!(kept.value_counts.contains_key(&1), counted, "{mode}");
+        assert_eq!(kept.null_value_counts.contains_key(&1), counted, "{mode}");
+        assert_eq!(kept.record_count, 2, "{mode}");
+        assert!(kept.column_sizes.contains_key(&1), "{mode}");
+    }
 }

@@ -76,6 +76,10 @@ impl<U> OpenFile<U> {
         self.writer.rows()
     }
 
+    pub(super) fn upload(&self) -> Option<&U> {
+        self.shipment.upload.as_ref()
+    }
+
     pub(super) fn into_upload(self) -> Option<U> {
         self.shipment.upload
     }

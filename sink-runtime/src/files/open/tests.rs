@@ -14,6 +14,7 @@ use super::*;
 use crate::files::Places;
 use crate::files::samples::orders;
 use crate::plan::{JsonCompression, OutputFormat, ParquetCompression, ParquetOptions};
+use crate::varied::explore;
 
 /// Uploads as vectors.
 #[derive(Default)]
@@ -110,6 +111,28 @@ fn read(file: &Sealed<String, Upload>) -> RecordBatch {
     let schema = reader.schema().clone();
     let batches: Vec<_> = reader.build().unwrap().map(Result::unwrap).collect();
     concat_batches(&schema, &batches).unwrap()
+}
+
+#[test]
+fn a_group_with_a_failed_upload_is_due_at_once_and_no_other() {
+    let mut table = table(Limits {
+        file_records: Some(2000),
+        ..limits()
+    });
+    // A file of 1 is sealed and waits; the others have rows, and no byte on its way.
+    write(&mut table, 0, &slice("a", 0, 1999), 0);
+    write(&mut table, 1, &slice("a", 0, 1500), 0);
+    write(&mut table, 1, &slice("b", 1500, 2500), 0);
+    write(&mut table, 2, &slice("a", 0, 1), 0);
+    let due = |table: &mut Table, failed: bool| {
+        table.make_spoiled_due(|upload| failed && !upload.0.is_empty());
+        table.due(secs(1))
+    };
+    assert!(due(&mut table, false).is_empty());
+    assert_eq!(due(&mut table, true), [tp(1)]);
+    assert_eq!(table.totals(&tp(1)).sealed_files, 1);
+    cut(&mut table, 1);
+    assert!(due(&mut table, true).is_empty());
 }
 
 #[test]
@@ -562,14 +585,14 @@ fn many_partitions_of_many_folders_end_row_groups_rather_than_make_small_files()
     assert_eq!((budget.used(), table.open_files()), (0, 0));
 }
 
-proptest! {
-    #![proptest_config(ProptestConfig::with_cases(24))]
-    #[test]
-    fn every_row_is_in_exactly_one_sealed_file(
-        steps in prop::collection::vec((0..2i32, 0..4usize, 1..400usize, 0..8u8), 1..40),
-        file_records in 50..2000u64,
-        open_files in 1..6usize,
-    ) {
+#[test]
+fn every_row_is_in_exactly_one_sealed_file() {
+    let cases = (
+        prop::collection::vec((0..2i32, 0..4usize, 1..400usize, 0..8u8), 1..40),
+        50..2000u64,
+        1..6usize,
+    );
+    let varied = explore(24, &cases, |(steps, file_records, open_files), varied| {
         let budget = Budget::new(1 << 20);
         let mut table = table_in(
             Limits {
@@ -587,13 +610,18 @@ proptest! {
             next[partition as usize] += rows as i64;
             let rows = slice(&format!("k{key}"), first, rows);
             let group = tp(partition);
-            table.write(&group, &group, &rows, secs(second as u64), &mut outlet).unwrap();
+            table
+                .write(&group, &group, &rows, secs(second as u64), &mut outlet)
+                .unwrap();
             if act == 0 {
                 let cut = table.cut(&group, &mut outlet).unwrap();
                 files.extend(cut.files.into_iter().map(|f| (partition, f)));
             }
             if act < 3 {
-                table.shed(&mut outlet).unwrap();
+                varied.met(match table.shed(&mut outlet).unwrap() {
+                    0 => "nothing to shed",
+                    _ => "shed",
+                });
             }
             prop_assert_eq!(budget.used(), table.memory());
         }
@@ -612,13 +640,19 @@ proptest! {
             prop_assert_eq!(Some(&span.last), ids.last());
             prop_assert!(ids.is_sorted());
             prop_assert_eq!((span.rows, file.rows), (ids.len() as u64, ids.len() as u64));
+            varied.met(match file.rows >= file_records {
+                true => "sealed for its records",
+                false => "sealed before",
+            });
             seen[*partition as usize].extend(ids);
         }
         for (partition, mut ids) in seen.into_iter().enumerate() {
             ids.sort_unstable();
             prop_assert_eq!(ids, (0..next[partition]).collect::<Vec<_>>());
         }
-    }
+        Ok(())
+    });
+    varied.assert_varied(&["sealed for its records", "sealed before"], 20);
 }
 
 #[test]

@@ -23,6 +23,7 @@ use crate::files::conform::table_schema;
 use crate::record::TopicPartition;
 
 mod bounds;
+mod by_value;
 
 fn rows(batch: RecordBatch) -> Rows {
     let count = batch.num_rows() as i64;

@@ -1,6 +1,6 @@
 //! Folders by time: formats and their labels. Pure.
 
-use std::collections::BTreeSet;
+use std::collections::BTreeMap;
 use std::fmt::Write;
 
 use chrono::format::{Item, StrftimeItems};
@@ -8,12 +8,14 @@ use chrono::{DateTime, NaiveDate, TimeZone, Utc};
 use tidewater_crds::{Granularity, PartitionTime, TimePartitionSpec};
 
 use super::timezone;
+use crate::files::conform::dataset_schema;
 use crate::layout::NAME_LIMIT;
-use crate::layout::hive::{DEFAULT_PARTITION, escape};
+use crate::layout::hive::{DEFAULT_PARTITION, HiveSplitter, escape};
 use crate::plan::columns::{Columns, type_name};
 use crate::plan::problem::Checks;
-use crate::plan::{PartitionExpr, TimeLevel, TimeSource};
-use crate::schema::Type;
+use crate::plan::{DecodePlan, PartitionExpr, TimeLevel, TimeSource, ValueSchema};
+use crate::schema::arrow::arrow_schema;
+use crate::schema::{Schema, Type};
 
 pub(super) fn time(
     checks: &mut Checks,
@@ -162,27 +164,64 @@ fn length(name: &str) -> usize {
     path.len()
 }
 
-/// Labels become column names of the readers: they must differ.
-pub(super) fn check_label(
-    checks: &mut Checks,
-    labels: &mut BTreeSet<String>,
-    field: &str,
-    label: &str,
-) {
-    if label.is_empty()
-        || label
-            .chars()
-            .any(|c| c.is_control() || matches!(c, '/' | '=' | '\\'))
-    {
-        checks.add(
-            field,
-            label,
-            "a label is not empty and has no '/', '=' or control characters",
-        );
-    } else if length(label) + 1 + DEFAULT_PARTITION.len() > NAME_LIMIT {
-        let remedy = "makes a folder's name of more than 255 bytes: shorten it";
-        checks.add(field, label, remedy);
-    } else if !labels.insert(label.to_lowercase()) {
-        checks.add(field, label, "two folders have this label: choose another");
+/// Labels become column names of the readers: they must differ, from each other and from the files' own columns.
+#[derive(Default)]
+pub(super) struct Labels {
+    /// In lower case, with what makes it: its field.
+    seen: BTreeMap<String, (String, String)>,
+}
+
+impl Labels {
+    pub(super) fn add(&mut self, checks: &mut Checks, field: &str, label: &str) {
+        let illegal = |c: char| c.is_control() || matches!(c, '/' | '=' | '\\');
+        let lower = label.to_lowercase();
+        if label.is_empty() || label.chars().any(illegal) {
+            let remedy = "a label is not empty and has no '/', '=' or control characters";
+            checks.add(field, label, remedy);
+        } else if length(label) + 1 + DEFAULT_PARTITION.len() > NAME_LIMIT {
+            let remedy = "makes a folder's name of more than 255 bytes: shorten it";
+            checks.add(field, label, remedy);
+        } else if self.seen.contains_key(&lower) {
+            checks.add(field, label, "two folders have this label: choose another");
+        } else {
+            self.seen
+                .insert(lower, (field.to_owned(), label.to_owned()));
+        }
+    }
+
+    /// Columns that records bring later are not known here.
+    pub(super) fn check_against_files(
+        &self,
+        checks: &mut Checks,
+        exprs: &[PartitionExpr],
+        decode: &DecodePlan,
+    ) {
+        let nothing = Schema::default();
+        let declared = match &decode.value {
+            ValueSchema::Declared { schema, .. } => schema,
+            ValueSchema::Inferred { .. } => &nothing,
+        };
+        let columns = dataset_schema(&arrow_schema(declared, &decode.metadata));
+        // What cannot make folders is told where it stands.
+        let Ok(splitter) = HiveSplitter::new(exprs, &columns) else {
+            return;
+        };
+        for column in splitter.file_schema().fields() {
+            let name = column.name();
+            if let Some((field, label)) = self.seen.get(&name.to_lowercase()) {
+                let remedy = if field.ends_with(".time") {
+                    format!(
+                        "the files have a column \"{name}\" too, and readers would see one of the two: label the folders \
+                         otherwise, with format: \"part_{label}=…\""
+                    )
+                } else {
+                    format!(
+                        "the files have a column \"{name}\" too, and readers would see one of the two: give the folder \
+                         another label"
+                    )
+                };
+                checks.add(field.as_str(), label, remedy);
+            }
+        }
     }
 }

@@ -54,7 +54,7 @@ pub(super) fn plan(
         format!("s3://{}/{}/", s3.bucket, s3.prefix)
     };
     let levels = levels(checks, &dataset.partitioning, decode);
-    let columns = columns(checks, decode, &dataset.partitioning, &levels, format);
+    let columns = columns(checks, decode, &dataset.partitioning, format);
     let keys: Vec<PartitionKey> = levels.iter().map(|level| level.key.clone()).collect();
     let partitions = match spec.partitions {
         GluePartitions::Register => Partitions::Register,
@@ -165,14 +165,6 @@ fn table(checks: &mut Checks, given: Option<&str>, topics: &Topics) -> String {
         .collect()
 }
 
-/// Readers of a table without partitions take everything below its location for data, but for what is hidden.
-pub(super) fn check_dead_letter(checks: &mut Checks, prefix: &str, partitioning: &[PartitionExpr]) {
-    if partitioning.is_empty() && !prefix.starts_with(['_', '.']) {
-        let remedy = "readers of the Glue table would take it for data: begin it with _";
-        checks.add("spec.deadLetter.prefix", prefix, remedy);
-    }
-}
-
 struct Level {
     /// Of the field that makes it.
     field: String,
@@ -252,7 +244,6 @@ fn columns(
     checks: &mut Checks,
     decode: &DecodePlan,
     exprs: &[PartitionExpr],
-    levels: &[Level],
     format: HiveFormat,
 ) -> Option<Vec<hive::Column>> {
     let ValueSchema::Declared { schema, .. } = &decode.value else {
@@ -269,10 +260,6 @@ fn columns(
     }
     for column in &mut columns {
         column.comment = comment(schema, &column.name);
-        if let Some(level) = levels.iter().find(|level| level.key.name == column.name) {
-            let remedy = "spec.glue: the files have a column of that name too: give the folder another label";
-            checks.add(&level.field, &level.label, remedy);
-        }
     }
     Some(columns)
 }

@@ -165,7 +165,7 @@ fn uses_kerberos(spec: &SourceSpec) -> bool {
 }
 
 /// Why a property is not the user's to set.
-fn refusal(key: &str) -> Option<&'static str> {
+pub(super) fn refusal(key: &str) -> Option<&'static str> {
     Some(match key {
         "bootstrap.servers" | "metadata.broker.list" => "set spec.source.bootstrapServers instead",
         "group.id" => "set spec.source.groupId instead",
@@ -209,11 +209,26 @@ fn refusal(key: &str) -> Option<&'static str> {
         "ssl.endpoint.identification.algorithm" => {
             "set spec.source.security.tls.endpointIdentification instead"
         }
+        "acks"
+        | "request.required.acks"
+        | "enable.idempotence"
+        | "enable.gapless.guarantee"
+        | "delivery.report.only.error"
+        | "delivery.timeout.ms"
+        | "message.timeout.ms"
+        | "message.send.max.retries"
+        | "retries"
+        | "queue.buffering.max.kbytes"
+        | "transaction.timeout.ms"
+        | "transactional.id" => {
+            "dead letters are durable before offsets move, and the sink sees to it; remove it"
+        }
         "group.protocol.type"
         | "log.queue"
         | "builtin.features"
         | "plugin.library.paths"
         | "interceptors"
+        | "msg_order_cmp"
         | "opaque"
         | "default_topic_conf" => "not to be set from a configuration; remove it",
         _ if key.contains("oauthbearer") => "OAuth to Kafka is not supported; remove it",

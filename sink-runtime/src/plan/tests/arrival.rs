@@ -118,7 +118,7 @@ fn every_field_of_a_dataset_sink_arrives_in_the_plan() {
         ("ssl.endpoint.identification.algorithm", "none"),
         ("session.timeout.ms", "30000"),
         ("fetch.min.bytes", "1000"),
-        ("group.instance.id", "a"),
+        ("client.rack", "a"),
         ("queued.max.messages.kbytes", "2048"),
     ] {
         assert_eq!(property(&plan, key), value, "{key}");
@@ -426,6 +426,7 @@ fn every_field_of_a_table_arrives_in_the_plan() {
         add_columns: false,
         widen: false,
         make_optional: false,
+        recreate_columns: true,
     };
     assert_eq!(table.evolution, evolution);
     assert_eq!(

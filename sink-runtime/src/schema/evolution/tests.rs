@@ -14,12 +14,16 @@ const ALL: Evolution = Evolution {
     add_columns: true,
     widen: true,
     make_optional: true,
+    recreate_columns: false,
 };
 const NOTHING: Evolution = Evolution {
     add_columns: false,
     widen: false,
     make_optional: false,
+    recreate_columns: false,
 };
+
+mod prediction;
 
 fn columns(fields: Vec<Field>) -> Schema {
     Schema { fields }
@@ -54,8 +58,17 @@ fn plan(
     wanted: &Schema,
     policy: Evolution,
 ) -> Result<Option<NewSchema>, Incompatible> {
-    let base = to_iceberg(base).unwrap();
-    plan_evolution(&base, base.highest_field_id(), wanted, policy)
+    plan_evolution(&table(base), wanted, policy)
+}
+
+/// A table of these columns that never had others.
+fn table(columns: &Schema) -> TableColumns {
+    let schema = to_iceberg(columns).unwrap();
+    TableColumns {
+        last_column_id: schema.highest_field_id(),
+        schema: Arc::new(schema),
+        former: Arc::default(),
+    }
 }
 
 fn changes(base: &Schema, wanted: &Schema) -> Vec<String> {
@@ -105,12 +118,15 @@ fn an_empty_struct_gains_fields() {
 
 #[test]
 fn ids_start_after_dropped_columns_too() {
-    let have = to_iceberg(&columns(vec![Field::optional("a", Ours::Int)])).unwrap();
+    let have = TableColumns {
+        last_column_id: 41,
+        ..table(&columns(vec![Field::optional("a", Ours::Int)]))
+    };
     let want = columns(vec![
         Field::optional("a", Ours::Int),
         Field::optional("b", Ours::Int),
     ]);
-    let planned = plan_evolution(&have, 41, &want, ALL).unwrap().unwrap();
+    let planned = plan_evolution(&have, &want, ALL).unwrap().unwrap();
     assert_eq!(planned.schema.field_id_by_name("b"), Some(42));
 }
 
@@ -215,15 +231,80 @@ mod at_commit_time {
     }
 
     #[test]
-    fn an_id_that_went_to_another_column_is_found() {
+    fn an_id_that_went_to_another_column_is_found_also_where_the_types_agree() {
         let written = ice(&[("a", 1, Int), ("b", 2, Text)]);
-        for table in [
-            ice(&[("a", 1, Int), ("c", 2, Int)]),
-            ice(&[("a", 1, Int), ("c", 2, Int), ("b", 3, Text)]),
-        ] {
-            let last = table.highest_field_id();
-            assert_eq!(reconcile(&table, last, &written, &[]).unwrap_err().id, 2);
+        for theirs in [Int, Text] {
+            for table in [
+                ice(&[("a", 1, Int), ("c", 2, theirs.clone())]),
+                ice(&[("a", 1, Int), ("c", 2, theirs.clone()), ("b", 3, Text)]),
+            ] {
+                let last = table.highest_field_id();
+                assert_eq!(reconcile(&table, last, &written, &[]).unwrap_err().id, 2);
+            }
         }
+    }
+
+    #[test]
+    fn two_columns_of_one_type_that_got_each_others_ids_are_found() {
+        let written = ice(&[("a", 1, Int), ("x", 2, Text), ("y", 3, Text)]);
+        let table = ice(&[("a", 1, Int), ("y", 2, Text), ("x", 3, Text)]);
+        assert!(reconcile(&table, 3, &written, &[]).is_err());
+    }
+
+    /// A column `items` of this type, its id 1.
+    fn items(ty: Type) -> IcebergSchema {
+        let field = NestedField::optional(1, "items", ty);
+        let fields = [Arc::new(field)];
+        IcebergSchema::builder()
+            .with_fields(fields)
+            .build()
+            .unwrap()
+    }
+
+    fn text(name: &str, id: i32) -> NestedFieldRef {
+        Arc::new(NestedField::optional(id, name, Type::Primitive(Text)))
+    }
+
+    #[test]
+    fn an_inner_id_that_went_to_another_field_of_the_type_is_found() {
+        let inner = |fields: Vec<NestedFieldRef>| Type::Struct(StructType::new(fields));
+        let element = |id, ty| NestedField::optional(id, "element", ty).into();
+        let value = |id, ty| NestedField::optional(id, "value", ty).into();
+        let key = || NestedField::required(2, "key", Type::Primitive(Text)).into();
+        let list = |fields| Type::List(ListType::new(element(2, inner(fields))));
+        let map = |fields| Type::Map(MapType::new(key(), value(3, inner(fields))));
+        let wraps: [&dyn Fn(Vec<NestedFieldRef>) -> Type; 3] = [&inner, &list, &map];
+        for wrap in wraps {
+            let written = items(wrap(vec![text("old", 7), text("mine", 8)]));
+            let theirs = items(wrap(vec![text("old", 7), text("theirs", 8)]));
+            assert_eq!(reconcile(&theirs, 8, &written, &[]).unwrap_err().id, 8);
+            let both = items(wrap(vec![
+                text("old", 7),
+                text("theirs", 8),
+                text("mine", 9),
+            ]));
+            assert_eq!(reconcile(&both, 9, &written, &[]).unwrap_err().id, 8);
+            let mine = items(wrap(vec![text("old", 7)]));
+            let planned = reconcile(&mine, 7, &written, &[]).unwrap().unwrap();
+            assert_eq!(planned.schema.as_struct(), written.as_struct());
+        }
+    }
+
+    #[test]
+    fn a_dotted_name_is_not_the_field_of_a_struct() {
+        let of = |fields: Vec<NestedFieldRef>| {
+            IcebergSchema::builder()
+                .with_fields(fields)
+                .build()
+                .unwrap()
+        };
+        let nested = StructType::new(vec![text("b", 3)]);
+        let a = Arc::new(NestedField::optional(1, "a", Type::Struct(nested)));
+        let empty = StructType::new(vec![text("c", 2)]);
+        let bare = Arc::new(NestedField::optional(1, "a", Type::Struct(empty)));
+        let written = of(vec![a]);
+        let table = of(vec![bare, text("a.b", 3)]);
+        assert!(reconcile(&table, 3, &written, &[]).is_err());
     }
 
     #[test]
@@ -234,23 +315,21 @@ mod at_commit_time {
     }
 
     #[test]
-    fn a_dropped_column_is_not_silently_lost() {
-        let written = ice(&[("a", 1, Int), ("b", 2, Text)]);
-        assert_eq!(
-            reconcile(&ice(&[("a", 1, Int)]), 2, &written, &[])
-                .unwrap_err()
-                .id,
-            2
-        );
+    fn a_column_that_was_renamed_meanwhile_is_found() {
+        let written = ice(&[("a", 1, Int), ("c", 2, Text)]);
+        let renamed = ice(&[("a", 1, Int), ("d", 2, Text)]);
+        assert_eq!(reconcile(&renamed, 2, &written, &[]).unwrap_err().id, 2);
+        let swapped = ice(&[("a", 1, Int), ("d", 3, Text), ("c", 2, Text)]);
+        let both = ice(&[("a", 1, Int), ("d", 2, Text), ("c", 3, Text)]);
+        assert!(reconcile(&swapped, 3, &both, &[]).is_err());
     }
 
     #[test]
-    fn a_renamed_column_keeps_its_values_by_id() {
-        let written = ice(&[("a", 1, Int), ("c", 2, Text)]);
-        let renamed = ice(&[("a", 1, Int), ("d", 2, Text)]);
-        assert!(reconcile(&renamed, 2, &written, &[]).unwrap().is_none());
-        let more = ice(&[("a", 1, Int), ("c", 2, Text), ("b", 3, Text)]);
-        assert!(reconcile(&renamed, 2, &more, &[]).is_err());
+    fn an_id_that_was_given_out_and_dropped_is_not_given_out_again() {
+        let written = ice(&[("a", 1, Int), ("b", 2, Text)]);
+        let table = ice(&[("a", 1, Int)]);
+        assert_eq!(reconcile(&table, 2, &written, &[]).unwrap_err().id, 2);
+        assert!(reconcile(&table, 1, &written, &[]).unwrap().is_some());
     }
 
     #[test]
@@ -287,18 +366,59 @@ proptest! {
     fn an_evolved_table_keeps_every_old_id_and_then_holds_the_records(
         have in any_columns(), want in any_columns()
     ) {
-        let base = to_iceberg(&have).unwrap();
-        let last = base.highest_field_id();
-        if let Ok(Some(planned)) = plan_evolution(&base, last, &want, ALL) {
+        let table = table(&have);
+        let (base, last) = (&table.schema, table.last_column_id);
+        if let Ok(Some(planned)) = plan_evolution(&table, &want, ALL) {
             for (id, name) in base.field_id_to_name_map() {
                 prop_assert_eq!(planned.schema.name_by_field_id(*id), Some(name.as_str()));
             }
-            let again = plan_evolution(
-                &planned.schema, planned.schema.highest_field_id(), &want, NOTHING,
-            ).unwrap();
+            let evolved = table.evolved(planned.schema.clone());
+            let again = plan_evolution(&evolved, &want, NOTHING).unwrap();
             prop_assert!(again.is_none());
-            let at_commit = reconcile(&base, last, &planned.schema, &[]).unwrap().unwrap();
+            let at_commit = reconcile(base, last, &planned.schema, &[]).unwrap().unwrap();
             prop_assert_eq!(at_commit.schema, planned.schema);
         }
     }
+}
+
+#[test]
+fn a_column_that_somebody_renamed_or_dropped_comes_back_only_by_leave() {
+    let past = to_iceberg(&columns(vec![
+        Field::optional("id", Ours::Int),
+        Field::optional("comment", Ours::String),
+        Field::optional("note", Ours::String),
+    ]))
+    .unwrap();
+    let mut fields = past.as_struct().fields().to_vec();
+    let mut renamed = NestedField::clone(&fields[1]);
+    renamed.name = "remark".to_owned();
+    fields[1] = Arc::new(renamed);
+    fields.remove(2);
+    let now = IcebergSchema::builder()
+        .with_fields(fields)
+        .build()
+        .unwrap();
+    let table = TableColumns {
+        former: Arc::new(FormerColumns::between([&past], &now)),
+        last_column_id: 3,
+        schema: Arc::new(now),
+    };
+    for (column, fate) in [("comment", "renamed to \"remark\""), ("note", "dropped")] {
+        let want = columns(vec![Field::optional(column, Ours::String)]);
+        let refused = plan_evolution(&table, &want, ALL).unwrap_err();
+        assert_eq!(
+            (refused.column.as_str(), refused.remedy),
+            (column, REMEDY_FORMER)
+        );
+        assert!(refused.have.contains(fate), "{refused}");
+        let recreate = Evolution {
+            recreate_columns: true,
+            ..ALL
+        };
+        let planned = plan_evolution(&table, &want, recreate).unwrap().unwrap();
+        assert_eq!(planned.schema.field_id_by_name(column), Some(4));
+    }
+    // What was never there is new.
+    let want = columns(vec![Field::optional("other", Ours::String)]);
+    assert!(plan_evolution(&table, &want, ALL).unwrap().is_some());
 }

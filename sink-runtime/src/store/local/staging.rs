@@ -148,7 +148,7 @@ impl Tree {
         let (dir, _) = self
             .manifest(id)?
             .filter(|(_, manifest)| manifest.key == key && number >= 1)
-            .ok_or(Failure::Refused("no such upload"))?;
+            .ok_or(Failure::Vanished)?;
         let length = body.len() as u64;
         let place = match place {
             Some(start) => {

@@ -101,13 +101,12 @@ impl Failure {
                 key,
                 source,
             },
-            Kind::NoSuchKey | Kind::NoSuchUpload | Kind::NotImplemented | Kind::Refused => {
-                StoreError::Refused {
-                    operation,
-                    key,
-                    source,
-                }
-            }
+            Kind::NoSuchUpload => StoreError::Vanished { key },
+            Kind::NoSuchKey | Kind::NotImplemented | Kind::Refused => StoreError::Refused {
+                operation,
+                key,
+                source,
+            },
         }
     }
 }

@@ -1,10 +1,16 @@
 //! Staged uploads as S3's multipart uploads.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::SystemTime;
 
-use aws_sdk_s3::primitives::ByteStream;
+use aws_sdk_s3::config::interceptors::BeforeDeserializationInterceptorContextRef;
+use aws_sdk_s3::config::{ConfigBag, Intercept, RuntimeComponents};
+use aws_sdk_s3::error::BoxError;
+use aws_sdk_s3::primitives::{ByteStream, DateTime, DateTimeFormat as Format};
 use aws_sdk_s3::types::{CompletedMultipartUpload, CompletedPart};
 use bytes::Bytes;
+use parking_lot::Mutex;
 
 use super::failure::{Failure, Kind};
 use super::{S3Store, system_time, version};
@@ -140,6 +146,48 @@ impl S3Store {
         }
         open.sort_by(|a, b| (&a.key, &a.id.0).cmp(&(&b.key, &b.id.0)));
         Ok(open)
+    }
+}
+
+impl S3Store {
+    /// By the `Date` of an answer to what a sweep asks for anyway.
+    pub(super) async fn clock(&self) -> Result<Option<SystemTime>, StoreError> {
+        let heard = Heard::default();
+        let request = self
+            .client
+            .list_multipart_uploads()
+            .bucket(&self.bucket)
+            .prefix(self.full(""))
+            .max_uploads(1)
+            .customize()
+            .interceptor(heard.clone());
+        Box::pin(request.send())
+            .await
+            .map_err(|error| self.error("list uploads", "", Failure::of(&error)))?;
+        let date = heard.0.lock().take();
+        let date = date.and_then(|date| DateTime::from_str(&date, Format::HttpDate).ok());
+        Ok(system_time(date))
+    }
+}
+
+/// Takes an answer's `Date`.
+#[derive(Clone, Debug, Default)]
+struct Heard(Arc<Mutex<Option<String>>>);
+
+impl Intercept for Heard {
+    fn name(&self) -> &'static str {
+        "date"
+    }
+
+    fn read_before_deserialization(
+        &self,
+        context: &BeforeDeserializationInterceptorContextRef<'_>,
+        _components: &RuntimeComponents,
+        _config: &mut ConfigBag,
+    ) -> Result<(), BoxError> {
+        let date = context.response().headers().get("date");
+        *self.0.lock() = date.map(str::to_owned);
+        Ok(())
     }
 }
 

@@ -5,9 +5,12 @@
     reason = "tests"
 )]
 
+use std::time::Duration;
+
 use proptest::prelude::*;
 
 use super::*;
+use crate::errors::class;
 use crate::store::faulty::{Fault, FaultyStore, Gate, Operation};
 use crate::store::{Completed, MemoryStore};
 
@@ -68,7 +71,7 @@ async fn a_finished_upload_is_staged_and_stays_invisible_until_completed() {
         upload.push(Bytes::copy_from_slice(piece));
     }
     assert_eq!(upload.size(), 750);
-    let staged = upload.finish().await.unwrap();
+    let staged = upload.finish().staged().await.unwrap();
     assert_eq!((staged.size, staged.parts.len()), (750, 8));
     assert!(lab.memory.objects().is_empty());
     assert_eq!(lab.budget.used(), 0);
@@ -85,7 +88,7 @@ async fn a_finished_upload_is_staged_and_stays_invisible_until_completed() {
 async fn an_upload_without_bytes_stages_an_empty_object() {
     let lab = lab(1);
     let upload = lab.uploader.begin("k".to_owned(), BTreeMap::new());
-    let staged = upload.finish().await.unwrap();
+    let staged = upload.finish().staged().await.unwrap();
     assert_eq!((staged.size, staged.parts.len()), (0, 1));
 }
 
@@ -100,7 +103,7 @@ async fn the_budget_holds_every_byte_that_is_not_up_yet() {
     gate.reached().await;
     assert!(lab.budget.used() >= 350);
     gate.open();
-    upload.finish().await.unwrap();
+    upload.finish().staged().await.unwrap();
     assert_eq!(lab.budget.used(), 0);
 }
 
@@ -112,23 +115,77 @@ async fn passing_failures_are_ridden_out() {
         .on_keys(Operation::PutPart, "", 2, 3, Fault::FailsAfter);
     let mut upload = lab.uploader.begin("k".to_owned(), BTreeMap::new());
     upload.push(Bytes::from(pattern(330)));
-    let staged = upload.finish().await.unwrap();
+    let staged = upload.finish().staged().await.unwrap();
     let (key, id) = (&staged.key, &staged.upload);
     lab.store.complete(key, id, &staged.parts).await.unwrap();
     assert_eq!(lab.memory.objects()["k"], pattern(330));
 }
 
 #[tokio::test]
-async fn a_lasting_failure_is_reported_by_finish_and_leaves_nothing_open() {
+async fn what_lasts_is_told_and_tried_on_until_it_passes() {
     let lab = lab(2);
+    lab.store.on_keys(Operation::Begin, "", 1, 9, Fault::Fails);
     lab.store
-        .on_keys(Operation::PutPart, "", 2, 100, Fault::Fails);
+        .on_keys(Operation::PutPart, "", 2, 30, Fault::Fails);
     let mut upload = lab.uploader.begin("k".to_owned(), BTreeMap::new());
     upload.push(Bytes::from(pattern(500)));
-    let outcome = upload.finish().await;
-    assert!(matches!(outcome, Err(StoreError::Unavailable { .. })));
-    no_open_uploads(&lab).await;
-    assert_eq!(lab.budget.used(), 0);
+    let mut finish = upload.finish();
+    let mut told = 0;
+    let staged = loop {
+        match finish.staged().await {
+            Ok(staged) => break staged,
+            Err(NotStaged::Yet { class, .. }) => {
+                assert_eq!(class, class::STORE_UNAVAILABLE);
+                told += 1;
+            }
+            Err(failed) => panic!("{failed:?}"),
+        }
+    };
+    assert!(told > 0, "nobody heard of it");
+    let (key, id) = (&staged.key, &staged.upload);
+    lab.store.complete(key, id, &staged.parts).await.unwrap();
+    assert_eq!(lab.memory.objects()["k"], pattern(500));
+}
+
+#[tokio::test]
+async fn an_upload_that_is_given_up_while_the_store_is_away_is_tried_no_more() {
+    for operation in [Operation::Begin, Operation::PutPart] {
+        for finished in [false, true] {
+            let lab = lab(2);
+            lab.store
+                .on_keys(operation, "", 1, usize::MAX, Fault::Fails);
+            let mut upload = lab.uploader.begin("k".to_owned(), BTreeMap::new());
+            upload.push(Bytes::from(pattern(250)));
+            until(async || lab.store.count(operation) > 5).await;
+            if finished {
+                drop(upload.finish());
+            } else {
+                drop(upload);
+            }
+            until(async || lab.budget.used() == 0).await;
+            no_open_uploads(&lab).await;
+        }
+    }
+}
+
+#[tokio::test]
+async fn an_upload_that_vanished_is_told_from_one_that_the_store_refuses() {
+    for (fault, class) in [
+        (Fault::UploadsVanish, class::FILES_LOST),
+        (Fault::Denied, class::STORE_DENIED),
+    ] {
+        let lab = lab(2);
+        lab.store.on(Operation::PutPart, 2, fault);
+        let mut upload = lab.uploader.begin("k".to_owned(), BTreeMap::new());
+        upload.push(Bytes::from(pattern(500)));
+        until(async || upload.has_failed()).await;
+        let outcome = upload.finish().staged().await;
+        let failed =
+            matches!(&outcome, Err(NotStaged::Failed { class: found, .. }) if *found == class);
+        assert!(failed, "{outcome:?}");
+        no_open_uploads(&lab).await;
+        assert_eq!(lab.budget.used(), 0);
+    }
 }
 
 #[tokio::test]
@@ -140,8 +197,8 @@ async fn what_is_pushed_into_a_failed_upload_does_not_stay_in_memory() {
     until(async || upload.has_failed()).await;
     upload.push(Bytes::from(pattern(1000)));
     assert_eq!(lab.budget.used(), 0);
-    let outcome = upload.finish().await;
-    assert!(matches!(outcome, Err(StoreError::Denied { .. })));
+    let outcome = upload.finish().staged().await;
+    assert_eq!(outcome.unwrap_err().class(), class::STORE_DENIED);
     assert_eq!(lab.store.count(Operation::Begin), 1);
 }
 
@@ -212,7 +269,7 @@ async fn no_more_parts_are_in_flight_than_allowed() {
         gate.open();
     }
     for upload in uploads {
-        upload.finish().await.unwrap();
+        upload.finish().staged().await.unwrap();
     }
 }
 
@@ -237,7 +294,7 @@ proptest! {
                 upload.push(Bytes::copy_from_slice(piece));
                 rest = after;
             }
-            let staged = upload.finish().await.unwrap();
+            let staged = upload.finish().staged().await.unwrap();
             let (key, id) = (&staged.key, &staged.upload);
             lab.store.complete(key, id, &staged.parts).await.unwrap();
             assert_eq!(lab.memory.objects()["k"], bytes);

@@ -34,6 +34,8 @@ pub(super) struct Inner {
     pub(super) calls: Vec<&'static str>,
     /// Fate of the n-th call (from 0) after the plan was set.
     pub(super) plan: BTreeMap<usize, Fate>,
+    /// The store's own clock.
+    pub(super) now: Option<SystemTime>,
 }
 
 #[derive(Debug, Default)]
@@ -259,6 +261,10 @@ impl Store for Shelf {
                 .collect())
         })
         .await
+    }
+
+    async fn now(&self) -> Result<Option<SystemTime>, StoreError> {
+        Ok(self.0.lock().now)
     }
 
     fn part_size(&self) -> usize {

@@ -15,7 +15,7 @@ use serde::{Deserialize, Serialize};
 use super::layout::{numbered, partition_text, same_partitions, sort_text};
 use crate::errors::OneLine;
 use crate::plan::{Destination, IcebergPlan, Plan, SinkId, ValueSchema};
-use crate::schema::evolution::{self, plan_evolution};
+use crate::schema::evolution::{self, TableColumns, plan_evolution};
 use crate::schema::iceberg::{partition_spec, sort_order};
 use crate::schema::{Schema, arrow as arrow_schema};
 
@@ -273,12 +273,8 @@ impl Draft<'_> {
         let Some(columns) = &self.wanted.columns else {
             return;
         };
-        let planned = plan_evolution(
-            &self.schema,
-            self.table.last_column_id(),
-            columns,
-            self.wanted.plan.evolution,
-        );
+        let have = TableColumns::of(self.table);
+        let planned = plan_evolution(&have, columns, self.wanted.plan.evolution);
         match planned {
             Ok(None) => {}
             Ok(Some(new)) => {

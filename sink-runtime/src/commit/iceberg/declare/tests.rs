@@ -42,6 +42,7 @@ fn declaration() -> Declaration {
                 add_columns: true,
                 widen: true,
                 make_optional: true,
+                recreate_columns: false,
             },
             parquet: ParquetOptions {
                 compression: ParquetCompression::None,

@@ -32,10 +32,10 @@ async fn declare(lab: &Lab, plan: &IcebergPlan, names: &[&str]) {
 /// Spec ids of the manifests that a reader of `main` sees, with the number of live rows in each.
 async fn manifests(lab: &Lab) -> Vec<(i32, u64)> {
     let table = lab.metadata().await;
-    let list = table.current_snapshot().unwrap().manifest_list().to_owned();
-    let list = lab.memory.file_io().new_input(list).unwrap().read().await;
-    let list = ManifestList::parse_with_version(&list.unwrap(), table.format_version()).unwrap();
-    let rows = list.entries().iter().map(|manifest| {
+    let (io, current) = (lab.memory.file_io(), table.current_snapshot().unwrap());
+    let list = crate::catalog::snapshot::manifests(&io, current, table.format_version());
+    let list = list.await.unwrap();
+    let rows = list.iter().map(|manifest| {
         let rows = manifest.added_rows_count.unwrap() + manifest.existing_rows_count.unwrap();
         (manifest.partition_spec_id, rows)
     });

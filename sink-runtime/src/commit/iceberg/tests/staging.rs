@@ -164,7 +164,7 @@ async fn files_of_a_spec_the_table_does_not_have_are_not_committed() {
     let (mut committer, opened) = lab.opened().await;
     let mut wish = commit_of(&opened, 0, None, 10);
     let spec = |id, transform| {
-        let spec = PartitionSpec::builder(opened.schema.clone()).with_spec_id(id);
+        let spec = PartitionSpec::builder(opened.columns.schema.clone()).with_spec_id(id);
         let spec = spec.add_partition_field("id", "part", transform);
         Arc::new(spec.unwrap().build().unwrap())
     };

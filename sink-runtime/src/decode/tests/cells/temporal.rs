@@ -22,7 +22,6 @@ fn timestamps_by_encoding() {
                 ("\"2025-10-09T08:53:20\\u002e0Z\"", Ok(shown)),
                 ("1760000000000", Ok(shown)),
                 ("1.76e12", Ok(shown)),
-                ("1760000000000.5", Err(OutOfRange)),
                 ("9223372036854775807", Err(OutOfRange)),
                 ("\"yesterday\"", Err(TypeMismatch)),
                 ("\"2025-02-30T00:00:00Z\"", Err(TypeMismatch)),
@@ -73,6 +72,73 @@ fn timestamps_by_encoding() {
             ("1760000000000", Err(TypeMismatch)),
         ],
     );
+}
+
+/// As Python's `time.time()`, nginx and Fluent Bit write them.
+#[test]
+fn epoch_numbers_with_a_fraction_or_an_exponent_are_cut_at_the_microsecond() {
+    let zoned = Type::Timestamptz;
+    let second = "2023-11-14T22:13:20.123Z";
+    for (encoding, given) in [
+        (
+            Some(Encoding::EpochSeconds),
+            [
+                ("1700000000.123", Ok(second)),
+                ("1.700000000123E9", Ok(second)),
+                ("1700000000.12300099999", Ok(second)),
+                ("1700000000.0", Ok("2023-11-14T22:13:20Z")),
+                ("-0.0000001", Ok("1969-12-31T23:59:59.999999Z")),
+                ("253402300800.0", Err(OutOfRange)),
+            ],
+        ),
+        (
+            None,
+            [
+                ("1700000000123.0", Ok(second)),
+                ("1.700000000123e+12", Ok(second)),
+                ("17000000001230e-1", Ok(second)),
+                ("1700000000123.4", Ok("2023-11-14T22:13:20.123400Z")),
+                ("-1.5", Ok("1969-12-31T23:59:59.998500Z")),
+                ("1e400", Err(OutOfRange)),
+            ],
+        ),
+        (
+            Some(Encoding::EpochNanos),
+            [
+                ("1.700000000123E18", Ok(second)),
+                ("1700000000123000999.9", Ok(second)),
+                ("-0.1", Ok("1969-12-31T23:59:59.999999Z")),
+                // More than 64 bits hold, and not beyond the calendar.
+                ("95617584000000000001", Ok("5000-01-01T00:00:00Z")),
+                ("9.5617584e19", Ok("5000-01-01T00:00:00Z")),
+                ("253402300800000000000", Err(OutOfRange)),
+            ],
+        ),
+    ] {
+        check(&zoned, encoding, &given);
+    }
+    check(
+        &Type::Time,
+        Some(Encoding::EpochSeconds),
+        &[
+            ("86399.9999999", Ok("23:59:59.999999")),
+            ("-0.0000001", Err(OutOfRange)),
+            ("86400.0", Err(OutOfRange)),
+        ],
+    );
+    check(
+        &Type::Date,
+        Some(Encoding::EpochDays),
+        &[
+            ("19000.0", Ok("2022-01-08")),
+            ("1.9e4", Ok("2022-01-08")),
+            ("19000.5", Err(TypeMismatch)),
+            ("2932897.5", Err(OutOfRange)),
+            ("1e400", Err(OutOfRange)),
+        ],
+    );
+    let millis = Some(Encoding::EpochMillis);
+    check(&Type::Date, millis, &[("-0.5", Ok("1969-12-31"))]);
 }
 
 #[test]

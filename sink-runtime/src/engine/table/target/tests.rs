@@ -7,10 +7,12 @@ use crate::catalog::TableOps;
 use crate::catalog::faulty::{FaultyTable, Outcome, Step, foreign};
 use crate::catalog::memory::MemoryTable;
 use crate::commit::iceberg::Pace;
+use crate::ledger::{Claim, CommitId};
 use crate::plan::{
     CatalogPlan, Evolution, MetadataColumns, OnConflict, OnDestinationReset, OnError,
     ParquetCompression, ParquetOptions, SinkId, Tombstones,
 };
+use crate::record::Offset;
 use crate::schema::{Field, Type};
 
 const KEY: &str = "owner";
@@ -31,6 +33,7 @@ fn plan(folder: &TempDir) -> IcebergPlan {
             add_columns: true,
             widen: true,
             make_optional: true,
+            recreate_columns: false,
         },
         parquet: ParquetOptions {
             compression: ParquetCompression::None,
@@ -134,4 +137,108 @@ async fn a_file_goes_with_files_of_the_same_opening_of_the_table_only() {
     targets.forget();
     targets.open().await.unwrap();
     assert!(!targets.current().unwrap().is_of_opening(&extended));
+}
+
+/// Rows with these columns of text besides the table's.
+fn rows(names: &[&str]) -> ArrowSchemaRef {
+    let text = |name: &&str| Field::optional(*name, Type::String);
+    let fields = names.iter().map(text).collect();
+    arrow_schema::arrow_schema(&Schema { fields }, &MetadataColumns::default())
+}
+
+/// What a process that has this target open commits.
+fn progress(target: &Target, partition: i32) -> IcebergCommit {
+    let (start, end) = (Offset(0), Offset(1));
+    let claim = Claim {
+        tp: TopicPartition::new("orders", partition),
+        expected: None,
+        range: OffsetRange { start, end },
+    };
+    IcebergCommit {
+        table: target.uuid,
+        commit_id: CommitId::fresh(),
+        claims: vec![claim],
+        floor: BTreeMap::new(),
+        cluster_id: None,
+        topic_ids: BTreeMap::new(),
+        files: Vec::new(),
+        spec: Arc::clone(&target.spec),
+        columns: target.columns.clone(),
+    }
+}
+
+fn id(target: &Target, column: &str) -> Option<i32> {
+    target.columns.schema.field_id_by_name(column)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_new_column_is_predicted_from_the_table_as_it_is_after_the_last_commit() {
+    let folder = TempDir::new().unwrap();
+    let plan = plan(&folder);
+    let table = made(&plan).await;
+    let [ours, theirs] = [(); 2].map(|()| targets(plan.clone(), table.clone()));
+    ours.open().await.unwrap();
+    theirs.open().await.unwrap();
+    let first = ours.current().unwrap();
+
+    let with_x = theirs.for_rows(&rows(&["x"])).unwrap();
+    theirs.commit(&progress(&with_x, 0)).await.unwrap();
+    foreign::add_column(&*table, "comment").await.unwrap();
+    ours.commit(&progress(&first, 1)).await.unwrap();
+    let with_y = ours.for_rows(&rows(&["y"])).unwrap();
+    let ids = ["id", "x", "comment", "y"].map(|column| id(&with_y, column));
+    assert_eq!(ids, [1, 2, 3, 4].map(Some));
+    assert!(with_y.is_of_opening(&first), "nothing is read again for it");
+    ours.commit(&progress(&with_y, 2)).await.unwrap();
+    let metadata = table.load().await.unwrap().metadata;
+    assert_eq!(metadata.current_schema().field_id_by_name("y"), Some(4));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_being_written_is_given_up_when_its_ids_went_to_other_columns() {
+    let folder = TempDir::new().unwrap();
+    let plan = plan(&folder);
+    let table = made(&plan).await;
+    let targets = targets(plan, table.clone());
+    targets.open().await.unwrap();
+    let first = targets.current().unwrap();
+    let with_y = targets.for_rows(&rows(&["y"])).unwrap();
+    // Of the very type that was predicted under its id.
+    foreign::add_column(&*table, "comment").await.unwrap();
+    // A commit of earlier files learns of it.
+    targets.commit(&progress(&first, 0)).await.unwrap();
+    assert!(targets.current().is_none());
+    let moved = targets.commit(&progress(&with_y, 1)).await.unwrap_err();
+    assert!(matches!(moved.failure, IcebergFailure::SchemaMoved(_)));
+    targets.open().await.unwrap();
+    let again = targets.for_rows(&rows(&["y"])).unwrap();
+    assert_eq!(
+        ["comment", "y"].map(|column| id(&again, column)),
+        [Some(2), Some(3)]
+    );
+    assert!(!again.is_of_opening(&with_y));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_column_that_was_renamed_while_it_is_written_is_not_made_anew() {
+    let folder = TempDir::new().unwrap();
+    let plan = plan(&folder);
+    let table = made(&plan).await;
+    let targets = targets(plan, table.clone());
+    targets.open().await.unwrap();
+    let with_note = targets.for_rows(&rows(&["note"])).unwrap();
+    targets.commit(&progress(&with_note, 0)).await.unwrap();
+    foreign::rename_column(&*table, "note", "remark")
+        .await
+        .unwrap();
+    let moved = targets.commit(&progress(&with_note, 1)).await.unwrap_err();
+    assert!(matches!(moved.failure, IcebergFailure::SchemaMoved(_)));
+    targets.forget();
+    targets.open().await.unwrap();
+    let refused = targets.for_rows(&rows(&["note"])).unwrap_err();
+    assert!(
+        refused.to_string().contains("renamed to \"remark\""),
+        "{refused}"
+    );
+    assert!(targets.for_rows(&rows(&["other"])).is_ok());
 }
