@@ -153,7 +153,7 @@ pub struct RotationSpec {
     /// `time` in `partitioning` that is not by wall clock. Default: not. Example: `{allowedLateness: 10m}`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub partition_close: Option<PartitionCloseSpec>,
-    /// Open files per process; beyond it the longest open is closed. Example: `500`.
+    /// Open files per process, all workers together; beyond it the longest open is closed. Example: `500`.
     #[serde(default = "max_open_files")]
     #[schemars(range(min = 1, max = 100_000))]
     pub max_open_files: u32,

@@ -21,7 +21,7 @@ pub struct PodSpec {
     /// `512Mi`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub memory_budget: Option<ByteSize>,
-    /// Threads that decode and encode. Default: one per core. Example: `4`.
+    /// Threads that decode and encode. Default: one per core, at most 8. Example: `4`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 1, max = 256))]
     pub workers: Option<u32>,

@@ -241,7 +241,7 @@ pub struct IcebergTableSpec {
     /// Bytes at which a file is closed and the next one started. Example: `128Mi`.
     #[serde(default = "target_file_size")]
     pub target_file_size: ByteSize,
-    /// Open files per process; beyond it the longest open is closed. Example: `500`.
+    /// Open files per process, all workers together; beyond it the longest open is closed. Example: `500`.
     #[serde(default = "max_open_files")]
     #[schemars(range(min = 1, max = 100_000))]
     pub max_open_files: u32,

@@ -26,6 +26,7 @@ mod groups;
 mod manifests;
 mod names;
 mod others;
+mod partitions;
 mod replies;
 mod resets;
 mod sorting;

@@ -68,9 +68,12 @@ fn splits(criterion: &mut Criterion) {
     ] {
         let rows = rows(hours, countries);
         let mut splitter = HiveSplitter::new(&exprs, &rows.batch.schema()).unwrap();
-        assert_eq!(splitter.split(&rows, 0).unwrap().len(), partitions);
+        assert_eq!(
+            splitter.split(&rows, 0, 1024).unwrap().slices.len(),
+            partitions
+        );
         group.bench_function(name, |bencher| {
-            bencher.iter(|| splitter.split(black_box(&rows), 0).unwrap());
+            bencher.iter(|| splitter.split(black_box(&rows), 0, 1024).unwrap());
         });
     }
     group.finish();

@@ -41,7 +41,7 @@ pub enum RejectClass {
     MissingField,
     /// A value does not fit its column.
     TypeMismatch,
-    /// A number is outside its column's range, or would lose digits.
+    /// A number is outside its column's range, or would lose digits; or the layout has no place for a value.
     OutOfRange,
     /// A field the schema does not know, where those are refused.
     UnknownField,

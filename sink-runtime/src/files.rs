@@ -19,6 +19,7 @@ pub mod metrics;
 mod nan;
 pub mod open;
 mod parquet;
+mod places;
 mod sink;
 mod sorted;
 pub mod writer;
@@ -27,6 +28,7 @@ pub use conform::{Conformer, Misfit};
 pub use limits::Limits;
 pub use metrics::Metrics;
 pub use open::{Cut, FileId, OpenFiles, Opening, Outlet, Sealed, Span, Totals};
+pub use places::Places;
 pub use writer::{FileWriter, Finished, Format, KeyValues};
 
 /// Rows that could not be put into a file.

@@ -177,6 +177,28 @@ impl RawBatch {
         self.offsets.is_empty()
     }
 
+    /// Its records from this one on.
+    #[must_use]
+    pub fn rest_from(&self, first: usize) -> Self {
+        let arena = |from: &Arena| {
+            let mut rest = Arena::default();
+            for row in first..from.len() {
+                rest.push(from.get(row));
+            }
+            rest
+        };
+        Self {
+            tp: self.tp.clone(),
+            epoch: self.epoch,
+            values: arena(&self.values),
+            offsets: self.offsets[first..].to_vec(),
+            timestamps: self.timestamps[first..].to_vec(),
+            timestamp_type: self.timestamp_type,
+            keys: self.keys.as_ref().map(arena),
+            headers: self.headers.as_ref().map(|all| all[first..].to_vec()),
+        }
+    }
+
     /// Bytes this batch holds in memory, for the memory budget.
     pub fn memory(&self) -> usize {
         let arenas =

@@ -20,6 +20,7 @@ use crate::engine::table::target::Targets;
 use crate::engine::table::{TableDeliver, TableShelf};
 use crate::engine::{self, EngineError, Until};
 use crate::errors::{Classified, OneLine};
+use crate::files::Places;
 use crate::observe::{CommitOutcome, Progress};
 use crate::plan::{DatasetPlan, Delivery, Destination, IcebergPlan, Plan, StorePlan};
 use crate::store::upload::Uploader;
@@ -116,10 +117,11 @@ async fn run_dataset(
         registrar.clone(),
     ));
     let (for_shelf, budget) = (Arc::clone(&plan), progress.budget.clone());
+    let places = places(&plan);
     let shelf = move |_| {
         let registrar = registrar.clone();
         DatasetShelf::new(
-            &for_shelf, &dataset, &committer, &uploader, &budget, registrar,
+            &for_shelf, &dataset, &committer, &uploader, &budget, registrar, &places,
         )
         .map_err(|e| stopped(&e))
     };
@@ -175,8 +177,17 @@ async fn run_table(
     let targets = Arc::new(targets);
     let deliver = Arc::new(TableDeliver::new(&plan, Arc::clone(&targets)));
     let for_shelf = Arc::clone(&plan);
-    let shelf = move |_| Ok(TableShelf::new(&for_shelf, &table, &targets, &budget));
+    let places = places(&plan);
+    let shelf = move |_| {
+        let shelf = TableShelf::new(&for_shelf, &table, &targets, &budget, &places);
+        Ok(shelf)
+    };
     engine::run(plan, progress, deliver, letters, shelf, until, shutdown).await
+}
+
+/// For the open files of all workers.
+fn places(plan: &Plan) -> Places {
+    Places::new(plan.rotation.max_open_files, plan.pod.workers)
 }
 
 /// What is down when the sink starts is waited for, as it would be later, but not beyond a shutdown.

@@ -193,6 +193,7 @@ log.dirs={}
 auto.create.topics.enable=false
 default.replication.factor=1
 group.initial.rebalance.delay.ms=0
+log.message.timestamp.after.max.ms=9223372036854775807
 log.retention.hours=-1
 log.segment.bytes=268435456
 offsets.topic.num.partitions=4

@@ -25,6 +25,7 @@ use crate::source::Facts;
 
 mod cells;
 mod content;
+mod folders;
 mod held;
 mod report;
 mod slices;

@@ -10,21 +10,22 @@ use arrow::datatypes::SchemaRef;
 use crossbeam_channel::{Receiver, RecvTimeoutError};
 use tokio::sync::mpsc::UnboundedSender;
 
+use self::letters::{Pile, fullest};
 use super::coordinator::CutId;
 use crate::budget::{Budget, Reservation};
 use crate::deadletter::Letter;
-use crate::decode::{Decoder, Reject, RejectClass, decoder};
-use crate::errors::{Class, Classified, class};
-use crate::layout::Rows;
+use crate::decode::{Decoded, Decoder, Reject, RejectClass, decoder};
+use crate::errors::{Class, Classified};
+use crate::layout::{Rows, Unfit};
 use crate::plan::{OnError, Plan};
 use crate::record::{AssignmentEpoch, Offset, OffsetRange, RawBatch, TopicName, TopicPartition};
 use crate::schema::Schema;
 use crate::source::Spares;
 
-/// Rejected records of one lane wait for the next cut; at this many bytes the cut is asked for.
-const LETTERS_DUE: usize = 8 << 20;
 /// Longest time between two looks at the clock.
 const TURN: Duration = Duration::from_millis(50);
+
+mod letters;
 
 #[derive(Debug)]
 pub enum ToWorker {
@@ -123,7 +124,8 @@ pub trait Shelf: Send {
         Ok(())
     }
 
-    fn write(&mut self, rows: Rows, now: Instant) -> Result<(), ShelfError>;
+    /// Takes the rows that have a place, and gives back which have none.
+    fn write(&mut self, rows: Rows, now: Instant) -> Result<Vec<Unfit>, ShelfError>;
 
     /// Seals all that these lanes wrote since their last seal. (A table's shelf seals everything it has.)
     fn seal(&mut self, lanes: &[TopicPartition]) -> Result<Vec<Self::File>, ShelfError>;
@@ -161,8 +163,7 @@ struct Lane {
     /// One past the last offset done with.
     position: i64,
     rows: u64,
-    letters: Vec<Letter>,
-    letters_held: Option<Reservation>,
+    letters: Pile,
     /// Since when there is progress to commit.
     dirty: Option<Instant>,
     asked: bool,
@@ -273,8 +274,7 @@ impl<S: Shelf> Worker<S> {
                     start: position.0,
                     position: position.0,
                     rows: 0,
-                    letters: Vec::new(),
-                    letters_held: None,
+                    letters: Pile::default(),
                     dirty: None,
                     asked: false,
                 };
@@ -326,12 +326,10 @@ impl<S: Shelf> Worker<S> {
             return Ok(());
         }
         if *first < lane.position {
-            // No such batch is made. Were one to come, its beginning would be committed twice.
-            let why = format!(
-                "{}: a batch begins at {first}, below {}",
-                raw.tp, lane.position
-            );
-            return Err(ShelfError::Fatal(why, "worker".into(), class::INTERNAL));
+            // What is below is in the destination, or never will be.
+            let position = lane.position;
+            let done = raw.offsets.partition_point(|offset| *offset < position);
+            return self.batch(&raw.rest_from(done));
         }
         let decoder = match self.decoders.get_mut(&raw.tp.topic) {
             Some(decoder) => decoder,
@@ -352,56 +350,59 @@ impl<S: Shelf> Worker<S> {
                 Err(error) => return Err(error),
             }
         };
-        let counters = &self.counters;
-        counters
-            .records
-            .fetch_add(raw.len() as u64, Ordering::Relaxed);
-        counters
-            .bytes
-            .fetch_add(raw.values.bytes.len() as u64, Ordering::Relaxed);
-        counters
-            .rows
-            .fetch_add(decoded.rows.len() as u64, Ordering::Relaxed);
-        counters
-            .uncut_records
-            .fetch_add(raw.len() as u64, Ordering::Relaxed);
-        counters
-            .uncut_bytes
-            .fetch_add(raw.values.bytes.len() as u64, Ordering::Relaxed);
-        let skipped = raw.len() - decoded.rows.len() - decoded.rejects.len();
-        counters
-            .tombstones
-            .fetch_add(skipped as u64, Ordering::Relaxed);
-
         let now = Instant::now();
-        if !decoded.rejects.is_empty() && !self.rejects(raw, &decoded.rejects) {
+        let Decoded {
+            batch,
+            rows: from,
+            mut rejects,
+        } = decoded;
+        let mut count = from.len();
+        if count > 0 {
+            let pick = |all: &[i64]| from.iter().map(|row| all[*row as usize]).collect();
+            let rows = Rows {
+                tp: raw.tp.clone(),
+                offsets: pick(&raw.offsets),
+                timestamps: pick(&raw.timestamps),
+                batch,
+            };
+            let unfit = self.shelf.write(rows, now)?;
+            if !unfit.is_empty() {
+                count -= unfit.len();
+                rejects.extend(unfit.into_iter().map(|unfit| Reject {
+                    row: from[unfit.row],
+                    class: unfit.why.class,
+                    message: unfit.why.message.clone(),
+                }));
+                rejects.sort_unstable_by_key(|reject| reject.row);
+            }
+        }
+        self.count(raw, count, rejects.len());
+        if !rejects.is_empty() && !self.rejects(raw, &rejects) {
             return Ok(());
         }
-        let Some(lane) = self.lanes.get_mut(&raw.tp) else {
-            return Ok(());
-        };
-        lane.rows += decoded.rows.len() as u64;
-        lane.position = last + 1;
-        if lane.begins(now) {
-            self.send(FromWorker::Began(raw.tp.clone()));
+        if let Some(lane) = self.lanes.get_mut(&raw.tp) {
+            lane.rows += count as u64;
+            lane.position = last + 1;
+            if lane.begins(now) {
+                self.send(FromWorker::Began(raw.tp.clone()));
+            }
         }
-        if decoded.rows.is_empty() {
-            return Ok(());
+        Ok(())
+    }
+
+    fn count(&self, raw: &RawBatch, rows: usize, rejects: usize) {
+        let (records, bytes) = (raw.len(), raw.values.bytes.len());
+        let counters = &self.counters;
+        for (counter, more) in [
+            (&counters.records, records),
+            (&counters.bytes, bytes),
+            (&counters.rows, rows),
+            (&counters.uncut_records, records),
+            (&counters.uncut_bytes, bytes),
+            (&counters.tombstones, records - rows - rejects),
+        ] {
+            counter.fetch_add(more as u64, Ordering::Relaxed);
         }
-        let pick = |from: &[i64]| {
-            decoded
-                .rows
-                .iter()
-                .map(|row| from[*row as usize])
-                .collect::<Vec<_>>()
-        };
-        let rows = Rows {
-            tp: raw.tp.clone(),
-            offsets: pick(&raw.offsets),
-            timestamps: pick(&raw.timestamps),
-            batch: decoded.batch,
-        };
-        self.shelf.write(rows, now)
     }
 
     /// False when the sink must stop at one of them.
@@ -433,12 +434,7 @@ impl<S: Shelf> Worker<S> {
         if let Some(lane) = self.lanes.get_mut(&raw.tp)
             && !letters.is_empty()
         {
-            let bytes: usize = letters.iter().map(Letter::memory).sum();
-            match &mut lane.letters_held {
-                Some(held) => held.resize(held.bytes() + bytes),
-                None => lane.letters_held = Some(self.budget.reserve(bytes)),
-            }
-            lane.letters.append(&mut letters);
+            lane.letters.add(letters, &self.budget);
         }
         true
     }
@@ -454,6 +450,7 @@ impl<S: Shelf> Worker<S> {
             let Some(lane) = self.lanes.get_mut(tp).filter(|lane| lane.epoch == *epoch) else {
                 continue;
             };
+            let (letters, held) = lane.letters.take();
             sealed.push(SealedLane {
                 tp: tp.clone(),
                 range: OffsetRange {
@@ -461,8 +458,8 @@ impl<S: Shelf> Worker<S> {
                     end: Offset(lane.position),
                 },
                 rows: std::mem::take(&mut lane.rows),
-                letters: std::mem::take(&mut lane.letters),
-                held: lane.letters_held.take(),
+                letters,
+                held,
             });
             lane.start = lane.position;
             lane.dirty = None;
@@ -498,16 +495,18 @@ impl<S: Shelf> Worker<S> {
             self.counted_files = open;
         }
         let mut due = self.shelf.due(now);
+        let piles = self.lanes.iter().map(|(tp, lane)| (tp, &lane.letters));
+        for tp in fullest(piles, self.budget.excess()) {
+            if !due.contains(&tp) {
+                due.push(tp);
+            }
+        }
         let max_open = self.plan.rotation.max_open;
         for (tp, lane) in &mut self.lanes {
             let late = lane
                 .dirty
                 .is_some_and(|since| now.duration_since(since) >= max_open);
-            let full = lane
-                .letters_held
-                .as_ref()
-                .is_some_and(|held| held.bytes() >= LETTERS_DUE);
-            if (late || full) && !due.contains(tp) {
+            if (late || lane.letters.is_full()) && !due.contains(tp) {
                 due.push(tp.clone());
             }
         }
@@ -517,3 +516,6 @@ impl<S: Shelf> Worker<S> {
         Ok(())
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -2,19 +2,20 @@
 
 use std::time::Duration;
 
+use super::Places;
 use crate::plan::{CommitPlan, IcebergPlan, Rotation};
 
 /// Sealed files that wait for one commit; beyond it the group is due. A ledger entry names each of them.
 const MAX_SEALED: usize = 1000;
 
 /// `None` means without limit.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug)]
 pub struct Limits {
     /// Encoded bytes of one file.
     pub file_bytes: u64,
     pub file_records: Option<u64>,
-    /// Files open at once in one table of open files; beyond it the longest open is sealed.
-    pub open_files: usize,
+    /// For files open at once; where none is left the longest open is sealed.
+    pub places: Places,
     pub sealed_files: usize,
     /// Since the first uncommitted record of the group.
     pub open_for: Duration,
@@ -26,12 +27,12 @@ pub struct Limits {
 }
 
 impl Limits {
-    /// For datasets, where a group is a topic-partition. `workers` share the process's open files.
-    pub fn of_dataset(rotation: &Rotation, workers: usize) -> Self {
+    /// For datasets, where a group is a topic-partition.
+    pub fn of_dataset(rotation: &Rotation, places: &Places) -> Self {
         Self {
             file_bytes: rotation.max_bytes as u64,
             file_records: rotation.max_records,
-            open_files: (rotation.max_open_files / workers.max(1)).max(1),
+            places: places.clone(),
             sealed_files: MAX_SEALED,
             open_for: rotation.max_open,
             idle_for: rotation.max_idle,
@@ -45,7 +46,7 @@ impl Limits {
         table: &IcebergPlan,
         rotation: &Rotation,
         commit: &CommitPlan,
-        workers: usize,
+        places: &Places,
     ) -> Self {
         Self {
             file_bytes: table.target_file_bytes as u64,
@@ -54,7 +55,7 @@ impl Limits {
             idle_for: None,
             group_bytes: commit.max_bytes.map(|b| b as u64),
             group_records: commit.max_records,
-            ..Self::of_dataset(rotation, workers)
+            ..Self::of_dataset(rotation, places)
         }
     }
 }

@@ -20,6 +20,7 @@ use super::FileError;
 use super::conform::{Misfit, union};
 use super::limits::Limits;
 use super::metrics::Metrics;
+use super::places::Taken;
 use super::writer::{Format, KeyValues};
 use crate::budget::{Budget, Reservation};
 use crate::layout::Slice;
@@ -124,7 +125,7 @@ pub struct OpenFiles<G: Ord + Clone, K: Ord, U> {
     widest: BTreeMap<G, SchemaRef>,
     schedule: Option<Duration>,
     next_id: u64,
-    open_files: usize,
+    open_files: Taken,
     memory: usize,
     budget: Budget,
     reservation: Reservation,
@@ -133,6 +134,7 @@ pub struct OpenFiles<G: Ord + Clone, K: Ord, U> {
 impl<G: Ord + Clone, K: Ord, U> OpenFiles<G, K, U> {
     pub fn new(format: Format, limits: Limits, metadata: KeyValues, budget: &Budget) -> Self {
         Self {
+            open_files: Taken::of(&limits.places),
             format,
             limits,
             metadata,
@@ -140,7 +142,6 @@ impl<G: Ord + Clone, K: Ord, U> OpenFiles<G, K, U> {
             widest: BTreeMap::new(),
             schedule: None,
             next_id: 0,
-            open_files: 0,
             memory: 0,
             budget: budget.clone(),
             reservation: budget.reserve(0),
@@ -175,8 +176,11 @@ impl<G: Ord + Clone, K: Ord, U> OpenFiles<G, K, U> {
                 self.open(group, slice, now)?
             }
             Fitting::Closed => {
-                if self.open_files >= self.limits.open_files {
-                    self.seal_longest_open(outlet)?;
+                // Twice where others have taken their share beyond the limit: so this table gives back what it has more.
+                for _ in 0..2 {
+                    if self.open_files.none_left() {
+                        self.seal_longest_open(outlet)?;
+                    }
                 }
                 self.open(group, slice, now)?
             }
@@ -276,7 +280,7 @@ impl<G: Ord + Clone, K: Ord, U> OpenFiles<G, K, U> {
         let Some(group) = self.groups.remove(group) else {
             return Vec::new();
         };
-        self.open_files -= group.open.len();
+        self.open_files.give_back(group.open.len());
         self.memory -= group.open.values().map(|f| f.memory).sum::<usize>();
         self.reservation.resize(self.memory);
         let open = group.open.into_values().filter_map(OpenFile::into_upload);
@@ -338,7 +342,7 @@ impl<G: Ord + Clone, K: Ord, U> OpenFiles<G, K, U> {
     }
 
     pub fn open_files(&self) -> usize {
-        self.open_files
+        self.open_files.own()
     }
 
     /// Groups with something not committed, in order.
@@ -392,7 +396,7 @@ impl<G: Ord + Clone, K: Ord, U> OpenFiles<G, K, U> {
         let mut file = OpenFile::new(FileId(self.next_id), &self.format, schema, now);
         let batch = file.conform(&slice.batch)?;
         self.next_id += 1;
-        self.open_files += 1;
+        self.open_files.take();
         self.groups
             .entry(group.clone())
             .or_insert_with(|| Group::new(now))
@@ -495,7 +499,7 @@ impl<G: Ord + Clone, K: Ord, U> OpenFiles<G, K, U> {
         let Some(file) = group.open.remove(key) else {
             return Ok(());
         };
-        self.open_files -= 1;
+        self.open_files.give_back(1);
         self.memory -= file.memory;
         group.open_bytes -= file.size;
 
@@ -547,7 +551,7 @@ impl<G: Ord + Clone, K: Ord, U> std::fmt::Debug for OpenFiles<G, K, U> {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("OpenFiles")
             .field("groups", &self.groups.len())
-            .field("open_files", &self.open_files)
+            .field("open_files", &self.open_files.own())
             .field("memory", &self.memory)
             .finish_non_exhaustive()
     }

@@ -54,26 +54,30 @@ pub(super) fn whole<K>(rows: &Rows, batch: RecordBatch, key: Arc<K>) -> Vec<Slic
 
 impl Grouping {
     /// `ids` has one entry per row; `batch` has the rows of `rows`, perhaps not all of their columns. Slices come in
-    /// the order of their first rows.
+    /// the order of their first rows. `None` when one of the partitions is not fit for rows.
     pub(super) fn split<K>(
         &mut self,
         rows: &Rows,
         batch: RecordBatch,
         ids: &[u32],
+        fit: impl Fn(u32) -> bool,
         key: impl Fn(u32) -> Arc<K>,
-    ) -> Result<Vec<Slice<K>>, ArrowError> {
+    ) -> Result<Option<Vec<Slice<K>>>, ArrowError> {
         self.measure(ids);
-        let slices = if self.runs.len() == self.groups.len() {
+        let slices = if !self.groups.iter().all(|group| fit(group.id)) {
+            Ok(None)
+        } else if self.runs.len() == self.groups.len() {
             let runs = self.runs.iter();
-            Ok(runs
-                .map(|run| {
+            Ok(Some(
+                runs.map(|run| {
                     let (start, length) = (run.start as usize, run.length as usize);
                     let last = start + length - 1;
                     slice(rows, batch.slice(start, length), key(run.id), start, last)
                 })
-                .collect())
+                .collect(),
+            ))
         } else {
-            self.regroup(rows, &batch, key)
+            self.regroup(rows, &batch, key).map(Some)
         };
         for group in self.groups.drain(..) {
             self.places[group.id as usize] = NONE;

@@ -2,8 +2,10 @@
 //!
 //! * A time level formats an instant in the plan's zone. Timestamps without a zone, and dates, are local already: no
 //!   zone is applied to them.
-//! * Null, the empty string, a record without a timestamp, a time beyond the calendar and a column that the batch does
-//!   not have go to `__HIVE_DEFAULT_PARTITION__`.
+//! * Null, the empty string, a record without a timestamp and a column that the batch does not have go to
+//!   `__HIVE_DEFAULT_PARTITION__`, and so does a text that is that name.
+//! * A value that no folder can be named by has no place: too long in itself or with the other folders' names, a time
+//!   beyond the calendar, a struct or a list where columns are found in records.
 //! * A column that partitions under its own name (in any case) stands in the path only: readers take such a column
 //!   from the path, and some refuse a file that has it too. Under another label it stays in the file.
 
@@ -14,9 +16,10 @@ use arrow::buffer::NullBuffer;
 use arrow::datatypes::{DataType, Schema, SchemaRef};
 
 use self::codes::Codes;
-use self::level::{Coded, Level};
+use self::level::{Coded, Directory, Level};
 use super::grouping::{Grouping, whole};
-use super::{HivePartition, LayoutError, Rows, Slice};
+use super::{HivePartition, KEY_LIMIT, LayoutError, Refusal, Rows, Split, Unfit};
+use crate::decode::RejectClass;
 use crate::plan::PartitionExpr;
 
 mod closing;
@@ -44,27 +47,33 @@ pub struct HiveSplitter {
     /// From the second level on: (partition so far, code of the level) -> partition.
     joins: Vec<Join>,
     root: Arc<HivePartition>,
+    /// Of rows whose folders' names together make too long a key.
+    too_deep: Arc<Refusal>,
     grouping: Grouping,
 }
 
 #[derive(Debug, Default)]
 struct Join {
     known: Codes<u64>,
-    partitions: Vec<Arc<HivePartition>>,
+    partitions: Vec<Directory>,
 }
 
 impl Join {
     #[inline]
-    fn id(&mut self, left: u32, right: u32, before: &[Arc<HivePartition>], level: &Level) -> u32 {
+    fn id(&mut self, left: u32, right: u32, before: &[Directory], level: &Level) -> u32 {
         let partitions = &mut self.partitions;
         let pair = u64::from(left) << 32 | u64::from(right);
         self.known.code(pair, |_| {
-            let (outer, inner) = (&before[left as usize], level.directory(right));
+            let (before, level) = (&before[left as usize], level.directory(right));
+            let (outer, inner) = (&before.partition, &level.partition);
             let path = [outer.path.as_str(), inner.path.as_str()];
-            partitions.push(Arc::new(HivePartition {
-                path: path.join("/"),
-                values: [outer.values.as_slice(), inner.values.as_slice()].concat(),
-            }));
+            partitions.push(Directory {
+                partition: Arc::new(HivePartition {
+                    path: path.join("/"),
+                    values: [outer.values.as_slice(), inner.values.as_slice()].concat(),
+                }),
+                refusal: before.refusal.as_ref().or(level.refusal.as_ref()).cloned(),
+            });
             level::index(partitions.len() - 1)
         })
     }
@@ -72,10 +81,18 @@ impl Join {
 
 impl HiveSplitter {
     /// # Errors
-    /// When a format or a column's type cannot make directories.
+    /// When a format cannot be read.
     pub fn new(exprs: &[PartitionExpr], schema: &Schema) -> Result<Self, LayoutError> {
         let levels: Vec<_> = exprs.iter().map(Level::new).collect::<Result<_, _>>()?;
         let empty = Arc::new(Schema::empty());
+        let subjects: Vec<_> = levels.iter().map(Level::subject).collect();
+        let too_deep = Refusal {
+            class: RejectClass::OutOfRange,
+            message: format!(
+                "{}: their folders make a key of more than {KEY_LIMIT} bytes: send shorter values, or partition by fewer columns",
+                subjects.join(", ")
+            ),
+        };
         let mut splitter = Self {
             joins: levels.iter().skip(1).map(|_| Join::default()).collect(),
             levels,
@@ -86,6 +103,7 @@ impl HiveSplitter {
                 path: String::new(),
                 values: Vec::new(),
             }),
+            too_deep: Arc::new(too_deep),
             grouping: Grouping::default(),
         };
         splitter.bind(&Arc::new(schema.clone()))?;
@@ -100,7 +118,7 @@ impl HiveSplitter {
     fn bind(&mut self, schema: &SchemaRef) -> Result<(), LayoutError> {
         self.forget();
         for level in &mut self.levels {
-            level.bind(schema)?;
+            level.bind(schema);
         }
         let in_path = |name: &str| self.levels.iter().any(|level| level.replaces(name));
         let kept: Vec<_> = (0..schema.fields().len())
@@ -128,15 +146,17 @@ impl HiveSplitter {
         }
     }
 
-    /// One slice per partition in the batch, by first offset; each row in exactly one, in offset order.
+    /// One slice per partition in the batch, by first offset, in offset order; and the rows that have no place.
+    /// `path_limit`: bytes that all folders of a file may take together.
     ///
     /// # Errors
-    /// When a column's type in this batch cannot make directories, or a value is too long for one.
+    /// When Arrow cannot group the rows.
     pub fn split(
         &mut self,
         rows: &Rows,
         wall_clock_ms: i64,
-    ) -> Result<Vec<Slice<HivePartition>>, LayoutError> {
+        path_limit: usize,
+    ) -> Result<Split<HivePartition>, LayoutError> {
         let schema = rows.batch.schema_ref();
         if !Arc::ptr_eq(schema, &self.schema) {
             if **schema == *self.schema {
@@ -154,23 +174,39 @@ impl HiveSplitter {
             None => rows.batch.clone(),
         };
         if rows.offsets.is_empty() || self.levels.is_empty() {
-            return Ok(whole(rows, batch, Arc::clone(&self.root)));
+            return Ok(whole(rows, batch, Arc::clone(&self.root)).into());
         }
         for level in &mut self.levels {
-            if let Err(error) = level.encode(rows, wall_clock_ms) {
-                self.forget();
-                return Err(error);
-            }
+            level.encode(rows, wall_clock_ms);
         }
         let (ids, partitions) = join(&mut self.levels, &mut self.joins, rows.offsets.len());
-        let key = |id: u32| Arc::clone(&partitions[id as usize]);
-        match ids {
-            Coded::All(id) => Ok(whole(rows, batch, key(id))),
+        let key = |id: u32| Arc::clone(&partitions[id as usize].partition);
+        let refusal = |id: u32| {
+            let directory = &partitions[id as usize];
+            let deep = directory.partition.path.len() > path_limit;
+            let too_deep = deep.then_some(&self.too_deep);
+            directory.refusal.as_ref().or(too_deep)
+        };
+        let fits = |id: u32| refusal(id).is_none();
+        let slices = match &ids {
+            Coded::All(id) => fits(*id).then(|| whole(rows, batch, key(*id))),
             Coded::Each(ids) => self
                 .grouping
-                .split(rows, batch, &ids, key)
-                .map_err(LayoutError::Regroup),
+                .split(rows, batch, ids, fits, key)
+                .map_err(LayoutError::Regroup)?,
+        };
+        if let Some(slices) = slices {
+            return Ok(slices.into());
         }
+        let unfit: Vec<_> = (0..rows.offsets.len())
+            .filter_map(|row| {
+                let why = Arc::clone(refusal(ids.at(row))?);
+                Some(Unfit { row, why })
+            })
+            .collect();
+        let others = rows.without(&unfit).map_err(LayoutError::Regroup)?;
+        let split = self.split(&others, wall_clock_ms, path_limit)?;
+        Ok(Split { unfit, ..split })
     }
 }
 
@@ -179,12 +215,12 @@ fn join<'a>(
     levels: &'a mut [Level],
     joins: &'a mut [Join],
     rows: usize,
-) -> (Coded, &'a [Arc<HivePartition>]) {
+) -> (Coded, &'a [Directory]) {
     let Some((first, others)) = levels.split_first_mut() else {
         return (Coded::All(0), &[]);
     };
     let mut ids = first.take_codes();
-    let mut partitions: &[Arc<HivePartition>] = first.directories();
+    let mut partitions: &[Directory] = first.directories();
     for (level, join) in others.iter_mut().zip(joins) {
         let codes = level.take_codes();
         ids = match (ids, codes) {

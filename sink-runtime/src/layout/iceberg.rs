@@ -16,7 +16,8 @@ use arrow::row::{RowConverter, SortField};
 use iceberg::arrow::type_to_arrow_type;
 use iceberg::spec::{PartitionSpec, PrimitiveType, Schema, Struct, StructType, Type};
 
-use super::{Rows, Slice};
+use super::{KEY_LIMIT, Refusal, Rows, Slice, Split, Unfit};
+use crate::decode::RejectClass;
 use crate::errors::{Class, Classified, class};
 
 mod human;
@@ -26,10 +27,11 @@ mod value;
 
 pub use order::{OrderError, RowOrder};
 
-use transform::Apply;
+use transform::{Apply, Failure};
 
-/// Partitions remembered between batches; forgotten all at once when there are more.
+/// Partitions remembered between batches, and bytes of their values; forgotten all at once when there are more.
 const KNOWN: usize = 10_000;
+const KNOWN_BYTES: usize = 8 << 20;
 
 #[derive(Debug, thiserror::Error)]
 pub enum PartitionError {
@@ -68,7 +70,8 @@ impl Classified for PartitionError {
 #[derive(Clone, Debug)]
 pub struct IcebergPartition {
     pub spec_id: i32,
-    /// As Iceberg's own writers name directories: `created_at_hour=2026-11-21-09/country=ES`; empty without fields.
+    /// As Iceberg's own writers name directories: `created_at_hour=2026-11-21-09/country=ES`; empty without fields. What
+    /// no path can hold is cut.
     pub path: String,
     pub tuple: Struct,
     row: Box<[u8]>,
@@ -110,6 +113,8 @@ pub struct IcebergLayout {
     fields: Vec<PartitionColumn>,
     converter: RowConverter,
     known: HashMap<Box<[u8]>, Arc<IcebergPartition>>,
+    known_bytes: usize,
+    path_limit: usize,
 }
 
 #[derive(Debug)]
@@ -162,26 +167,37 @@ impl IcebergLayout {
             fields,
             converter: RowConverter::new(types).map_err(PartitionError::Split)?,
             known: HashMap::new(),
+            known_bytes: 0,
+            path_limit: KEY_LIMIT,
         })
     }
 
-    /// The slices of `rows`, one per partition, in the order in which partitions first appear.
+    /// The same with paths of at most so many bytes.
+    #[must_use]
+    pub fn within(self, path_limit: usize) -> Self {
+        Self { path_limit, ..self }
+    }
+
+    /// The slices of `rows`, one per partition, in the order in which partitions first appear; and the rows with a value
+    /// that its transform cannot compute.
     ///
     /// # Errors
-    /// When a value is outside what its transform is defined for.
-    pub fn split(&mut self, rows: &Rows) -> Result<Vec<Slice<IcebergPartition>>, PartitionError> {
+    /// When the rows are not of the table's schema.
+    pub fn split(&mut self, rows: &Rows) -> Result<Split<IcebergPartition>, PartitionError> {
         let count = rows.batch.num_rows();
         if count == 0 {
-            return Ok(Vec::new());
+            return Ok(Vec::new().into());
         }
         if self.fields.is_empty() {
-            return Ok(vec![slice(self.unpartitioned(), rows, 0, count)]);
+            return Ok(vec![slice(self.unpartitioned(), rows, 0, count)].into());
         }
-        let values = self
-            .fields
-            .iter()
-            .map(|field| field.values(&rows.batch))
-            .collect::<Result<Vec<_>, _>>()?;
+        let mut values = Vec::with_capacity(self.fields.len());
+        for field in &self.fields {
+            match field.values(&rows.batch)? {
+                Some(array) => values.push(array),
+                None => return self.split_the_others(rows),
+            }
+        }
         let encoded = self
             .converter
             .convert_columns(&values)
@@ -205,10 +221,11 @@ impl IcebergLayout {
         }
         drop(at);
 
-        if self.known.len() + partitions.len() > KNOWN {
+        if self.known.len() + partitions.len() > KNOWN || self.known_bytes > KNOWN_BYTES {
             self.known.clear();
+            self.known_bytes = 0;
         }
-        partitions
+        let slices: Result<Vec<_>, _> = partitions
             .into_iter()
             .map(|(key, runs)| {
                 let first = runs[0].0;
@@ -221,7 +238,26 @@ impl IcebergLayout {
                     _ => gather(partition, rows, &runs),
                 }
             })
-            .collect()
+            .collect();
+        slices.map(Split::from)
+    }
+
+    #[cold]
+    fn split_the_others(&mut self, rows: &Rows) -> Result<Split<IcebergPartition>, PartitionError> {
+        let mut unfit: Vec<Unfit> = Vec::new();
+        for field in &self.fields {
+            let failing = field.failing(&rows.batch)?;
+            let why = Arc::new(field.refusal());
+            unfit.extend(failing.into_iter().map(|row| Unfit {
+                row,
+                why: Arc::clone(&why),
+            }));
+        }
+        unfit.sort_by_key(|unfit| unfit.row);
+        unfit.dedup_by_key(|unfit| unfit.row);
+        let others = rows.without(&unfit).map_err(PartitionError::Split)?;
+        let split = self.split(&others)?;
+        Ok(Split { unfit, ..split })
     }
 
     fn unpartitioned(&mut self) -> Arc<IcebergPartition> {
@@ -260,23 +296,54 @@ impl IcebergLayout {
         }
         let partition = Arc::new(IcebergPartition {
             spec_id: self.spec_id,
-            path: levels.join("/"),
+            path: human::path(&levels, self.path_limit),
             tuple: Struct::from_iter(literals),
             row: key.into(),
         });
+        self.known_bytes += key.len();
         self.known.insert(key.into(), partition.clone());
         Ok(partition)
     }
 }
 
 impl PartitionColumn {
-    fn values(&self, batch: &RecordBatch) -> Result<ArrayRef, PartitionError> {
-        let compute = |source| PartitionError::Compute {
+    /// `None` where a value has no result.
+    fn values(&self, batch: &RecordBatch) -> Result<Option<ArrayRef>, PartitionError> {
+        match self.apply.apply(&self.source(batch)?) {
+            Ok(values) => Ok(Some(values)),
+            Err(Failure::Value) => Ok(None),
+            Err(Failure::Broken(error)) => Err(self.broken(error)),
+        }
+    }
+
+    /// Rows whose values have none.
+    fn failing(&self, batch: &RecordBatch) -> Result<Vec<usize>, PartitionError> {
+        let mut rows = Vec::new();
+        match self.apply.failing(&self.source(batch)?, 0, &mut rows) {
+            Err(Failure::Broken(error)) => Err(self.broken(error)),
+            _ => Ok(rows),
+        }
+    }
+
+    fn source(&self, batch: &RecordBatch) -> Result<ArrayRef, PartitionError> {
+        column(batch, &self.path).map_err(|error| self.broken(error.into()))
+    }
+
+    fn broken(&self, source: Box<dyn std::error::Error + Send + Sync>) -> PartitionError {
+        PartitionError::Compute {
             field: self.name.clone(),
             source,
-        };
-        let source = column(batch, &self.path).map_err(|e| compute(e.into()))?;
-        self.apply.apply(&source).map_err(compute)
+        }
+    }
+
+    fn refusal(&self) -> Refusal {
+        Refusal {
+            class: RejectClass::OutOfRange,
+            message: format!(
+                "partition field `{}`: its type cannot hold what its transform makes of the value",
+                self.name
+            ),
+        }
     }
 }
 

@@ -55,6 +55,11 @@ impl Columns {
         found
     }
 
+    /// Whether a column of this name, if there is one, will be found in the records.
+    pub(super) fn is_to_be_found(&self, column: &str) -> bool {
+        self.open && self.get(column).is_none()
+    }
+
     pub(super) fn holds(&self, column: &str) -> bool {
         self.get(column).is_some()
     }

@@ -11,6 +11,9 @@ use super::problem::Checks;
 const LEAST_BUDGET: u64 = 16 << 20;
 /// Without a limit.
 const DEFAULT_BUDGET: u64 = 256 << 20;
+/// Workers of a process that is told nothing and sees many cores: each more costs memory and smaller files, and decodes
+/// no faster than Kafka delivers.
+const MOST_DEFAULT_WORKERS: usize = 8;
 
 #[derive(Clone, Debug)]
 pub struct PodPlan {
@@ -90,12 +93,26 @@ pub(super) fn plan(checks: &mut Checks, spec: &PodSpec, container: Container) ->
         (None, None) => (DEFAULT_BUDGET, BudgetOrigin::Default),
     };
     let workers = spec.workers.map_or_else(
-        || std::thread::available_parallelism().map_or(1, NonZero::get),
+        || default_workers(std::thread::available_parallelism().map_or(1, NonZero::get)),
         |workers| workers as usize,
     );
     PodPlan {
         memory_budget: usize::try_from(memory_budget).unwrap_or(usize::MAX),
         budget_origin,
         workers,
+    }
+}
+
+fn default_workers(cores: usize) -> usize {
+    cores.min(MOST_DEFAULT_WORKERS)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn there_is_a_worker_for_each_core_up_to_eight() {
+        assert_eq!([1, 4, 8, 9, 64].map(default_workers), [1, 4, 8, 8, 8]);
     }
 }

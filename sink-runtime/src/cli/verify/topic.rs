@@ -12,6 +12,7 @@ use rdkafka::{ClientConfig, Message, Offset as Position, Timestamp, TopicPartiti
 
 use super::super::CliError;
 use super::cells::cells;
+use super::folders::Folders;
 use super::report::{Lane, Witness};
 use super::wanted::Wanted;
 use crate::decode::{Decoder, decoder};
@@ -35,6 +36,8 @@ pub(super) struct Reader {
     /// Of a table, which gives its types to columns that are found.
     columns: Option<Schema>,
     decoders: BTreeMap<TopicName, Box<dyn Decoder>>,
+    /// Of a dataset.
+    folders: Option<Folders>,
     values: bool,
     pub(super) rejected: u64,
 }
@@ -51,6 +54,7 @@ impl Reader {
             decode: Arc::new(plan.decode.clone()),
             columns,
             decoders: BTreeMap::new(),
+            folders: Folders::of(plan)?,
             values,
             rejected: 0,
         })
@@ -93,8 +97,12 @@ impl Reader {
             decoder
         });
         let (values, rejected) = (self.values, &mut self.rejected);
+        let folders = &mut self.folders;
         read(&self.consumer, tp, offsets, &self.decode, |raw| {
-            let decoded = decoder.decode(&raw);
+            let mut decoded = decoder.decode(&raw);
+            if let Some(folders) = folders.as_mut() {
+                decoded = folders.sift(&raw, decoded)?;
+            }
             *rejected += decoded.rejects.len() as u64;
             let offsets = decoded.rows.iter().map(|row| raw.offsets[*row as usize]);
             let cells = match values {
@@ -102,6 +110,7 @@ impl Reader {
                 false => Vec::new(),
             };
             wanted.add(offsets, cells);
+            Ok(())
         })?;
         Ok(wanted)
     }
@@ -142,7 +151,7 @@ fn read(
     tp: &TopicPartition,
     offsets: Range<i64>,
     decode: &DecodePlan,
-    mut each: impl FnMut(RawBatch),
+    mut each: impl FnMut(RawBatch) -> Result<(), CliError>,
 ) -> Result<(), CliError> {
     if offsets.is_empty() {
         return Ok(());
@@ -168,7 +177,7 @@ fn read(
                 if other || batch.len() >= BATCH {
                     let full = std::mem::replace(&mut batch, empty(tp, decode));
                     if !full.is_empty() {
-                        each(full);
+                        each(full)?;
                     }
                     batch.timestamp_type = ty;
                 }
@@ -190,7 +199,7 @@ fn read(
         }
     }
     if !batch.is_empty() {
-        each(batch);
+        each(batch)?;
     }
     Ok(())
 }

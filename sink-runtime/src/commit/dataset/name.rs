@@ -4,6 +4,8 @@
 
 use std::fmt::{self, Write};
 
+use crate::layout::KEY_LIMIT;
+use crate::plan::StorePlan;
 use crate::record::{Offset, TopicPartition};
 
 /// Readers of Hive layouts pass over names that begin so.
@@ -41,6 +43,23 @@ impl fmt::Display for DatasetFileName {
 }
 
 impl DatasetFileName {
+    /// Bytes that the folders of a topic-partition's files may take in a key: the same whichever file a row is in, so
+    /// that a record which is read again finds the same answer.
+    pub fn room(store: &StorePlan, tp: &TopicPartition, extension: &str) -> usize {
+        let prefix = match store {
+            StorePlan::S3(s3) => s3.prefix.trim_matches('/').len() + 1,
+            StorePlan::Local { .. } => 0,
+        };
+        let longest = Self {
+            tp: tp.clone(),
+            start: Offset(i64::MAX),
+            generation: u64::MAX,
+            commit: "0".repeat(12),
+            extension: extension.trim_start_matches('.').to_owned(),
+        };
+        KEY_LIMIT.saturating_sub(prefix + longest.to_string().len() + 1)
+    }
+
     /// From a key: its last segment. `None` for anything that is not such a name.
     pub fn parse(key: &str) -> Option<Self> {
         let name = key.rsplit('/').next()?;

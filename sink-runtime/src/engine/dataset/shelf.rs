@@ -14,16 +14,17 @@ use crate::commit::dataset::{DatasetCommitter, DatasetFileName};
 use crate::engine::worker::{Shelf, ShelfError};
 use crate::failpoint::wall_clock;
 use crate::files::conform::dataset_schema;
-use crate::files::{Conformer, Format, Limits, OpenFiles, Opening, Outlet};
+use crate::files::{Conformer, Format, Limits, OpenFiles, Opening, Outlet, Places};
 use crate::layout::hive::{Closing, HiveSplitter};
-use crate::layout::{HivePartition, LayoutError, Rows};
+use crate::layout::{HivePartition, LayoutError, Rows, Split, Unfit};
 use crate::ledger::CommitId;
-use crate::plan::{DatasetPlan, PartitionExpr, Plan, SinkId};
+use crate::plan::{DatasetPlan, PartitionExpr, Plan, SinkId, StorePlan};
 use crate::record::{Offset, TopicPartition};
 use crate::store::upload::{Upload, Uploader};
 
 /// A worker's open files of a dataset.
 pub struct DatasetShelf {
+    store: StorePlan,
     partitioning: Vec<PartitionExpr>,
     /// For the schema of the last batch.
     path: Option<Path>,
@@ -55,6 +56,7 @@ impl DatasetShelf {
         uploader: &Uploader,
         budget: &Budget,
         registrar: Option<Arc<Registrar>>,
+        places: &Places,
     ) -> Result<Self, LayoutError> {
         let closing = match plan.rotation.partition_close {
             Some(lateness) => Closing::of(&dataset.partitioning, lateness)?,
@@ -62,9 +64,10 @@ impl DatasetShelf {
         };
         let format = Format::new(dataset.output.clone(), uploader.store().part_size());
         let extension = format.extension();
-        let limits = Limits::of_dataset(&plan.rotation, plan.pod.workers);
+        let limits = Limits::of_dataset(&plan.rotation, places);
         let metadata = vec![(SinkId::FILE_KEY.to_owned(), plan.sink.to_string())];
         Ok(Self {
+            store: dataset.store.clone(),
             partitioning: dataset.partitioning.clone(),
             path: None,
             files: OpenFiles::new(format, limits, metadata, budget),
@@ -174,7 +177,7 @@ impl Outlet<TopicPartition, HivePartition> for StagedFiles {
 impl Shelf for DatasetShelf {
     type File = DatasetFile;
 
-    fn write(&mut self, rows: Rows, now: Instant) -> Result<(), ShelfError> {
+    fn write(&mut self, rows: Rows, now: Instant) -> Result<Vec<Unfit>, ShelfError> {
         let at = now.duration_since(self.began);
         let from = rows.batch.schema();
         let path = match &mut self.path {
@@ -195,18 +198,26 @@ impl Shelf for DatasetShelf {
             None => rows,
         };
         let clock = wall_clock();
-        let slices = path.splitter.split(&rows, clock).map_err(ShelfError::new)?;
+        let room = DatasetFileName::room(&self.store, &rows.tp, self.outlet.extension);
+        let split = path.splitter.split(&rows, clock, room);
+        let Split { slices, unfit } = split.map_err(ShelfError::new)?;
         for slice in &slices {
             self.files
                 .write(&rows.tp, &rows.tp, slice, at, &mut self.outlet)
                 .map_err(ShelfError::new)?;
         }
-        if let Some(closing) = &mut self.closing
-            && closing.see(&rows, clock)
-        {
-            self.files.make_due(&rows.tp);
+        if let Some(closing) = &mut self.closing {
+            let rows = match unfit.as_slice() {
+                [] => rows,
+                unfit => rows
+                    .without(unfit)
+                    .map_err(|error| ShelfError::new(LayoutError::Regroup(error)))?,
+            };
+            if closing.see(&rows, clock) {
+                self.files.make_due(&rows.tp);
+            }
         }
-        Ok(())
+        Ok(unfit)
     }
 
     fn seal(&mut self, lanes: &[TopicPartition]) -> Result<Vec<DatasetFile>, ShelfError> {

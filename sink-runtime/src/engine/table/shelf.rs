@@ -8,13 +8,13 @@ use arrow::datatypes::SchemaRef;
 use bytes::Bytes;
 
 use super::file::TableFile;
-use super::target::{Target, Targets};
+use super::target::{Target, Targets, s3_location};
 use crate::budget::Budget;
 use crate::engine::worker::{Shelf, ShelfError};
 use crate::errors::{OneLine, class};
-use crate::files::{Conformer, Format, Limits, OpenFiles, Opening, Outlet};
-use crate::layout::Rows;
+use crate::files::{Conformer, Format, Limits, OpenFiles, Opening, Outlet, Places};
 use crate::layout::iceberg::{IcebergLayout, IcebergPartition, RowOrder};
+use crate::layout::{KEY_LIMIT, Rows, Split, Unfit};
 use crate::ledger::CommitId;
 use crate::plan::{IcebergPlan, OutputFormat, Plan, SinkId};
 use crate::record::TopicPartition;
@@ -45,21 +45,30 @@ pub(super) struct DataUpload {
     pub(super) target: Arc<Target>,
 }
 
+/// Bytes that a partition's path may take in the key of a data file.
+fn room(target: &Target) -> usize {
+    let prefix = s3_location(&target.location).map_or(0, |(_, prefix)| prefix.len() + 1);
+    let others = target.wishes.key("p", &DataFiles::name(i32::MAX)).len() - 1;
+    KEY_LIMIT.saturating_sub(prefix + others)
+}
+
 /// Every data file goes up as one staged upload, under the table's location.
 struct DataFiles {
     target: Arc<Target>,
+}
+
+impl DataFiles {
+    /// Unique to this attempt: no other can overwrite it.
+    fn name(partition: i32) -> String {
+        format!("{partition:05}-{}.parquet", CommitId::fresh())
+    }
 }
 
 impl Outlet<(), IcebergPartition> for DataFiles {
     type Upload = DataUpload;
 
     fn begin(&mut self, opening: &Opening<'_, (), IcebergPartition>) -> DataUpload {
-        // Unique to this attempt: no other can overwrite it.
-        let name = format!(
-            "{:05}-{}.parquet",
-            opening.first.0.partition,
-            CommitId::fresh()
-        );
+        let name = Self::name(opening.first.0.partition);
         let key = self.target.wishes.key(&opening.key.path, &name);
         let target = Arc::clone(&self.target);
         DataUpload {
@@ -82,12 +91,18 @@ impl std::fmt::Debug for TableShelf {
 }
 
 impl TableShelf {
-    pub fn new(plan: &Plan, table: &IcebergPlan, targets: &Arc<Targets>, budget: &Budget) -> Self {
+    pub fn new(
+        plan: &Plan,
+        table: &IcebergPlan,
+        targets: &Arc<Targets>,
+        budget: &Budget,
+        places: &Places,
+    ) -> Self {
         let format = Format::new(
             OutputFormat::Parquet(table.parquet.clone()),
             targets.part_size(),
         );
-        let limits = Limits::of_table(table, &plan.rotation, &plan.commit, plan.pod.workers);
+        let limits = Limits::of_table(table, &plan.rotation, &plan.commit, places);
         let metadata = vec![(SinkId::FILE_KEY.to_owned(), plan.sink.to_string())];
         Self {
             targets: Arc::clone(targets),
@@ -115,7 +130,8 @@ impl TableShelf {
             let target = self.targets.for_rows(from)?;
             let conformer = Conformer::new(from, &target.arrow).map_err(ShelfError::new)?;
             let layout = IcebergLayout::new(&target.columns.schema, &target.spec)
-                .map_err(ShelfError::new)?;
+                .map_err(ShelfError::new)?
+                .within(room(&target));
             let order = RowOrder::new(&target.columns.schema, &target.order).unwrap_or_else(|error| {
                 let error = OneLine(&error).to_string();
                 tracing::warn!(%error, "the table's sort order cannot be kept: rows are written as they come");
@@ -146,12 +162,12 @@ impl Shelf for TableShelf {
         self.path_for(schema).map(|_| ())
     }
 
-    fn write(&mut self, rows: Rows, now: Instant) -> Result<(), ShelfError> {
+    fn write(&mut self, rows: Rows, now: Instant) -> Result<Vec<Unfit>, ShelfError> {
         let at = now.duration_since(self.began);
         let path = self.path_for(&rows.batch.schema())?;
         let batch = path.conformer.apply(&rows.batch).map_err(ShelfError::new)?;
         let rows = Rows { batch, ..rows };
-        let slices = path.layout.split(&rows).map_err(ShelfError::new)?;
+        let Split { slices, unfit } = path.layout.split(&rows).map_err(ShelfError::new)?;
         let mut outlet = DataFiles {
             target: Arc::clone(&path.target),
         };
@@ -163,7 +179,7 @@ impl Shelf for TableShelf {
         if !self.writing.contains(&rows.tp) {
             self.writing.push(rows.tp);
         }
-        Ok(())
+        Ok(unfit)
     }
 
     fn seal(&mut self, _lanes: &[TopicPartition]) -> Result<Vec<TableFile>, ShelfError> {

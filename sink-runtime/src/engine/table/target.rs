@@ -406,7 +406,7 @@ fn tell(opened: &Opened) {
 }
 
 /// Bucket and prefix of an object-store location.
-fn s3_location(location: &str) -> Option<(&str, &str)> {
+pub(super) fn s3_location(location: &str) -> Option<(&str, &str)> {
     let rest = ["s3://", "s3a://", "s3n://"]
         .iter()
         .find_map(|scheme| location.strip_prefix(scheme))?;

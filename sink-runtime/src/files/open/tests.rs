@@ -11,6 +11,7 @@ use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
 use proptest::prelude::*;
 
 use super::*;
+use crate::files::Places;
 use crate::files::samples::orders;
 use crate::plan::{JsonCompression, OutputFormat, ParquetCompression, ParquetOptions};
 use crate::varied::explore;
@@ -44,7 +45,7 @@ fn limits() -> Limits {
     Limits {
         file_bytes: 1 << 40,
         file_records: None,
-        open_files: 1000,
+        places: Places::new(1000, 1),
         sealed_files: 1000,
         open_for: secs(60),
         idle_for: None,
@@ -280,7 +281,7 @@ fn a_partition_that_goes_quiet_is_still_committed_and_progress_without_rows_too(
 #[test]
 fn beyond_the_allowed_number_the_longest_open_file_is_sealed() {
     let mut table = table(Limits {
-        open_files: 3,
+        places: Places::new(3, 1),
         ..limits()
     });
     for (n, key) in ["a", "b", "c", "d", "e"].into_iter().enumerate() {
@@ -296,6 +297,54 @@ fn beyond_the_allowed_number_the_longest_open_file_is_sealed() {
     assert_eq!(table.totals(&tp(1)).sealed_files, 1);
     assert_eq!(cut(&mut table, 0).files[0].key.as_str(), "a");
     assert_eq!(cut(&mut table, 1).files[0].key.as_str(), "b");
+}
+
+/// `rows` rows of each of `folders` folders, as one batch of a scattered topic is split.
+fn scattered(table: &mut Table, partition: i32, folders: usize, rows: usize, at: u64) {
+    for folder in 0..folders {
+        let first = (at as usize * folders + folder) * rows;
+        let slice = slice(&format!("f{folder}"), first as i64, rows);
+        write(table, partition, &slice, at);
+    }
+}
+
+#[test]
+fn one_busy_worker_of_many_has_as_many_files_open_as_the_process_may() {
+    let places = Places::new(2000, 64);
+    let mut workers: Vec<_> = (0..64)
+        .map(|_| {
+            table(Limits {
+                places: places.clone(),
+                ..limits()
+            })
+        })
+        .collect();
+    for batch in 0..5 {
+        scattered(&mut workers[7], 0, 1000, 20, batch);
+    }
+    let files = cut(&mut workers[7], 0).files;
+    let rows: u64 = files.iter().map(|file| file.rows).sum();
+    assert_eq!((files.len(), rows), (1000, 100_000));
+    assert_eq!(places.taken(), 0);
+}
+
+#[test]
+fn workers_share_the_open_files_and_none_starves() {
+    let places = Places::new(10, 2);
+    let limits = || Limits {
+        places: places.clone(),
+        ..limits()
+    };
+    let (mut first, mut second) = (table(limits()), table(limits()));
+    scattered(&mut first, 0, 12, 1, 0);
+    assert_eq!((first.open_files(), places.taken()), (10, 10));
+    scattered(&mut second, 1, 12, 1, 0);
+    assert_eq!((first.open_files(), second.open_files()), (10, 5));
+    // The first gives back what it has more than its share, as it goes on.
+    scattered(&mut first, 0, 12, 1, 1);
+    assert_eq!((first.open_files(), second.open_files()), (5, 5));
+    drop(first);
+    assert_eq!(places.taken(), 5);
 }
 
 fn versioned(version: u32, id: i64) -> Slice<String> {
@@ -465,7 +514,7 @@ fn a_backlog_of_many_partitions_stays_within_the_budget() {
     let budget = Budget::new(16 << 20);
     let mut table = table_in(
         Limits {
-            open_files: 5000,
+            places: Places::new(5000, 1),
             ..limits()
         },
         &budget,
@@ -497,7 +546,7 @@ fn many_partitions_of_many_folders_end_row_groups_rather_than_make_small_files()
     let budget = Budget::new(64 << 20);
     let mut table = table_in(
         Limits {
-            open_files: 5000,
+            places: Places::new(5000, 1),
             ..limits()
         },
         &budget,
@@ -548,7 +597,7 @@ fn every_row_is_in_exactly_one_sealed_file() {
         let mut table = table_in(
             Limits {
                 file_records: Some(file_records),
-                open_files,
+                places: Places::new(open_files, 1),
                 ..limits()
             },
             &budget,

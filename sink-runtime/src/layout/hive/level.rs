@@ -14,11 +14,9 @@ use super::names::directory;
 use super::time::{TimePath, Unit};
 use super::values::{Values, is_value_type};
 use super::{Place, fetch, find};
-use crate::layout::{HivePartition, LayoutError, Rows};
+use crate::decode::RejectClass;
+use crate::layout::{HivePartition, LayoutError, NAME_LIMIT, Refusal, Rows};
 use crate::plan::{PartitionExpr, TimeSource};
-
-/// Bytes of one directory name: what file systems take (an object key has 1024 in all).
-const NAME_LIMIT: usize = 255;
 
 /// Code of the default partition, in every level.
 pub(super) const DEFAULT: u32 = 0;
@@ -51,6 +49,8 @@ pub(super) struct Level {
     what: What,
     /// Of the column it reads, in the schema it is bound to.
     place: Option<Place>,
+    /// Whether values of the column's type do. Columns found in records may be of any type.
+    makes_folders: bool,
     integers: Codes<i64>,
     wide: Codes<i128>,
     strings: StringCodes,
@@ -58,12 +58,32 @@ pub(super) struct Level {
     coded: Coded,
 }
 
+/// Where rows of one code go, or why they go nowhere.
+#[derive(Clone, Debug)]
+pub(super) struct Directory {
+    pub(super) partition: Arc<HivePartition>,
+    pub(super) refusal: Option<Arc<Refusal>>,
+}
+
+/// Why a value makes no directory.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Unnamed {
+    /// Its name would be longer than any file system takes.
+    TooLong,
+    /// A time beyond the calendar.
+    NoDate,
+    /// A value of a type that has no text of its own.
+    NoText,
+}
+
 /// Directories by code.
 #[derive(Debug)]
 pub(super) struct Directories {
-    known: Vec<Arc<HivePartition>>,
-    /// Code and longest name of a directory that cannot be.
-    too_long: Option<(u32, usize)>,
+    /// What the values are, for messages.
+    subject: String,
+    known: Vec<Directory>,
+    /// One code for all values that are refused for the same reason: they are not worth remembering.
+    refused: Vec<(Unnamed, u32)>,
 }
 
 impl Directories {
@@ -75,13 +95,55 @@ impl Directories {
             .map(|(label, value)| directory(label, value))
             .collect();
         let path = paths.join("/");
-        let code = index(self.known.len());
-        let longest = path.split('/').map(str::len).max().unwrap_or(0);
-        if longest > NAME_LIMIT {
-            self.too_long.get_or_insert((code, longest));
+        if path.split('/').any(|name| name.len() > NAME_LIMIT) {
+            return self.refuse(Unnamed::TooLong);
         }
-        self.known.push(Arc::new(HivePartition { path, values }));
+        self.push(HivePartition { path, values }, None)
+    }
+
+    #[cold]
+    pub(super) fn refuse(&mut self, why: Unnamed) -> u32 {
+        if let Some((_, code)) = self.refused.iter().find(|(known, _)| *known == why) {
+            return *code;
+        }
+        let subject = &self.subject;
+        let (class, what) = match why {
+            Unnamed::TooLong => (
+                RejectClass::OutOfRange,
+                format!(
+                    "its folder's name needs more than {NAME_LIMIT} bytes: send shorter values, or partition by another column"
+                ),
+            ),
+            Unnamed::NoDate => (
+                RejectClass::OutOfRange,
+                "a time outside of the years 0000 to 9999 has no folder: is its unit right?"
+                    .to_owned(),
+            ),
+            Unnamed::NoText => (
+                RejectClass::TypeMismatch,
+                "a value of this type makes no folder: send a scalar, or declare the column"
+                    .to_owned(),
+            ),
+        };
+        let refusal = Refusal {
+            class,
+            message: format!("{subject}: {what}"),
+        };
+        let nowhere = HivePartition {
+            path: String::new(),
+            values: Vec::new(),
+        };
+        let code = self.push(nowhere, Some(Arc::new(refusal)));
+        self.refused.push((why, code));
         code
+    }
+
+    fn push(&mut self, partition: HivePartition, refusal: Option<Arc<Refusal>>) -> u32 {
+        self.known.push(Directory {
+            partition: Arc::new(partition),
+            refusal,
+        });
+        index(self.known.len() - 1)
     }
 }
 
@@ -110,15 +172,25 @@ impl Level {
                 label: label.clone(),
             },
         };
+        let subject = match &what {
+            What::Time {
+                source: TimeSource::Column(column),
+                ..
+            }
+            | What::Column { column, .. } => format!("field `{column}`"),
+            What::Time { .. } => "the record's timestamp".to_owned(),
+        };
         Ok(Self {
             what,
             place: None,
+            makes_folders: true,
             integers: Codes::default(),
             wide: Codes::default(),
             strings: StringCodes::default(),
             directories: Directories {
+                subject,
                 known: Vec::new(),
-                too_long: None,
+                refused: Vec::new(),
             },
             coded: Coded::All(DEFAULT),
         })
@@ -143,26 +215,19 @@ impl Level {
         }
     }
 
-    pub(super) fn bind(&mut self, schema: &Schema) -> Result<(), LayoutError> {
+    pub(super) fn bind(&mut self, schema: &Schema) {
         let found = self.column().and_then(|column| find(schema, column));
-        if let Some((_, found)) = &found {
-            let (fits, wanted) = match &self.what {
-                What::Time { .. } => (
-                    matches!(found, DataType::Timestamp(..) | DataType::Date32),
-                    "by time",
-                ),
-                What::Column { .. } => (is_value_type(found), "by value"),
-            };
-            if !fits && *found != DataType::Null {
-                return Err(LayoutError::ColumnType {
-                    column: self.column().unwrap_or_default().to_owned(),
-                    found: found.to_string(),
-                    wanted,
-                });
-            }
-        }
+        self.makes_folders = found.as_ref().is_none_or(|(_, found)| match &self.what {
+            _ if *found == DataType::Null => true,
+            What::Time { .. } => matches!(found, DataType::Timestamp(..) | DataType::Date32),
+            What::Column { .. } => is_value_type(found),
+        });
         self.place = found.map(|(place, _)| place);
-        Ok(())
+    }
+
+    /// The column, or what else the folder is by.
+    pub(super) fn subject(&self) -> &str {
+        &self.directories.subject
     }
 
     pub(super) fn known(&self) -> usize {
@@ -179,7 +244,7 @@ impl Level {
         self.wide.forget();
         self.strings.forget();
         self.directories.known.clear();
-        self.directories.too_long = None;
+        self.directories.refused.clear();
         self.coded = Coded::All(DEFAULT);
         match &mut self.what {
             What::Time { path, .. } => {
@@ -194,11 +259,11 @@ impl Level {
         }
     }
 
-    pub(super) fn directory(&self, code: u32) -> &HivePartition {
+    pub(super) fn directory(&self, code: u32) -> &Directory {
         &self.directories.known[code as usize]
     }
 
-    pub(super) fn directories(&self) -> &[Arc<HivePartition>] {
+    pub(super) fn directories(&self) -> &[Directory] {
         &self.directories.known
     }
 
@@ -208,13 +273,20 @@ impl Level {
     }
 
     /// Finds the code of every row.
-    pub(super) fn encode(&mut self, rows: &Rows, wall_clock_ms: i64) -> Result<(), LayoutError> {
+    pub(super) fn encode(&mut self, rows: &Rows, wall_clock_ms: i64) {
         let column = match &self.place {
             Some(place) => fetch(&rows.batch, place),
             None => None,
         };
         let directories = &mut self.directories;
         self.coded = match (&mut self.what, column) {
+            (_, Some((array, nulls))) if !self.makes_folders => {
+                let refused = directories.refuse(Unnamed::NoText);
+                collect((0..array.len()).map(|row| match &nulls {
+                    Some(nulls) if nulls.is_null(row) => DEFAULT,
+                    _ => refused,
+                }))
+            }
             (What::Time { path, source }, column) => match (source, column) {
                 (TimeSource::WallClock, _) => {
                     encode_times(path, directories, &[wall_clock_ms], None, MILLIS)
@@ -242,21 +314,6 @@ impl Level {
                 values.encode(&array, nulls.as_ref())
             }
         };
-        self.check_lengths(rows)
-    }
-
-    fn check_lengths(&self, rows: &Rows) -> Result<(), LayoutError> {
-        let Some((code, length)) = self.directories.too_long else {
-            return Ok(());
-        };
-        let row = (0..rows.offsets.len()).find(|row| self.coded.at(*row) == code);
-        Err(LayoutError::ValueTooLong {
-            column: self.column().unwrap_or("time").to_owned(),
-            tp: rows.tp.clone(),
-            offset: row.map_or(-1, |row| rows.offsets[row]),
-            length,
-            limit: NAME_LIMIT,
-        })
     }
 }
 
@@ -295,7 +352,7 @@ fn encode_times(
     path.use_unit(unit);
     let labels: Vec<_> = path.labels().map(|l| l.map(str::to_owned)).collect();
     let mut intern = |texts: Option<&[String]>| match texts {
-        None => DEFAULT,
+        None => directories.refuse(Unnamed::NoDate),
         Some(texts) => {
             let labels = labels.iter().map(Option::as_deref);
             directories.add(labels.zip(texts.iter().map(|text| Some(text.as_str()))))

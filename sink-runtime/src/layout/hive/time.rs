@@ -4,14 +4,18 @@
 use std::collections::HashMap;
 use std::fmt::Write;
 use std::hash::BuildHasherDefault;
+use std::ops::RangeInclusive;
 
 use chrono::format::{Fixed, Item, Numeric, StrftimeItems};
-use chrono::{DateTime, Utc};
+use chrono::{DateTime, Datelike, Utc};
 use chrono_tz::Tz;
 
 use super::codes::{Mix, Parts};
 use crate::layout::LayoutError;
 use crate::plan::TimeLevel;
+
+/// Years that folders have, in the zone that names them. What is beyond is a mistaken unit, and no reader looks there.
+pub(super) const CALENDAR: RangeInclusive<i32> = 0..=9999;
 
 /// What one unit of an integer time is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -195,12 +199,19 @@ impl TimePath {
         let seconds = value.div_euclid(per_second);
         let nanos = value.rem_euclid(per_second) * (1_000_000_000 / per_second);
         let instant: DateTime<Utc> = DateTime::from_timestamp(seconds, u32::try_from(nanos).ok()?)?;
+        let zoned = instant.with_timezone(&self.timezone);
+        let year = match self.unit.local {
+            true => instant.year(),
+            false => zoned.year(),
+        };
+        if !CALENDAR.contains(&year) {
+            return None;
+        }
         let formatted = self.levels.iter().map(|(_, items)| {
             let mut text = String::new();
             let written = if self.unit.local {
                 write!(text, "{}", instant.format_with_items(items.iter()))
             } else {
-                let zoned = instant.with_timezone(&self.timezone);
                 write!(text, "{}", zoned.format_with_items(items.iter()))
             };
             written.ok().map(|()| text)

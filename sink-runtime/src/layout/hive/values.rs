@@ -3,14 +3,16 @@
 use arrow::array::{Array, ArrayRef, ArrowPrimitiveType, AsArray};
 use arrow::buffer::NullBuffer;
 use arrow::datatypes::{
-    DataType, Date32Type, Decimal128Type, DecimalType, Int8Type, Int16Type, Int32Type, Int64Type,
-    UInt8Type, UInt16Type, UInt32Type,
+    DataType, Date32Type, Decimal128Type, DecimalType, Float64Type, Int8Type, Int16Type, Int32Type,
+    Int64Type, Time64MicrosecondType, TimeUnit, UInt8Type, UInt16Type, UInt32Type,
 };
-use chrono::{DateTime, Days, NaiveDate};
+use chrono::{DateTime, Datelike, NaiveDate, NaiveTime};
 
 use super::DEFAULT_PARTITION;
 use super::codes::{Codes, StringCodes};
-use super::level::{Coded, DEFAULT, Directories, collect, per_second, ticks_of};
+use super::level::{Coded, DEFAULT, Directories, Unnamed, collect, per_second, ticks_of};
+use super::time::CALENDAR;
+use crate::layout::NAME_LIMIT;
 
 pub(super) fn is_value_type(found: &DataType) -> bool {
     matches!(
@@ -23,7 +25,9 @@ pub(super) fn is_value_type(found: &DataType) -> bool {
             | DataType::UInt8
             | DataType::UInt16
             | DataType::UInt32
+            | DataType::Float64
             | DataType::Date32
+            | DataType::Time64(TimeUnit::Microsecond)
             | DataType::Timestamp(..)
             | DataType::Decimal128(..)
             | DataType::Utf8
@@ -48,7 +52,7 @@ impl Values<'_> {
             DataType::Boolean => {
                 let values = array.as_boolean().values();
                 let bits = values.iter().map(i64::from);
-                self.integers(bits, nulls, |bit| (bit != 0).to_string())
+                self.integers(bits, nulls, |bit| Some((bit != 0).to_string()))
             }
             DataType::Int8 => self.primitive::<Int8Type>(array, nulls),
             DataType::Int16 => self.primitive::<Int16Type>(array, nulls),
@@ -57,6 +61,19 @@ impl Values<'_> {
             DataType::UInt8 => self.primitive::<UInt8Type>(array, nulls),
             DataType::UInt16 => self.primitive::<UInt16Type>(array, nulls),
             DataType::UInt32 => self.primitive::<UInt32Type>(array, nulls),
+            // Found in records only, where a later one may make the column text: whole numbers have the same folder
+            // before and after.
+            DataType::Float64 => {
+                let values = array.as_primitive::<Float64Type>().values();
+                let bits = values.iter().map(|value| value.to_bits().cast_signed());
+                self.integers(bits, nulls, |bits| {
+                    Some(double_text(f64::from_bits(bits.cast_unsigned())))
+                })
+            }
+            DataType::Time64(_) => {
+                let times = array.as_primitive::<Time64MicrosecondType>().values();
+                self.integers(times.iter().copied(), nulls, time_text)
+            }
             DataType::Date32 => {
                 let days = array.as_primitive::<Date32Type>().values();
                 self.integers(days.iter().copied().map(i64::from), nulls, date_text)
@@ -106,19 +123,21 @@ impl Values<'_> {
     {
         let values = array.as_primitive::<T>().values();
         let values = values.iter().map(|&value| value.into());
-        self.integers(values, nulls, |value| value.to_string())
+        self.integers(values, nulls, |value| Some(value.to_string()))
     }
 
     fn integers(
         &mut self,
         values: impl ExactSizeIterator<Item = i64>,
         nulls: Option<&NullBuffer>,
-        text: impl Fn(i64) -> String,
+        text: impl Fn(i64) -> Option<String>,
     ) -> Coded {
         let (label, directories) = (self.label, &mut *self.directories);
         encode_by(values, nulls, |value| {
-            self.integers
-                .code(value, |value| intern(directories, label, &text(value)))
+            self.integers.code(value, |value| match text(value) {
+                Some(text) => intern(directories, label, &text),
+                None => directories.refuse(Unnamed::NoDate),
+            })
         })
     }
 
@@ -142,6 +161,10 @@ impl Values<'_> {
     ) -> Coded {
         let (label, directories) = (self.label, &mut *self.directories);
         encode_by(values, nulls, |value| {
+            // Not remembered: it may be of any length.
+            if value.len() > NAME_LIMIT {
+                return directories.refuse(Unnamed::TooLong);
+            }
             self.strings
                 .code(value, |value| intern(directories, label, value))
         })
@@ -167,25 +190,33 @@ fn intern(directories: &mut Directories, label: &str, text: &str) -> u32 {
     directories.add([(Some(label), Some(text))].into_iter())
 }
 
-/// A number where the calendar ends: the value is still told from others.
-fn date_text(day: i64) -> String {
-    let epoch = NaiveDate::default();
-    let days = Days::new(day.unsigned_abs());
-    let date = if day < 0 {
-        epoch.checked_sub_days(days)
+/// The shortest text that reads as the same number.
+fn double_text(value: f64) -> String {
+    let text = value.to_string();
+    // 1e300 is no folder of 301 digits.
+    if text.len() > 24 {
+        format!("{value:e}")
     } else {
-        epoch.checked_add_days(days)
-    };
-    date.map_or_else(|| day.to_string(), |date| date.to_string())
+        text
+    }
 }
 
-fn timestamp_text(time: i64, per_second: i64) -> String {
-    let nanos = time.rem_euclid(per_second) * (1_000_000_000 / per_second);
-    let instant = u32::try_from(nanos)
-        .ok()
-        .and_then(|nanos| DateTime::from_timestamp(time.div_euclid(per_second), nanos));
-    instant.map_or_else(
-        || time.to_string(),
-        |instant| instant.format("%Y-%m-%d %H:%M:%S%.f").to_string(),
-    )
+fn date_text(day: i64) -> Option<String> {
+    let date = NaiveDate::from_epoch_days(i32::try_from(day).ok()?)?;
+    CALENDAR.contains(&date.year()).then(|| date.to_string())
+}
+
+fn time_text(micros: i64) -> Option<String> {
+    let seconds = u32::try_from(micros.div_euclid(1_000_000)).ok()?;
+    let nanos = u32::try_from(micros.rem_euclid(1_000_000) * 1000).ok()?;
+    let time = NaiveTime::from_num_seconds_from_midnight_opt(seconds, nanos)?;
+    Some(time.to_string())
+}
+
+fn timestamp_text(time: i64, per_second: i64) -> Option<String> {
+    let nanos = u32::try_from(time.rem_euclid(per_second) * (1_000_000_000 / per_second)).ok()?;
+    let instant = DateTime::from_timestamp(time.div_euclid(per_second), nanos)?;
+    CALENDAR
+        .contains(&instant.year())
+        .then(|| instant.format("%Y-%m-%d %H:%M:%S%.f").to_string())
 }

@@ -1,5 +1,5 @@
 //! Partition values as Iceberg's own writers spell them in paths: `created_at_hour=2026-11-21-09`. Readers never
-//! parse them; people and lifecycle rules do.
+//! parse them; people and lifecycle rules do. So what is too long for a path is cut, and a hash stands for it.
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
@@ -7,7 +7,13 @@ use chrono::{DateTime, Days, NaiveDate, NaiveTime, SecondsFormat};
 use iceberg::spec::{Literal, PrimitiveLiteral, PrimitiveType};
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 
+use twox_hash::XxHash64;
+
 use super::transform::Granularity;
+use crate::layout::NAME_LIMIT;
+
+/// Of [`hash`].
+const HASH_LENGTH: usize = 16;
 
 /// What a form-encoded text keeps; the space becomes a plus.
 const ESCAPED: &AsciiSet = &NON_ALPHANUMERIC
@@ -28,7 +34,56 @@ pub(super) fn level(
         Some(Literal::Primitive(value)) => text(granularity, ty, value),
         _ => "null".to_owned(),
     };
-    format!("{}={}", escape(name), escape(&value))
+    bounded(format!("{}={}", escape(name), escape(&value)))
+}
+
+/// The levels in at most `limit` bytes: of those that do not fit, one with a hash of them.
+pub(super) fn path(levels: &[String], limit: usize) -> String {
+    let mut path = levels.join("/");
+    if path.len() <= limit {
+        return path;
+    }
+    let mut kept = 0;
+    for level in levels {
+        let end = kept + level.len() + 1;
+        if end + HASH_LENGTH > limit {
+            break;
+        }
+        kept = end;
+    }
+    let rest = hash(&path[kept..]);
+    path.truncate(kept);
+    if kept + HASH_LENGTH <= limit {
+        path.push_str(&rest);
+    }
+    path
+}
+
+/// A name that file systems take: the beginning of a longer one, and a hash of all of it.
+fn bounded(mut name: String) -> String {
+    if name.len() <= NAME_LIMIT {
+        return name;
+    }
+    let tail = hash(&name);
+    let mut end = NAME_LIMIT - 1 - HASH_LENGTH;
+    while !ends_character(name.as_bytes(), end) {
+        end -= 1;
+    }
+    name.truncate(end);
+    name.push('-');
+    name.push_str(&tail);
+    name
+}
+
+/// Whether an escaped name can be cut here: not within an escape, nor between those of one character (`%E4%B8%AD`).
+fn ends_character(name: &[u8], end: usize) -> bool {
+    let within = name[..end].iter().rev().take(2).any(|byte| *byte == b'%');
+    let continued = matches!(name[end..], [b'%', b'8' | b'9' | b'A' | b'B', ..]);
+    !within && !continued
+}
+
+fn hash(text: &str) -> String {
+    format!("{:016x}", XxHash64::oneshot(0, text.as_bytes()))
 }
 
 fn escape(text: &str) -> String {

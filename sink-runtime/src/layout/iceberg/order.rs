@@ -111,7 +111,9 @@ impl RowOrder {
                 source,
             };
             let source = column(batch, &key.path).map_err(|e| compute(e.into()))?;
-            key.apply.apply(&source).map_err(compute)
+            key.apply
+                .apply(&source)
+                .map_err(|failure| compute(failure.into_error()))
         });
         let values = values.collect::<Result<Vec<_>, _>>()?;
         self.converter

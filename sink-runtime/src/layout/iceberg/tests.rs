@@ -22,6 +22,7 @@ use super::*;
 use crate::files::conform::table_schema;
 use crate::record::TopicPartition;
 
+mod bounds;
 mod by_value;
 
 fn rows(batch: RecordBatch) -> Rows {
@@ -67,6 +68,7 @@ fn split_column(
         .unwrap()
         .split(&rows(batch))
         .unwrap()
+        .slices
 }
 
 fn literals(slices: &[Slice<IcebergPartition>]) -> Vec<Option<PrimitiveLiteral>> {
@@ -111,17 +113,24 @@ fn an_unpartitioned_table_has_one_partition_without_values() {
     )
     .unwrap();
     let mut layout = IcebergLayout::new(&schema, &PartitionSpec::unpartition_spec()).unwrap();
-    let slices = layout.split(&rows(batch.clone())).unwrap();
+    let slices = layout.split(&rows(batch.clone())).unwrap().slices;
     assert_eq!((slices.len(), slices[0].key.path.as_str()), (1, ""));
     assert_eq!(slices[0].key.tuple, Struct::empty());
-    assert!(layout.split(&rows(batch.slice(0, 0))).unwrap().is_empty());
+    assert!(
+        layout
+            .split(&rows(batch.slice(0, 0)))
+            .unwrap()
+            .slices
+            .is_empty()
+    );
 
     // Every field void: nothing is told apart, but the tuple has its places.
     let voided = spec(&schema, &[("c", Transform::Void)]);
     let slices = IcebergLayout::new(&schema, &voided)
         .unwrap()
         .split(&rows(batch))
-        .unwrap();
+        .unwrap()
+        .slices;
     assert_eq!((slices.len(), literals(&slices)), (1, vec![None]));
 }
 
@@ -329,7 +338,8 @@ fn every_transform_takes_every_type_it_is_defined_for_and_nulls() {
             let slices = IcebergLayout::new(&schema, &spec)
                 .unwrap()
                 .split(&rows(batch))
-                .unwrap();
+                .unwrap()
+                .slices;
             assert_eq!(literals(&slices), [None], "{transform} of {ty}");
         }
     }
@@ -363,7 +373,8 @@ fn nested_sources_are_null_where_their_parent_is() {
     let slices = IcebergLayout::new(&schema, &spec)
         .unwrap()
         .split(&rows(batch))
-        .unwrap();
+        .unwrap()
+        .slices;
     assert_eq!(literals(&slices), [Some(PrimitiveLiteral::Long(1)), None]);
     assert_eq!(slices[0].batch.num_rows(), 2);
     assert_eq!((slices[0].first_offset, slices[0].last_offset), (100, 104));
@@ -431,7 +442,7 @@ proptest! {
         )
         .unwrap();
         let spec = spec(&schema, &[("at", Transform::Day), ("k", Transform::Bucket(2))]);
-        let slices = IcebergLayout::new(&schema, &spec).unwrap().split(&rows(batch)).unwrap();
+        let slices = IcebergLayout::new(&schema, &spec).unwrap().split(&rows(batch)).unwrap().slices;
 
         let bucket = create_transform_function(&Transform::Bucket(2)).unwrap();
         let mut found: BTreeMap<i64, (Option<Literal>, Option<Literal>)> = BTreeMap::new();

@@ -2,7 +2,7 @@
 //!
 //! Bucket hashes and most truncations are the `iceberg` crate's. Dates and times are ours: the crate's release puts
 //! instants before 1970 with a fraction of a second into the wrong day, and has no hour of nanoseconds; so is the
-//! truncation of binaries, which it lacks.
+//! truncation of binaries, which it lacks, and of numbers, which it lets overflow.
 
 use std::error::Error;
 use std::sync::Arc;
@@ -10,7 +10,7 @@ use std::sync::Arc;
 use arrow::array::{Array, ArrayRef, AsArray, LargeBinaryArray, new_null_array};
 use arrow::compute::cast;
 use arrow::datatypes::{
-    DataType, Date32Type, Int32Type, Int64Type, TimeUnit, TimestampMicrosecondType,
+    DataType, Date32Type, Decimal128Type, Int32Type, Int64Type, TimeUnit, TimestampMicrosecondType,
     TimestampNanosecondType,
 };
 use chrono::{DateTime, Datelike};
@@ -31,8 +31,10 @@ pub(super) enum Apply {
         function: BoxedTransformFunction,
         nanoseconds: bool,
     },
+    /// Of text.
     Truncate(BoxedTransformFunction),
     TruncateBinary(usize),
+    TruncateNumber(i128),
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -43,7 +45,27 @@ pub(super) enum Granularity {
     Hour,
 }
 
-type Failure = Box<dyn Error + Send + Sync>;
+#[derive(Debug)]
+pub(super) enum Failure {
+    /// A value that the transform has no result for, or none that its type can hold.
+    Value,
+    Broken(Box<dyn Error + Send + Sync>),
+}
+
+impl Failure {
+    pub(super) fn into_error(self) -> Box<dyn Error + Send + Sync> {
+        match self {
+            Self::Value => "the transform has no result for a value".into(),
+            Self::Broken(error) => error,
+        }
+    }
+}
+
+impl<E: Into<Box<dyn Error + Send + Sync>>> From<E> for Failure {
+    fn from(error: E) -> Self {
+        Self::Broken(error.into())
+    }
+}
 
 impl Apply {
     /// `None` when the transform is not defined for the type.
@@ -64,6 +86,12 @@ impl Apply {
             },
             Transform::Truncate(width) if *source == P::Binary => {
                 Self::TruncateBinary(width as usize)
+            }
+            Transform::Truncate(width)
+                if matches!(source, P::Int | P::Long | P::Decimal { .. }) =>
+            {
+                // A table that says 0 is not to be divided by.
+                Self::TruncateNumber(i128::from(width.max(1)))
             }
             Transform::Truncate(_) => Self::Truncate(function()?),
             Transform::Unknown => return None,
@@ -95,6 +123,7 @@ impl Apply {
             Self::Bucket { function, .. } | Self::Truncate(function) => {
                 function.transform(source.clone())?
             }
+            Self::TruncateNumber(width) => truncated(source, *width)?,
             Self::TruncateBinary(width) => {
                 let cut = |v: &[u8]| v[..v.len().min(*width)].to_vec();
                 let values = source.as_binary::<i64>();
@@ -104,6 +133,58 @@ impl Apply {
             }
         })
     }
+}
+
+impl Apply {
+    /// Adds the rows whose values fail, counted from `first`. By halves: they are few.
+    pub(super) fn failing(
+        &self,
+        source: &ArrayRef,
+        first: usize,
+        rows: &mut Vec<usize>,
+    ) -> Result<(), Failure> {
+        match self.apply(source) {
+            Err(Failure::Value) if source.len() > 1 => {
+                let half = source.len() / 2;
+                self.failing(&source.slice(0, half), first, rows)?;
+                let rest = source.slice(half, source.len() - half);
+                self.failing(&rest, first + half, rows)
+            }
+            Err(Failure::Value) => {
+                rows.push(first);
+                Ok(())
+            }
+            done => done.map(|_| ()),
+        }
+    }
+}
+
+/// Down to a multiple of `width`, below zero too.
+fn truncated(source: &ArrayRef, width: i128) -> Result<ArrayRef, Failure> {
+    let down = |v: i128| v.checked_sub(v.rem_euclid(width)).ok_or(Failure::Value);
+    Ok(match source.data_type() {
+        DataType::Int32 => {
+            let values = source.as_primitive::<Int32Type>();
+            let narrow = |v| i32::try_from(v).map_err(|_| Failure::Value);
+            let down = |v: i32| down(v.into()).and_then(narrow);
+            Arc::new(values.try_unary::<_, Int32Type, _>(down)?)
+        }
+        DataType::Int64 => {
+            let values = source.as_primitive::<Int64Type>();
+            let narrow = |v| i64::try_from(v).map_err(|_| Failure::Value);
+            let down = |v: i64| down(v.into()).and_then(narrow);
+            Arc::new(values.try_unary::<_, Int64Type, _>(down)?)
+        }
+        DataType::Decimal128(precision, scale) => {
+            let values = source.as_primitive::<Decimal128Type>();
+            let above = 10_u128.checked_pow((*precision).into());
+            let fits = |v: &i128| above.is_none_or(|above| v.unsigned_abs() < above);
+            let down = |v| down(v).and_then(|v| Some(v).filter(fits).ok_or(Failure::Value));
+            let values = values.try_unary::<_, Decimal128Type, _>(down)?;
+            Arc::new(values.with_precision_and_scale(*precision, *scale)?)
+        }
+        other => return Err(format!("no truncation of {other}").into()),
+    })
 }
 
 impl Granularity {
@@ -147,8 +228,8 @@ impl Granularity {
             Self::Hour => hour,
             Self::Day => hour.div_euclid(HOURS_PER_DAY),
             Self::Year | Self::Month => {
-                let date = DateTime::from_timestamp(hour * SECONDS_PER_HOUR, 0)
-                    .ok_or("beyond the calendar")?;
+                let date =
+                    DateTime::from_timestamp(hour * SECONDS_PER_HOUR, 0).ok_or(Failure::Value)?;
                 let years = i64::from(date.year()) - 1970;
                 match self {
                     Self::Year => years,
@@ -156,6 +237,6 @@ impl Granularity {
                 }
             }
         };
-        Ok(i32::try_from(count)?)
+        i32::try_from(count).map_err(|_| Failure::Value)
     }
 }

@@ -9,7 +9,8 @@ use tidewater_crds::{Granularity, PartitionTime, TimePartitionSpec};
 
 use super::timezone;
 use crate::files::conform::dataset_schema;
-use crate::layout::hive::HiveSplitter;
+use crate::layout::NAME_LIMIT;
+use crate::layout::hive::{DEFAULT_PARTITION, HiveSplitter, escape};
 use crate::plan::columns::{Columns, type_name};
 use crate::plan::problem::Checks;
 use crate::plan::{DecodePlan, PartitionExpr, TimeLevel, TimeSource, ValueSchema};
@@ -40,7 +41,12 @@ pub(super) fn time(
             let field = format!("{path}.column");
             match columns.find(checks, &field, column) {
                 Some(Type::Date) => of_dates = true,
-                Some(Type::Timestamp | Type::Timestamptz) | None => {}
+                Some(Type::Timestamp | Type::Timestamptz) => {}
+                None if columns.is_to_be_found(column) => {
+                    let remedy = "no time is found in records, only text and numbers: declare spec.value.schema, or leave the column out for the record's own timestamp";
+                    checks.add(field, column, remedy);
+                }
+                None => {}
                 Some(other) => {
                     let remedy = format!(
                         "the column is of type {}: use one of type timestamptz, timestamp or date",
@@ -119,6 +125,10 @@ fn levels(checks: &mut Checks, field: &str, format: &str, of_dates: bool) -> Vec
                             format!("makes \"{name}\", which is not one folder: use %Y-%m-%d");
                         checks.add(field, folder, remedy);
                     }
+                    Some(name) if length(&name) > NAME_LIMIT => {
+                        let remedy = "makes a folder's name of more than 255 bytes: shorten it";
+                        checks.add(field, folder, remedy);
+                    }
                     Some(_) => {}
                 }
             }
@@ -147,6 +157,13 @@ fn rendered(format: &str, of_dates: bool) -> Option<String> {
     Some(name)
 }
 
+/// Bytes of it in a path.
+fn length(name: &str) -> usize {
+    let mut path = String::new();
+    escape(name, &mut path);
+    path.len()
+}
+
 /// Labels become column names of the readers: they must differ, from each other and from the files' own columns.
 #[derive(Default)]
 pub(super) struct Labels {
@@ -160,6 +177,9 @@ impl Labels {
         let lower = label.to_lowercase();
         if label.is_empty() || label.chars().any(illegal) {
             let remedy = "a label is not empty and has no '/', '=' or control characters";
+            checks.add(field, label, remedy);
+        } else if length(label) + 1 + DEFAULT_PARTITION.len() > NAME_LIMIT {
+            let remedy = "makes a folder's name of more than 255 bytes: shorten it";
             checks.add(field, label, remedy);
         } else if self.seen.contains_key(&lower) {
             checks.add(field, label, "two folders have this label: choose another");
