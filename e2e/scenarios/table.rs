@@ -20,6 +20,7 @@ mod declared;
 mod evolution;
 mod glue;
 mod groups;
+mod inference;
 mod others;
 mod replies;
 mod resets;

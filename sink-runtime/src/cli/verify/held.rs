@@ -11,12 +11,11 @@ use super::super::CliError;
 use super::content::{self, Content};
 use crate::catalog::{self, CatalogError, TableOps};
 use crate::commit::dataset::DatasetFileName;
-use crate::commit::iceberg::{Keys, Standing, standing};
+use crate::commit::iceberg::{Keys, Standing, partition_fields, standing};
 use crate::ledger::{LedgerDocument, ledger_key};
-use crate::plan::{Destination, Plan};
+use crate::plan::{Destination, Evolution, Plan};
 use crate::record::{Offset, TopicName, TopicPartition};
-use crate::schema::Schema;
-use crate::schema::iceberg::from_iceberg;
+use crate::schema::precedent::Precedent;
 use crate::store::{self, Store};
 
 pub(super) enum Held {
@@ -27,6 +26,7 @@ pub(super) enum Held {
     Table {
         ops: Arc<dyn TableOps>,
         sink: String,
+        may: Evolution,
     },
 }
 
@@ -114,6 +114,7 @@ impl Held {
             Destination::Iceberg(table) => Self::Table {
                 ops: catalog::connect(table).await?,
                 sink,
+                may: table.evolution,
             },
         })
     }
@@ -125,7 +126,7 @@ impl Held {
     pub(super) async fn ledger(&self) -> Result<Ledger, CliError> {
         match self {
             Self::Dataset { store, sink } => dataset_ledger(store.as_ref(), sink).await,
-            Self::Table { ops, sink } => {
+            Self::Table { ops, sink, .. } => {
                 let Some(metadata) = load(ops.as_ref()).await? else {
                     return Ok(Ledger::default());
                 };
@@ -148,13 +149,16 @@ impl Held {
     }
 
     /// What a table's columns are; of a dataset each file has its own.
-    pub(super) async fn columns(&self) -> Result<Option<Schema>, CliError> {
-        let Self::Table { ops, .. } = self else {
+    pub(super) async fn columns(&self) -> Result<Option<Arc<Precedent>>, CliError> {
+        let Self::Table { ops, may, .. } = self else {
             return Ok(None);
         };
-        let metadata = load(ops.as_ref()).await?;
-        // Of types that the sink never writes nothing can be expected.
-        Ok(metadata.and_then(|metadata| from_iceberg(metadata.current_schema()).ok()))
+        let Some(metadata) = load(ops.as_ref()).await? else {
+            return Ok(None);
+        };
+        let names = partition_fields(&metadata);
+        let columns = Precedent::of(metadata.current_schema(), &names, *may);
+        Ok(Some(Arc::new(columns)))
     }
 
     pub(super) async fn files(&self) -> Result<Vec<HeldFile>, CliError> {

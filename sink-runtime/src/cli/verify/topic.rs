@@ -13,7 +13,7 @@ use super::report::Witness;
 use crate::decode::{Decoder, decoder};
 use crate::plan::{Isolation, Plan};
 use crate::record::{Arena, AssignmentEpoch, Offset, RawBatch, TimestampType, TopicPartition};
-use crate::schema::Schema;
+use crate::schema::precedent::Precedent;
 use crate::source::Facts;
 
 /// Records decoded at once.
@@ -39,7 +39,7 @@ pub(super) struct Expected {
 pub(super) fn expected(
     plan: &Arc<Plan>,
     ledger: &BTreeMap<TopicPartition, Offset>,
-    columns: Option<&Schema>,
+    columns: Option<&Arc<Precedent>>,
 ) -> Result<Expected, CliError> {
     let facts = Facts::connect(&plan.source, Duration::from_secs(10))?;
     let tps: Vec<_> = ledger.keys().cloned().collect();

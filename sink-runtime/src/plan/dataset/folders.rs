@@ -35,7 +35,7 @@ pub(super) fn time(
     let source = match (&spec.column, spec.source) {
         (Some(column), _) => {
             let field = format!("{path}.column");
-            match columns.find(checks, &field, column) {
+            match columns.find_time(checks, &field, column, column) {
                 Some(Type::Date) => of_dates = true,
                 Some(Type::Timestamp | Type::Timestamptz) | None => {}
                 Some(other) => {
