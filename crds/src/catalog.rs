@@ -168,7 +168,8 @@ pub struct StorageSpec {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct EvolutionSpec {
-    /// Whether columns may be added. Example: `false`.
+    /// Whether columns may be added. Where not, a record with a field that the table has not goes by `onError` with
+    /// `value.infer`, and a declared column stops the sink. Example: `false`.
     #[serde(default = "yes")]
     pub add_columns: bool,
     /// Whether a column's type may be widened: `int` to `long`, `float` to `double`, `decimal` to more digits. Example:

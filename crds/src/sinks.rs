@@ -157,7 +157,6 @@ pub struct KafkaS3SinkSpec {
 #[x_kube(validation = Rule::new("has(self.deadLetter) || self.tombstones != 'DeadLetter'").message("tombstones: DeadLetter needs deadLetter").field_path(".tombstones"))]
 #[x_kube(validation = Rule::new("!has(self.deadLetter) || !has(self.deadLetter.topic) || !has(self.source.topics) || !(self.deadLetter.topic in self.source.topics)").message("the source reads this topic: it would feed itself; choose another").field_path(".deadLetter"))]
 #[x_kube(validation = Rule::new("!(has(self.storage) && has(self.catalog.local))").message("storage does not go with catalog.local").field_path(".storage"))]
-#[x_kube(validation = Rule::new("!has(self.value.infer) || self.evolution.addColumns").message("value.infer needs evolution.addColumns").field_path(".evolution"))]
 pub struct IcebergTableSpec {
     /// Pods that share the work; leave it out when an autoscaler owns it. More than the topics have partitions stand
     /// idle. Example: `3`.

@@ -171,7 +171,7 @@ pub enum ValueEncoding {
 }
 
 /// Columns found from the records.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct InferSpec {
     /// Records looked at before the first columns are settled. Example: `5000`.
@@ -182,9 +182,25 @@ pub struct InferSpec {
     /// column, or the record is refused (`Reject`). Example: `Reject`.
     #[serde(default)]
     pub on_conflict: OnConflict,
+    /// Columns whose types are known: they are there from the first, and take what a declared column of that type and
+    /// encoding takes. `name` is that of the field, with dots for levels (`meta.at`); a name that has a dot itself stands
+    /// in backticks. Needed for times, dates and decimals, which are never found, and for maps. Example: `[{name: ts,
+    /// type: timestamptz}, {name: attributes, type: map, value: {type: string}}]`.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 500))]
+    pub hints: Vec<ColumnSpec>,
+    /// Columns that there may be, fields of all levels counted: of a table all that it has, of a dataset all that a process
+    /// found. A record that would bring more is refused: names without end are the keys of a map. Example: `200`.
+    #[serde(default = "max_columns")]
+    #[schemars(range(min = 1, max = 2000))]
+    pub max_columns: u32,
 }
 
 fn sample_records() -> u32 {
+    1000
+}
+
+fn max_columns() -> u32 {
     1000
 }
 

@@ -23,6 +23,7 @@ mod declared;
 mod evolution;
 mod glue;
 mod groups;
+mod inference;
 mod manifests;
 mod names;
 mod others;

@@ -18,7 +18,8 @@ use criterion::measurement::{Measurement, ValueFormatter, WallTime};
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 use tidewater_runtime::decode::{Decoder, decoder, general_decoder};
 use tidewater_runtime::plan::{
-    DecodePlan, MetadataColumns, OnConflict, OnError, Tombstones, UnknownFields, ValueSchema,
+    DecodePlan, Inference, MetadataColumns, OnConflict, OnError, Tombstones, UnknownFields,
+    ValueSchema,
 };
 use tidewater_runtime::record::{Arena, AssignmentEpoch, RawBatch, TimestampType, TopicPartition};
 use tidewater_runtime::schema::{Encoding, Field, Schema, Type};
@@ -321,10 +322,10 @@ fn decode(criterion: &mut Criterion<CpuTime>) {
     }));
     let double = declared(schema(Type::Double));
     let wide_typed = declared(wide_schema());
-    let inferred = plan(ValueSchema::Inferred {
-        sample_records: 1000,
-        on_conflict: OnConflict::String,
-    });
+    let inferred = plan(ValueSchema::Inferred(Inference::new(
+        1000,
+        OnConflict::String,
+    )));
     let mut run = |name: &str, mut decoder: Box<dyn Decoder>, raw: &RawBatch| {
         assert_eq!(decoder.decode(raw).rows.len(), RECORDS);
         group.bench_function(name, |b| b.iter(|| decoder.decode(black_box(raw)).batch));

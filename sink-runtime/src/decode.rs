@@ -12,7 +12,7 @@ use self::json::{JsonDecoder, Prediction, Surroundings};
 use self::parse::Unknown;
 use crate::plan::{DecodePlan, UnknownFields, ValueSchema};
 use crate::record::RawBatch;
-use crate::schema::Schema;
+use crate::schema::precedent::Precedent;
 
 mod column;
 mod cursor;
@@ -89,9 +89,15 @@ pub struct Decoded {
 pub trait Decoder: Send {
     fn decode(&mut self, raw: &RawBatch) -> Decoded;
 
-    /// From now on columns that the destination has keep its types: what does not fit them is refused. Whether that
-    /// changes what will be decoded; only found columns can.
-    fn adopt(&mut self, _have: &Schema) -> bool {
+    /// From now on columns that the destination has keep their names and types: what does not fit them is refused.
+    /// Whether that was news; to declared columns it never is.
+    fn adopt(&mut self, _precedent: &Arc<Precedent>) -> bool {
+        false
+    }
+
+    /// The destination cannot have the column: records that need it are refused, with the reason. Whether that changes
+    /// what will be decoded; only found columns can.
+    fn forbid(&mut self, _column: &str, _why: &str) -> bool {
         false
     }
 
@@ -128,14 +134,8 @@ fn new(plan: &Arc<DecodePlan>, prediction: Prediction) -> Box<dyn Decoder> {
                 around,
             ))
         }
-        ValueSchema::Inferred {
-            sample_records,
-            on_conflict,
-        } => Box::new(InferringDecoder::new(
-            *sample_records,
-            *on_conflict,
-            prediction,
-            around,
-        )),
+        ValueSchema::Inferred(inference) => {
+            Box::new(InferringDecoder::new(inference, prediction, around))
+        }
     }
 }

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use crate::catalog::hive::HivePlan;
 use crate::record::{TopicName, TopicPartition};
-use crate::schema::{Schema, Type};
+use crate::schema::Schema;
 
 mod access;
 mod cluster;
@@ -205,10 +205,50 @@ pub enum ValueSchema {
         unknown: UnknownFields,
     },
     /// From the first records, then widened by rule.
-    Inferred {
-        sample_records: usize,
-        on_conflict: OnConflict,
-    },
+    Inferred(Inference),
+}
+
+/// How columns are found in records.
+#[derive(Clone, Debug)]
+pub struct Inference {
+    /// Records looked at before the first columns are settled.
+    pub sample_records: usize,
+    pub on_conflict: OnConflict,
+    /// Fields of all levels that there may be.
+    pub max_columns: usize,
+    /// Columns that are known before any record.
+    pub hints: Schema,
+    /// Columns that the destination is laid out by.
+    pub placed: Vec<Placed>,
+    /// Names, in lower case, that no column may have, and why.
+    pub taken: BTreeMap<String, String>,
+    /// No two columns have one full name: `a.b` is a field `b` in `a`, or a key with a dot, never both.
+    pub whole_names: bool,
+}
+
+impl Inference {
+    pub fn new(sample_records: usize, on_conflict: OnConflict) -> Self {
+        Self {
+            sample_records,
+            on_conflict,
+            max_columns: 1000,
+            hints: Schema::default(),
+            placed: Vec::new(),
+            taken: BTreeMap::new(),
+            whole_names: false,
+        }
+    }
+}
+
+/// A column that rows are placed or sorted by: a scalar, and text where the records' values have no other type that can be.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Placed {
+    /// With dots for levels.
+    pub column: String,
+    /// Whether it may be a boolean.
+    pub boolean: bool,
+    /// Whether it may be a double.
+    pub double: bool,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -475,19 +515,4 @@ pub enum DeadLetter {
     Prefix {
         prefix: String,
     },
-}
-
-/// Sort and partition sources, bloom filter columns and the like are looked up by name: dots for nested fields.
-pub fn find_column<'a>(schema: &'a Schema, path: &str) -> Option<&'a Type> {
-    let mut fields = &schema.fields;
-    let mut parts = path.split('.').peekable();
-    while let Some(part) = parts.next() {
-        let field = fields.iter().find(|f| f.name == part)?;
-        match (&field.ty, parts.peek()) {
-            (ty, None) => return Some(ty),
-            (Type::Struct(inner), Some(_)) => fields = inner,
-            _ => return None,
-        }
-    }
-    None
 }

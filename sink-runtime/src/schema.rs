@@ -6,6 +6,7 @@ use serde::{Deserialize, Serialize};
 pub mod arrow;
 pub mod evolution;
 pub mod iceberg;
+pub mod precedent;
 
 /// Levels of nesting that a schema may have. Iceberg's metadata writes a struct as three levels of JSON, and some
 /// readers give up at 128 of them.
@@ -56,6 +57,20 @@ impl Field {
             required: true,
             ..Self::optional(name, ty)
         }
+    }
+}
+
+/// Fields of all levels.
+pub fn count(fields: &[Field]) -> usize {
+    fields.iter().map(|field| 1 + count_in(&field.ty)).sum()
+}
+
+/// Fields of all levels inside a type.
+pub fn count_in(ty: &Type) -> usize {
+    match ty {
+        Type::Struct(fields) => count(fields),
+        Type::List(inner) | Type::Map(inner) => count_in(&inner.ty),
+        _ => 0,
     }
 }
 

@@ -8,34 +8,186 @@ use tidewater_e2e::{DuckDb, java_data_files};
 /// writes them. Each value names its column.
 #[allow(clippy::type_complexity, reason = "a table of cases")]
 const FIELDS: [(&str, &str, &str, &str, [&str; 3], [&str; 3]); 20] = [
-    ("day(@timestamp)", "@timestamp", "timestamptz", "EpochMillis",
-        ["86400000", "172800000", "-1"], ["1", "2", "-1"]),
-    ("created-at", "created-at", "date", "EpochDays", ["11", "12", "-13"], ["11", "12", "-13"]),
-    ("2fa", "2fa", "boolean", "", ["true", "false", "true"], ["true", "false", "true"]),
-    ("country as my-country", "country", "string", "",
-        [r#""DE""#, r#""""#, r#""F R/""#], ["DE", "", "F R/"]),
-    ("país", "país", "string", "", [r#""ñ""#, r#""b""#, r#""c""#], ["ñ", "b", "c"]),
-    ("u1", "u1", "uuid", "",
-        [r#""00000000-0000-0000-0000-000000000001""#, r#""f79c3e09-677c-4bbd-a479-3f349cb785e7""#, r#""80000000-0000-0000-0000-000000000000""#],
-        ["00000000-0000-0000-0000-000000000001", "f79c3e09-677c-4bbd-a479-3f349cb785e7", "80000000-0000-0000-0000-000000000000"]),
-    ("u2", "u2", "uuid", "",
-        [r#""00000000-0000-0000-0000-000000000021""#, r#""00000000-0000-0000-0000-000000000022""#, r#""ffffffff-ffff-ffff-ffff-ffffffffffff""#],
-        ["00000000-0000-0000-0000-000000000021", "00000000-0000-0000-0000-000000000022", "ffffffff-ffff-ffff-ffff-ffffffffffff"]),
-    ("d1", "d1", "decimal(9,2)", "", ["1.25", "-0.01", "9999999.99"], ["1.25", "-0.01", "9999999.99"]),
-    ("d2", "d2", "decimal(9,2)", "", ["2.25", "-2.50", "0"], ["2.25", "-2.50", "0.00"]),
-    ("truncate(100, d1)", "d1", "", "", ["", "", ""], ["1.00", "-1.00", "9999999.00"]),
-    ("wide", "wide", "decimal(38,3)", "",
-        [r#""12345678901234567890123456789012345.678""#, "-1", "0.001"],
-        ["12345678901234567890123456789012345.678", "-1.000", "0.001"]),
-    ("i", "i", "int", "", ["31", "32", "-2147483648"], ["31", "32", "-2147483648"]),
-    ("l", "l", "long", "", ["41", "42", "9223372036854775807"], ["41", "42", "9223372036854775807"]),
-    ("f", "f", "float", "", ["0.5", "-51.25", "53"], ["0.5", "-51.25", "53.0"]),
-    ("d", "d", "double", "", ["0.1", "-61.5", "63"], ["0.1", "-61.5", "63.0"]),
-    ("t", "t", "time", "EpochMicros", ["71", "72", "86399999999"], ["71", "72", "86399999999"]),
-    ("ts", "ts", "timestamp", "EpochMicros", ["81", "-82", "1767225600000001"], ["81", "-82", "1767225600000001"]),
-    ("tz", "tz", "timestamptz", "EpochMicros", ["91", "-92", "1767225600000003"], ["91", "-92", "1767225600000003"]),
-    ("bin", "bin", "binary", "Hex", [r#""00ff""#, r#""""#, r#""b1b2b3""#], ["00ff", "", "b1b2b3"]),
-    ("bucket(8, l) as 8th", "l", "", "", ["", "", ""], ["", "", ""]),
+    (
+        "day(@timestamp)",
+        "@timestamp",
+        "timestamptz",
+        "EpochMillis",
+        ["86400000", "172800000", "-1"],
+        ["1", "2", "-1"],
+    ),
+    (
+        "created-at",
+        "created-at",
+        "date",
+        "EpochDays",
+        ["11", "12", "-13"],
+        ["11", "12", "-13"],
+    ),
+    (
+        "2fa",
+        "2fa",
+        "boolean",
+        "",
+        ["true", "false", "true"],
+        ["true", "false", "true"],
+    ),
+    (
+        "country as my-country",
+        "country",
+        "string",
+        "",
+        [r#""DE""#, r#""""#, r#""F R/""#],
+        ["DE", "", "F R/"],
+    ),
+    (
+        "país",
+        "país",
+        "string",
+        "",
+        [r#""ñ""#, r#""b""#, r#""c""#],
+        ["ñ", "b", "c"],
+    ),
+    (
+        "u1",
+        "u1",
+        "uuid",
+        "",
+        [
+            r#""00000000-0000-0000-0000-000000000001""#,
+            r#""f79c3e09-677c-4bbd-a479-3f349cb785e7""#,
+            r#""80000000-0000-0000-0000-000000000000""#,
+        ],
+        [
+            "00000000-0000-0000-0000-000000000001",
+            "f79c3e09-677c-4bbd-a479-3f349cb785e7",
+            "80000000-0000-0000-0000-000000000000",
+        ],
+    ),
+    (
+        "u2",
+        "u2",
+        "uuid",
+        "",
+        [
+            r#""00000000-0000-0000-0000-000000000021""#,
+            r#""00000000-0000-0000-0000-000000000022""#,
+            r#""ffffffff-ffff-ffff-ffff-ffffffffffff""#,
+        ],
+        [
+            "00000000-0000-0000-0000-000000000021",
+            "00000000-0000-0000-0000-000000000022",
+            "ffffffff-ffff-ffff-ffff-ffffffffffff",
+        ],
+    ),
+    (
+        "d1",
+        "d1",
+        "decimal(9,2)",
+        "",
+        ["1.25", "-0.01", "9999999.99"],
+        ["1.25", "-0.01", "9999999.99"],
+    ),
+    (
+        "d2",
+        "d2",
+        "decimal(9,2)",
+        "",
+        ["2.25", "-2.50", "0"],
+        ["2.25", "-2.50", "0.00"],
+    ),
+    (
+        "truncate(100, d1)",
+        "d1",
+        "",
+        "",
+        ["", "", ""],
+        ["1.00", "-1.00", "9999999.00"],
+    ),
+    (
+        "wide",
+        "wide",
+        "decimal(38,3)",
+        "",
+        [
+            r#""12345678901234567890123456789012345.678""#,
+            "-1",
+            "0.001",
+        ],
+        ["12345678901234567890123456789012345.678", "-1.000", "0.001"],
+    ),
+    (
+        "i",
+        "i",
+        "int",
+        "",
+        ["31", "32", "-2147483648"],
+        ["31", "32", "-2147483648"],
+    ),
+    (
+        "l",
+        "l",
+        "long",
+        "",
+        ["41", "42", "9223372036854775807"],
+        ["41", "42", "9223372036854775807"],
+    ),
+    (
+        "f",
+        "f",
+        "float",
+        "",
+        ["0.5", "-51.25", "53"],
+        ["0.5", "-51.25", "53.0"],
+    ),
+    (
+        "d",
+        "d",
+        "double",
+        "",
+        ["0.1", "-61.5", "63"],
+        ["0.1", "-61.5", "63.0"],
+    ),
+    (
+        "t",
+        "t",
+        "time",
+        "EpochMicros",
+        ["71", "72", "86399999999"],
+        ["71", "72", "86399999999"],
+    ),
+    (
+        "ts",
+        "ts",
+        "timestamp",
+        "EpochMicros",
+        ["81", "-82", "1767225600000001"],
+        ["81", "-82", "1767225600000001"],
+    ),
+    (
+        "tz",
+        "tz",
+        "timestamptz",
+        "EpochMicros",
+        ["91", "-92", "1767225600000003"],
+        ["91", "-92", "1767225600000003"],
+    ),
+    (
+        "bin",
+        "bin",
+        "binary",
+        "Hex",
+        [r#""00ff""#, r#""""#, r#""b1b2b3""#],
+        ["00ff", "", "b1b2b3"],
+    ),
+    (
+        "bucket(8, l) as 8th",
+        "l",
+        "",
+        "",
+        ["", "", ""],
+        ["", "", ""],
+    ),
 ];
 
 /// The record `i`, or one of nulls.
@@ -73,7 +225,9 @@ async fn partitions_of_every_type_and_name_are_read_by_duckdb_pyiceberg_and_java
             "" => json!({"name": name, "type": ty}),
             encoding => json!({"name": name, "type": ty, "encoding": encoding}),
         });
-        let columns: Vec<_> = columns.chain([json!({"name": "id", "type": "int"})]).collect();
+        let columns: Vec<_> = columns
+            .chain([json!({"name": "id", "type": "int"})])
+            .collect();
         let expressions = FIELDS.iter().map(|field| field.0);
         let expressions: Vec<_> = expressions
             .filter(|field| by_uuid || !is_uuid(field))
@@ -176,12 +330,24 @@ result = {
             let wanted = texts.get(i).map_or(Value::Null, |text| json!(text));
             let found = partitions.iter().find(|p| p["i"] == wanted);
             let found = found.with_context(|| format!("{place}: {partitions:?}"))?;
-            for name in ["my-country", "país", "l", "d1", "d2", "wide", "d1_trunc_100", "bin"] {
+            for name in [
+                "my-country",
+                "país",
+                "l",
+                "d1",
+                "d2",
+                "wide",
+                "d1_trunc_100",
+                "bin",
+            ] {
                 let mut fields = FIELDS.iter();
                 let field = fields.find(|field| field_name(field.0) == name);
                 let (.., texts) = field.context(name)?;
                 let wanted = texts.get(i).map_or(Value::Null, |text| json!(text));
-                ensure!(found[name] == wanted, "{place}, {name} of record {i}: {found}");
+                ensure!(
+                    found[name] == wanted,
+                    "{place}, {name} of record {i}: {found}"
+                );
             }
             let uuids = [("u1", FIELDS[5].5), ("u2", FIELDS[6].5)];
             for (name, text) in uuids.into_iter().filter(|_| by_uuid) {
@@ -200,16 +366,75 @@ async fn by_duckdb(sink: &TableSink) -> Result<()> {
     let table = sink.relation().await?;
     let all = "id, \"2fa\", country, \"país\", u1::VARCHAR, u2::VARCHAR, d1::VARCHAR, d2::VARCHAR, wide::VARCHAR, \
                i, l, f, d, epoch_us(tz), epoch_us(ts), hex(bin), \"created-at\"::VARCHAR, epoch_ms(\"@timestamp\")";
-    let rows = duckdb.query(&format!("SELECT {all} FROM {table} ORDER BY id")).await?;
+    let rows = duckdb
+        .query(&format!("SELECT {all} FROM {table} ORDER BY id"))
+        .await?;
     let (u1, u2) = (FIELDS[5].5, FIELDS[6].5);
     let wanted = json!([
-        [0, true, "DE", "ñ", u1[0], u2[0], "1.25", "2.25", "12345678901234567890123456789012345.678",
-            31, 41, 0.5, 0.1, 91, 81, "00FF", "1970-01-12", 86_400_000],
-        [1, false, "", "b", u1[1], u2[1], "-0.01", "-2.50", "-1.000",
-            32, 42, -51.25, -61.5, -92, -82, "", "1970-01-13", 172_800_000],
-        [2, true, "F R/", "c", u1[2], u2[2], "9999999.99", "0.00", "0.001",
-            i32::MIN, i64::MAX, 53.0, 63.0, 1_767_225_600_000_003_i64, 1_767_225_600_000_001_i64, "B1B2B3", "1969-12-19", -1],
-        [3, null, null, null, null, null, null, null, null, null, null, null, null, null, null, null, null, null],
+        [
+            0,
+            true,
+            "DE",
+            "ñ",
+            u1[0],
+            u2[0],
+            "1.25",
+            "2.25",
+            "12345678901234567890123456789012345.678",
+            31,
+            41,
+            0.5,
+            0.1,
+            91,
+            81,
+            "00FF",
+            "1970-01-12",
+            86_400_000
+        ],
+        [
+            1,
+            false,
+            "",
+            "b",
+            u1[1],
+            u2[1],
+            "-0.01",
+            "-2.50",
+            "-1.000",
+            32,
+            42,
+            -51.25,
+            -61.5,
+            -92,
+            -82,
+            "",
+            "1970-01-13",
+            172_800_000
+        ],
+        [
+            2,
+            true,
+            "F R/",
+            "c",
+            u1[2],
+            u2[2],
+            "9999999.99",
+            "0.00",
+            "0.001",
+            i32::MIN,
+            i64::MAX,
+            53.0,
+            63.0,
+            1_767_225_600_000_003_i64,
+            1_767_225_600_000_001_i64,
+            "B1B2B3",
+            "1969-12-19",
+            -1
+        ],
+        [
+            3, null, null, null, null, null, null, null, null, null, null, null, null, null, null,
+            null, null, null
+        ],
     ]);
     assert_eq!(json!(rows), wanted);
     // By partition, in each type: a value that is misread leaves its row out.
@@ -236,7 +461,9 @@ async fn by_duckdb(sink: &TableSink) -> Result<()> {
         ("epoch_us(ts) = 81", 0),
         ("u1 IS NULL AND d1 IS NULL", 3),
     ] {
-        let found = duckdb.query(&format!("SELECT id FROM {table} WHERE {condition}")).await?;
+        let found = duckdb
+            .query(&format!("SELECT id FROM {table} WHERE {condition}"))
+            .await?;
         assert_eq!(json!(found), json!([[id]]), "{condition}");
     }
     Ok(())

@@ -119,10 +119,7 @@ impl<'a> Writer<'a> {
                 "partition-spec",
                 text(serde_json::to_vec(form.spec.fields()))?,
             ),
-            (
-                "partition-spec-id",
-                form.spec.spec_id().to_string().into(),
-            ),
+            ("partition-spec-id", form.spec.spec_id().to_string().into()),
             ("format-version", (form.version as u8).to_string().into()),
         ];
         if form.version != FormatVersion::V1 {

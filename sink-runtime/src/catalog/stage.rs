@@ -9,8 +9,8 @@ use std::collections::{BTreeMap, HashMap, HashSet};
 use iceberg::TableRequirement;
 use iceberg::io::FileIO;
 use iceberg::spec::{
-    DataFile, FormatVersion, MAIN_BRANCH, ManifestFile, ManifestListWriter,
-    Operation, PartitionSpecRef, Schema, SchemaRef, Snapshot, Struct, Summary, TableMetadata,
+    DataFile, FormatVersion, MAIN_BRANCH, ManifestFile, ManifestListWriter, Operation,
+    PartitionSpecRef, Schema, SchemaRef, Snapshot, Struct, Summary, TableMetadata,
     TableMetadataBuildResult,
 };
 use uuid::Uuid;

@@ -69,7 +69,7 @@ pub(super) async fn check(plan: &Plan, values: bool) -> Result<Report, CliError>
         slices: Slices::of(
             &ledger.next,
             if values {
-                width(&plan, columns.as_ref())
+                width(&plan, columns.as_deref().map(|known| &known.columns))
             } else {
                 0
             },

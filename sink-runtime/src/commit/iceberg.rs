@@ -31,7 +31,7 @@ pub mod table_ledger;
 
 pub use declare::{Declaration, Declared};
 pub use failure::{IcebergFailure, NotCommitted};
-pub use opening::{Opened, Reset};
+pub use opening::{Opened, Reset, partition_fields};
 pub use pace::Pace;
 pub use standing::{Standing, find_commit, standing};
 pub use table_ledger::{Keys, Offsets, TableLedger};

@@ -63,12 +63,36 @@ pub(super) enum Rounding {
 
 /// Who chose the columns' types.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Origin {
+pub(super) enum Origin<'a> {
     Declared,
     /// They were found in the records. `text`: string columns take any JSON value.
     Found {
         text: bool,
+        /// Columns of this level that are as good as declared.
+        hints: &'a [Field],
     },
+}
+
+impl<'a> Origin<'a> {
+    /// Of a column of this level.
+    fn of(self, name: &str) -> Self {
+        let Self::Found { text, hints } = self else {
+            return self;
+        };
+        match hints.iter().find(|hint| hint.name == name) {
+            Some(hint) => Self::inside(&hint.ty, text),
+            None => Self::Found { text, hints: &[] },
+        }
+    }
+
+    /// In a hinted struct there may be fields that were found.
+    fn inside(hint: &'a Type, text: bool) -> Self {
+        match hint {
+            Type::Struct(hints) => Self::Found { text, hints },
+            Type::List(element) => Self::inside(&element.ty, text),
+            _ => Self::Declared,
+        }
+    }
 }
 
 #[derive(Debug)]
@@ -188,9 +212,12 @@ impl<O: OffsetSizeTrait> Bytes<O> {
 }
 
 impl Fields {
-    pub(super) fn new(fields: &[Field], origin: Origin) -> Self {
+    pub(super) fn new(fields: &[Field], origin: Origin<'_>) -> Self {
         Self {
-            columns: fields.iter().map(|f| Column::new(f, origin)).collect(),
+            columns: fields
+                .iter()
+                .map(|f| Column::new(f, origin.of(&f.name)))
+                .collect(),
             keys: KeyTable::new(fields.iter().map(|f| f.name.as_str())),
             arrow: fields.iter().map(arrow_field).collect(),
         }
@@ -214,7 +241,8 @@ impl Fields {
 }
 
 impl Column {
-    pub(super) fn new(field: &Field, origin: Origin) -> Self {
+    /// `origin`: its own, and that of what is in it.
+    pub(super) fn new(field: &Field, origin: Origin<'_>) -> Self {
         let wire = || Wire::new(&field.ty, field.encoding);
         let data = match &field.ty {
             Type::Boolean => Data::Boolean(Vec::new()),
@@ -237,7 +265,9 @@ impl Column {
             Type::Time => Data::Time(Vec::new(), wire()),
             Type::Timestamp => Data::Timestamp(Vec::new(), wire()),
             Type::Timestamptz => Data::Timestamptz(Vec::new(), wire()),
-            Type::String if origin == (Origin::Found { text: true }) => Data::Text(Bytes::new()),
+            Type::String if matches!(origin, Origin::Found { text: true, .. }) => {
+                Data::Text(Bytes::new())
+            }
             Type::String => Data::String(Bytes::new()),
             Type::Uuid => Data::Uuid(Vec::new()),
             Type::Binary => Data::Binary(

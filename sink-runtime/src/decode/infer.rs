@@ -2,104 +2,111 @@
 //! Every record has a shape; shapes join to the least one that holds both. A null, `{}` or `[]` alone gives no column
 //! yet. The schema only widens: columns keep their order, new ones come last, and the batch that widens it is decoded
 //! again as a whole. What no declared schema could hold is not taken for a column: other names, deeper nesting.
+//!
+//! What hints and the destination say of a column goes before what records show: it has that name and type, and a record
+//! that fits neither is refused by itself. A record that is refused teaches nothing.
 
-use std::collections::BTreeSet;
+use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use arrow::datatypes::SchemaRef;
 
-use super::column::Origin;
-use super::cursor::{Cursor, Number, Syntax};
+use self::names::Names;
+use self::shape::{Member, Said, Shape, fields, full_name, given, overlay, read, remember, text};
+use super::column::{Fields, Origin};
+use super::cursor::{Cursor, Syntax};
 use super::json::{JsonDecoder, Prediction, Surroundings};
-use super::parse::Unknown;
-use super::{Decoded, Decoder, RejectClass, number};
-use crate::plan::OnConflict;
+use super::misfit::{Halt, cut};
+use super::parse::{Parser, Unknown};
+use super::{Decoded, Decoder, Reject, RejectClass};
+use crate::plan::{Inference, OnConflict};
 use crate::record::RawBatch;
-use crate::schema::arrow::{ELEMENT, metadata_fields};
-use crate::schema::{DEEPEST, Field, Schema, Type, is_column_name};
+use crate::schema::arrow::{ELEMENT, metadata_schema};
+use crate::schema::precedent::Precedent;
+use crate::schema::{Schema, Type, count};
 
-/// Fields of all levels that a schema may grow to; a record that would add more is refused.
-pub(super) const MAX_FIELDS: usize = 1000;
+mod names;
+mod shape;
 
-/// What is known of a value's type.
-#[derive(Clone, Debug, PartialEq, Eq)]
-enum Shape {
-    /// Only nulls so far.
-    Unseen,
-    Boolean,
-    /// All seen are doubles as well.
-    Long,
-    /// With integers that a double would round.
-    WideLong,
-    Double,
-    String,
-    Struct(Vec<Member>),
-    List(Box<Shape>),
-}
-
-/// In the order first seen.
-#[derive(Clone, Debug, PartialEq, Eq)]
-struct Member {
-    name: String,
-    shape: Shape,
-}
-
-/// Two shapes that no type holds both of, or a record that is not JSON.
+/// Why a record teaches nothing.
 #[derive(Debug)]
-struct NoShape;
+enum No {
+    /// It is not JSON, or no type holds it.
+    Shape,
+    /// There can be no such column.
+    Column { name: String, why: String },
+    /// A value does not fit a column that was not looked at until now.
+    Value { class: RejectClass, message: String },
+}
 
-impl From<Syntax> for NoShape {
+impl No {
+    fn column(name: impl Into<String>, why: impl Into<String>) -> Self {
+        Self::Column {
+            name: name.into(),
+            why: why.into(),
+        }
+    }
+}
+
+impl From<Syntax> for No {
     fn from(_: Syntax) -> Self {
-        Self
+        Self::Shape
     }
 }
 
 #[derive(Debug)]
 pub(super) struct InferringDecoder {
+    plan: Inference,
     known: Shape,
-    /// What the destination's columns can hold; `Unseen` where it leaves the choice to the records.
-    fixed: Shape,
+    /// Of the destination, once it is there.
+    precedent: Option<Arc<Precedent>>,
+    /// What the destination turned down though nothing here spoke against it, by full name in lower case.
+    forbidden: BTreeMap<String, String>,
     schema: Schema,
     /// Records still to look at before they are decoded: saves decoding the first batches over and over.
     to_sample: usize,
-    on_conflict: OnConflict,
     prediction: Prediction,
     around: Surroundings,
-    /// Names that the metadata columns have taken, in lower case.
-    reserved: Vec<String>,
+    /// Columns with what Kafka knows.
+    metadata: Schema,
     inner: JsonDecoder,
 }
 
 impl InferringDecoder {
-    pub(super) fn new(
-        sample_records: usize,
-        on_conflict: OnConflict,
-        prediction: Prediction,
-        around: Surroundings,
-    ) -> Self {
-        let schema = Schema::default();
-        let reserved = metadata_fields(&around.metadata)
-            .iter()
-            .map(|f| f.name().to_lowercase())
-            .collect();
+    pub(super) fn new(plan: &Inference, prediction: Prediction, around: Surroundings) -> Self {
+        let known = given(&plan.hints.fields, Said::Hint);
+        let schema = Schema {
+            fields: fields(&known, &[]),
+        };
         Self {
-            known: Shape::Struct(Vec::new()),
-            fixed: Shape::Unseen,
-            inner: decoder(&schema, on_conflict, prediction, &around),
+            inner: decoder(&schema, plan, prediction, &around),
             schema,
-            to_sample: sample_records,
-            on_conflict,
+            known: Shape::Struct(known),
+            precedent: None,
+            forbidden: BTreeMap::new(),
+            to_sample: plan.sample_records,
+            metadata: metadata_schema(&around.metadata),
+            plan: plan.clone(),
             prediction,
             around,
-            reserved,
         }
     }
 
-    /// Learns from the rows; whether the schema became another one.
-    fn widen(&mut self, raw: &RawBatch, rows: impl Iterator<Item = usize>) -> bool {
-        for row in rows {
-            if let Some(record) = raw.values.get(row) {
-                self.learn(record);
-            }
+    /// Learns from the rows, those that did not fit with their class; whether the schema became another one.
+    fn widen(
+        &mut self,
+        raw: &RawBatch,
+        rows: impl Iterator<Item = (usize, Option<RejectClass>)>,
+        refusals: &mut BTreeMap<usize, No>,
+    ) -> bool {
+        for (row, misfit) in rows {
+            let Some(record) = raw.values.get(row) else {
+                continue;
+            };
+            match self.learn(record, misfit) {
+                Err(No::Shape) | Ok(()) => refusals.remove(&row),
+                Err(refusal) => refusals.insert(row, refusal),
+            };
         }
         self.settle()
     }
@@ -115,60 +122,284 @@ impl InferringDecoder {
         if schema == self.schema {
             return false;
         }
-        self.inner = decoder(&schema, self.on_conflict, self.prediction, &self.around);
+        self.inner = decoder(&schema, &self.plan, self.prediction, &self.around);
         self.schema = schema;
         true
     }
 
-    /// A record that has no shape, conflicts or asks for too many columns teaches nothing.
-    fn learn(&mut self, record: &[u8]) {
-        let Ok(shape) = shape_of(record, self.on_conflict) else {
-            return;
+    /// A record that has no shape, conflicts or asks for a column that cannot be teaches nothing.
+    fn learn(&mut self, record: &[u8], misfit: Option<RejectClass>) -> Result<(), No> {
+        let on_conflict = self.plan.on_conflict;
+        let shape = shape_of(record, &self.plan)?;
+        let covered = self.known.covers(&shape, on_conflict);
+        if covered && !(misfit.is_some_and(may_bend) && self.bends()) {
+            return Ok(());
+        }
+        let new = self.known.first_new(&shape);
+        let mut joined = self.known.clone().join(shape, on_conflict);
+        if let Shape::Struct(members) = &mut joined {
+            self.place("", members)?;
+        }
+        if joined.is_mixed() {
+            return Err(No::Shape);
+        }
+        let Shape::Struct(members) = &joined else {
+            return Err(No::Shape);
         };
-        if !matches!(shape, Shape::Struct(_)) {
-            return;
+        let taken = |name: &str| self.taken(name);
+        let whole = self.plan.whole_names;
+        Names {
+            whole,
+            taken: &taken,
         }
-        if self.known.covers(&shape, self.on_conflict) {
-            return;
+        .check(members)?;
+        if self.beside() + joined.size() > self.plan.max_columns {
+            let mut before = self.known.clone();
+            before.prune();
+            joined.prune();
+            let (before, after) = (before.size(), joined.size());
+            if self.beside() + after > self.plan.max_columns && after > before {
+                return Err(self.too_many(new.clone().unwrap_or_default()));
+            }
         }
-        let joined = self.known.clone().join(shape, self.on_conflict);
-        if let Ok(joined) = joined.and_then(|joined| joined.within(&self.fixed, self.on_conflict)) {
-            let (before, after) = (self.known.size(), joined.size());
-            let bounded = after <= MAX_FIELDS || after <= before;
-            if bounded && joined.nameable(&self.reserved) {
-                self.known = joined;
+        if let (Some(name), Some(table)) = (new, &self.precedent)
+            && !table.may.add_columns
+        {
+            let why =
+                "the table has no such column: allow evolution.addColumns, or add it to the table";
+            return Err(No::column(name, why));
+        }
+        let joined = self.fitting(record, joined)?;
+        self.known = joined;
+        Ok(())
+    }
+
+    fn too_many(&self, name: String) -> No {
+        let most = self.plan.max_columns;
+        let why = format!(
+            "one more than the {most} columns that value.infer.maxColumns allows: names without end are the keys of a map, \
+             declare this as one in value.infer.hints"
+        );
+        No::Column { name, why }
+    }
+
+    /// Columns that are there beside the known ones.
+    fn beside(&self) -> usize {
+        let others = self.precedent.as_ref().map_or(0, |table| table.others);
+        count(&self.metadata.fields) + others
+    }
+
+    /// Why a name, in lower case, is not free.
+    fn taken(&self, name: &str) -> Option<String> {
+        let metadata = &self.metadata.fields;
+        if metadata
+            .iter()
+            .any(|field| field.name.to_lowercase() == name)
+        {
+            return Some(
+                "a metadata column has this name: rename the field or that column".to_owned(),
+            );
+        }
+        let table = self
+            .precedent
+            .as_ref()
+            .and_then(|table| table.taken.get(name));
+        let planned = || self.plan.taken.get(name);
+        let forbidden = || self.forbidden.get(name);
+        table.or_else(planned).or_else(forbidden).cloned()
+    }
+
+    /// A column that the destination is laid out by has a type that can be.
+    fn place(&self, path: &str, members: &mut [Member]) -> Result<(), No> {
+        if self.plan.placed.is_empty() {
+            return Ok(());
+        }
+        for member in members {
+            let name = full_name(path, &member.name);
+            let inside = self.plan.placed.iter().any(|placed| {
+                let rest = placed.column.strip_prefix(&name);
+                rest.is_some_and(|rest| rest.starts_with('.'))
+            });
+            match (&mut member.shape, member.said) {
+                (Shape::Struct(inner), _) if inside => self.place(&name, inner)?,
+                (Shape::Unseen | Shape::Given(..), _) => {}
+                (_, Said::Records) if inside => {
+                    let why =
+                        "the destination is laid out by a field in it, and here it is no object";
+                    return Err(No::column(name, why));
+                }
+                (shape, Said::Records) => {
+                    let placed = self.plan.placed.iter().find(|placed| placed.column == name);
+                    let fits = |shape: &Shape| match shape {
+                        Shape::Long | Shape::WideLong | Shape::String => true,
+                        Shape::Boolean => placed.is_none_or(|placed| placed.boolean),
+                        Shape::Double => placed.is_none_or(|placed| placed.double),
+                        _ => placed.is_none(),
+                    };
+                    if !fits(shape) {
+                        *shape = text(self.plan.on_conflict);
+                    }
+                }
+                _ => {}
+            }
+        }
+        Ok(())
+    }
+
+    /// Whether a record may change what the table says of a column.
+    fn bends(&self) -> bool {
+        self.precedent
+            .as_ref()
+            .is_some_and(|table| table.may.widen || table.may.make_optional)
+    }
+
+    /// What the record was joined to, as far as the record fits it. Where types were given only decoding tells.
+    fn fitting(&self, record: &[u8], mut joined: Shape) -> Result<Shape, No> {
+        if self.precedent.is_none() && self.plan.hints.fields.is_empty() {
+            return Ok(joined);
+        }
+        loop {
+            let Shape::Struct(members) = &mut joined else {
+                return Err(No::Shape);
+            };
+            let schema = fields(members, &self.schema.fields);
+            let mut columns = Fields::new(&schema, origin(&self.plan));
+            let mut parser = Parser::new(Unknown::RefuseTyped);
+            match parser.record(record, 0, &mut columns, 0, None) {
+                Ok(()) => return Ok(joined),
+                // Ends: every column gives way once.
+                Err(Halt::Misfit(misfit)) if self.bend(members, misfit.path(), misfit.class) => {}
+                Err(Halt::Misfit(misfit)) => {
+                    return Err(No::Value {
+                        class: misfit.class,
+                        message: misfit.to_string(),
+                    });
+                }
+                Err(Halt::Syntax(_)) => return Err(No::Shape),
             }
         }
     }
+
+    /// Widens a column of the table, or makes it optional, where that is allowed.
+    fn bend<'a>(
+        &self,
+        members: &mut [Member],
+        mut path: impl Iterator<Item = &'a str>,
+        class: RejectClass,
+    ) -> bool {
+        let Some(table) = &self.precedent else {
+            return false;
+        };
+        let Some(first) = path.next() else {
+            return false;
+        };
+        let mut name = first.to_owned();
+        let Some(mut member) = members.iter_mut().find(|m| m.name == first) else {
+            return false;
+        };
+        for part in path {
+            name = full_name(&name, part);
+            let inner = match &mut member.shape {
+                Shape::Struct(inner) => inner.iter_mut().find(|m| m.name == part),
+                Shape::List(element) if part == ELEMENT => Some(&mut **element),
+                _ => None,
+            };
+            let Some(inner) = inner else {
+                return false;
+            };
+            member = inner;
+        }
+        if member.said != Said::Table {
+            return false;
+        }
+        match (class, &mut member.shape) {
+            (RejectClass::MissingField, _) => {
+                let gives_way = member.required
+                    && table.may.make_optional
+                    && !table.identifiers.contains(&name);
+                member.required &= !gives_way;
+                gives_way
+            }
+            (RejectClass::OutOfRange, Shape::Given(ty, _)) if table.may.widen => {
+                let wider = match **ty {
+                    Type::Int => Type::Long,
+                    Type::Float => Type::Double,
+                    _ => return false,
+                };
+                **ty = wider;
+                true
+            }
+            _ => false,
+        }
+    }
+
+    /// Starts again from what hints and the destination say.
+    fn restart(&mut self) {
+        let mut members = match &self.precedent {
+            Some(table) => given(&table.columns.fields, Said::Table),
+            None => Vec::new(),
+        };
+        let metadata = &self.metadata.fields;
+        members.retain(|m| metadata.iter().all(|field| field.name != m.name));
+        overlay(&mut members, given(&self.plan.hints.fields, Said::Hint));
+        if let Shape::Struct(before) = &self.known {
+            remember(&mut members, before);
+        }
+        self.known = Shape::Struct(members);
+    }
+}
+
+/// Whether a record refused for this may change a column of the table.
+fn may_bend(class: RejectClass) -> bool {
+    matches!(class, RejectClass::OutOfRange | RejectClass::MissingField)
 }
 
 impl Decoder for InferringDecoder {
     fn decode(&mut self, raw: &RawBatch) -> Decoded {
+        let mut refusals = BTreeMap::new();
         let sample = self.to_sample.min(raw.len());
         self.to_sample -= sample;
         if sample > 0 {
-            self.widen(raw, 0..sample);
+            self.widen(raw, (0..sample).map(|row| (row, None)), &mut refusals);
         }
         loop {
-            let decoded = self.inner.decode(raw);
+            let mut decoded = self.inner.decode(raw);
             let misfits = decoded.rejects.iter().filter(|r| {
-                matches!(
-                    r.class,
-                    RejectClass::TypeMismatch | RejectClass::OutOfRange | RejectClass::UnknownField
-                )
+                may_bend(r.class)
+                    || matches!(
+                        r.class,
+                        RejectClass::TypeMismatch | RejectClass::UnknownField
+                    )
             });
+            let misfits = misfits.map(|r| (r.row as usize, Some(r.class)));
             // Ends: shapes only grow, and within bounds.
-            if !self.widen(raw, misfits.map(|r| r.row as usize)) {
+            if !self.widen(raw, misfits, &mut refusals) {
+                explain(&mut decoded.rejects, &refusals);
                 return decoded;
             }
         }
     }
 
-    fn adopt(&mut self, have: &Schema) -> bool {
-        let fixed = Shape::Struct(have.fields.iter().map(Member::fixed).collect());
-        let known = self.known.clone().cut_to(&fixed, self.on_conflict);
-        self.fixed = fixed;
-        self.known = known;
+    fn adopt(&mut self, precedent: &Arc<Precedent>) -> bool {
+        if let Some(have) = &self.precedent
+            && (Arc::ptr_eq(have, precedent) || have == precedent)
+        {
+            return false;
+        }
+        self.precedent = Some(Arc::clone(precedent));
+        self.forbidden.clear();
+        self.restart();
+        self.settle();
+        true
+    }
+
+    fn forbid(&mut self, column: &str, why: &str) -> bool {
+        let name = column.to_lowercase();
+        if column.is_empty() || self.forbidden.contains_key(&name) {
+            return false;
+        }
+        self.forbidden.insert(name, why.to_owned());
+        self.restart();
         self.settle()
     }
 
@@ -177,310 +408,56 @@ impl Decoder for InferringDecoder {
     }
 }
 
+/// Why there is no column for a field says more than that there is none.
+fn explain(rejects: &mut [Reject], refusals: &BTreeMap<usize, No>) {
+    let unknown = rejects
+        .iter_mut()
+        .filter(|reject| reject.class == RejectClass::UnknownField);
+    for reject in unknown {
+        match refusals.get(&(reject.row as usize)) {
+            Some(No::Column { name, why }) => {
+                reject.message = format!("field `{}`: {why}", cut(name));
+            }
+            Some(No::Value { class, message }) => {
+                (reject.class, reject.message) = (*class, message.clone());
+            }
+            _ => {}
+        }
+    }
+}
+
+fn origin(plan: &Inference) -> Origin<'_> {
+    Origin::Found {
+        text: plan.on_conflict == OnConflict::String,
+        hints: &plan.hints.fields,
+    }
+}
+
 fn decoder(
     schema: &Schema,
-    on_conflict: OnConflict,
+    plan: &Inference,
     prediction: Prediction,
     around: &Surroundings,
 ) -> JsonDecoder {
-    let text = on_conflict == OnConflict::String;
     JsonDecoder::new(
         schema,
         Unknown::RefuseTyped,
-        Origin::Found { text },
+        origin(plan),
         prediction,
         around.clone(),
     )
 }
 
-fn shape_of(record: &[u8], on_conflict: OnConflict) -> Result<Shape, NoShape> {
+fn shape_of(record: &[u8], plan: &Inference) -> Result<Shape, No> {
     if simdutf8::basic::from_utf8(record).is_err() {
-        return Err(NoShape);
+        return Err(No::Shape);
     }
     let mut cursor = Cursor::new(record, 0);
     cursor.whitespace();
-    let shape = read(&mut cursor, on_conflict)?;
+    let shape = read(&mut cursor, plan.on_conflict)?;
     cursor.end()?;
-    Ok(shape)
-}
-
-fn read(cursor: &mut Cursor<'_>, on_conflict: OnConflict) -> Result<Shape, NoShape> {
-    let mut scratch = Vec::new();
-    match cursor.peek() {
-        // A column's own value is at depth 1: its type is the first level.
-        b'{' | b'[' if cursor.depth as usize >= DEEPEST => match cursor.skip(&mut scratch)? {
-            true => text(on_conflict),
-            false => Ok(Shape::Unseen),
-        },
-        b'{' => {
-            cursor.enter()?;
-            let mut members: Vec<Member> = Vec::new();
-            let mut more = !cursor.empty(b'}');
-            while more {
-                let key = cursor.key(&mut scratch)?;
-                let name = String::from_utf8_lossy(key.unwrap_or(&scratch)).into_owned();
-                let shape = read(cursor, on_conflict)?;
-                add(&mut members, Member { name, shape }, on_conflict)?;
-                more = cursor.another(b'}')?;
-            }
-            Ok(Shape::Struct(members))
-        }
-        b'[' => {
-            cursor.enter()?;
-            let mut element = Shape::Unseen;
-            let mut more = !cursor.empty(b']');
-            while more {
-                element = element.join(read(cursor, on_conflict)?, on_conflict)?;
-                more = cursor.another(b']')?;
-            }
-            Ok(Shape::List(Box::new(element)))
-        }
-        b'-' | b'0'..=b'9' => {
-            let number = cursor.number()?;
-            shape_of_number(number).map_or_else(|| text(on_conflict), Ok)
-        }
-        byte => {
-            cursor.skip(&mut scratch)?;
-            Ok(match byte {
-                b'"' => Shape::String,
-                b'n' => Shape::Unseen,
-                _ => Shape::Boolean,
-            })
-        }
+    match shape {
+        Shape::Struct(_) => Ok(shape),
+        _ => Err(No::Shape),
     }
-}
-
-/// `None` for one that neither a long nor a double holds.
-fn shape_of_number(number: Number<'_>) -> Option<Shape> {
-    if !number.plain {
-        return number::nearest_double(number.text).map(|_| Shape::Double);
-    }
-    let long = number::integer(number.text).is_some();
-    let double = number::kept_by_double(number.text).is_some();
-    match (long, double) {
-        (true, true) => Some(Shape::Long),
-        (true, false) => Some(Shape::WideLong),
-        (false, true) => Some(Shape::Double),
-        (false, false) => None,
-    }
-}
-
-/// What has no other type.
-fn text(on_conflict: OnConflict) -> Result<Shape, NoShape> {
-    match on_conflict {
-        OnConflict::String => Ok(Shape::String),
-        OnConflict::Reject => Err(NoShape),
-    }
-}
-
-/// Joined with the member of its name, or put last.
-fn add(members: &mut Vec<Member>, member: Member, on_conflict: OnConflict) -> Result<(), NoShape> {
-    // More than any schema takes; and each is compared with all before it.
-    if members.len() > MAX_FIELDS {
-        return Err(NoShape);
-    }
-    match members.iter_mut().find(|m| m.name == member.name) {
-        Some(known) => {
-            let shape = std::mem::replace(&mut known.shape, Shape::Unseen);
-            known.shape = shape.join(member.shape, on_conflict)?;
-        }
-        None => members.push(member),
-    }
-    Ok(())
-}
-
-impl Member {
-    fn fixed(field: &Field) -> Self {
-        Self {
-            name: field.name.clone(),
-            shape: Shape::fixed(&field.ty),
-        }
-    }
-}
-
-impl Shape {
-    /// What a column of this type holds; `Unseen` for types that are never found in records.
-    fn fixed(ty: &Type) -> Self {
-        match ty {
-            Type::Boolean => Self::Boolean,
-            Type::Long => Self::WideLong,
-            Type::Double => Self::Double,
-            Type::String => Self::String,
-            Type::Struct(fields) => Self::Struct(fields.iter().map(Member::fixed).collect()),
-            Type::List(element) => Self::List(Box::new(Self::fixed(&element.ty))),
-            _ => Self::Unseen,
-        }
-    }
-
-    /// This shape in columns of `fixed`, each as wide as they are.
-    fn within(self, fixed: &Self, on_conflict: OnConflict) -> Result<Self, NoShape> {
-        match (self, fixed) {
-            (shape, Self::Unseen) | (shape @ Self::Unseen, _) => Ok(shape),
-            (Self::Struct(members), Self::Struct(columns)) => {
-                let member = |Member { name, shape }| {
-                    let column = columns.iter().find(|column| column.name == name);
-                    let shape = match column {
-                        Some(column) => shape.within(&column.shape, on_conflict)?,
-                        None => shape,
-                    };
-                    Ok(Member { name, shape })
-                };
-                let members: Result<_, NoShape> = members.into_iter().map(member).collect();
-                members.map(Self::Struct)
-            }
-            (Self::List(element), Self::List(column)) => {
-                let element = element.within(column, on_conflict)?;
-                Ok(Self::List(Box::new(element)))
-            }
-            (shape, column) if column.covers(&shape, on_conflict) => Ok(column.clone()),
-            _ => Err(NoShape),
-        }
-    }
-
-    /// The same where the columns decide: what does not fit gives way.
-    fn cut_to(self, fixed: &Self, on_conflict: OnConflict) -> Self {
-        match (self, fixed) {
-            (Self::Struct(members), Self::Struct(columns)) => {
-                let member = |Member { name, shape }| {
-                    let column = columns.iter().find(|column| column.name == name);
-                    let shape = match column {
-                        Some(column) => shape.cut_to(&column.shape, on_conflict),
-                        None => shape,
-                    };
-                    Member { name, shape }
-                };
-                Self::Struct(members.into_iter().map(member).collect())
-            }
-            (Self::List(element), Self::List(column)) => {
-                Self::List(Box::new(element.cut_to(column, on_conflict)))
-            }
-            (shape, column) => {
-                let within = shape.within(column, on_conflict);
-                within.unwrap_or_else(|_| column.clone())
-            }
-        }
-    }
-
-    /// The least shape that holds both.
-    fn join(self, other: Self, on_conflict: OnConflict) -> Result<Self, NoShape> {
-        match (self, other) {
-            (Self::Unseen, shape) | (shape, Self::Unseen) => Ok(shape),
-            (Self::Long | Self::Double, Self::Double) | (Self::Double, Self::Long) => {
-                Ok(Self::Double)
-            }
-            (Self::Long, Self::WideLong) | (Self::WideLong, Self::Long) => Ok(Self::WideLong),
-            (Self::Struct(mut members), Self::Struct(others)) => {
-                for member in others {
-                    add(&mut members, member, on_conflict)?;
-                }
-                Ok(Self::Struct(members))
-            }
-            (Self::List(element), Self::List(other)) => {
-                Ok(Self::List(Box::new(element.join(*other, on_conflict)?)))
-            }
-            (one, other) if one == other => Ok(one),
-            // What has no column yet gives way.
-            (one, other) if on_conflict == OnConflict::Reject && one.column(None).is_none() => {
-                Ok(other)
-            }
-            _ => text(on_conflict),
-        }
-    }
-
-    /// Whether joining `other` would change nothing.
-    fn covers(&self, other: &Self, on_conflict: OnConflict) -> bool {
-        match (self, other) {
-            (_, Self::Unseen)
-            | (Self::WideLong, Self::Long)
-            | (Self::Double, Self::Long | Self::Double) => true,
-            (Self::Struct(members), Self::Struct(others)) => {
-                others.iter().enumerate().all(|(at, other)| {
-                    let guess = members.get(at).filter(|m| m.name == other.name);
-                    guess
-                        .or_else(|| members.iter().find(|m| m.name == other.name))
-                        .is_some_and(|m| m.shape.covers(&other.shape, on_conflict))
-                })
-            }
-            (Self::List(element), Self::List(other)) => element.covers(other, on_conflict),
-            (Self::String, _) => on_conflict == OnConflict::String || *other == Self::String,
-            (one, other) => one == other,
-        }
-    }
-
-    /// Whether a column may be made of each field that has a type: engines do not tell names apart by case. `taken`:
-    /// names that are no longer free, in lower case.
-    fn nameable(&self, taken: &[String]) -> bool {
-        match self {
-            Self::Struct(members) => {
-                let mut names: BTreeSet<String> = taken.iter().cloned().collect();
-                members
-                    .iter()
-                    .filter(|m| m.shape.column(None).is_some())
-                    .all(|m| {
-                        is_column_name(&m.name)
-                            && names.insert(m.name.to_lowercase())
-                            && m.shape.nameable(&[])
-                    })
-            }
-            Self::List(element) => element.nameable(&[]),
-            _ => true,
-        }
-    }
-
-    /// Fields in it, of all levels.
-    fn size(&self) -> usize {
-        match self {
-            Self::Struct(members) => members.iter().map(|m| 1 + m.shape.size()).sum(),
-            Self::List(element) => element.size(),
-            _ => 0,
-        }
-    }
-
-    /// `None` while there is nothing to store. `before`: the type it had.
-    fn column(&self, before: Option<&Type>) -> Option<Type> {
-        Some(match self {
-            Self::Unseen => return None,
-            Self::Boolean => Type::Boolean,
-            Self::Long | Self::WideLong => Type::Long,
-            Self::Double => Type::Double,
-            Self::String => Type::String,
-            Self::Struct(members) => {
-                let before = match before {
-                    Some(Type::Struct(fields)) => fields.as_slice(),
-                    _ => &[],
-                };
-                let fields = fields(members, before);
-                if fields.is_empty() {
-                    return None;
-                }
-                Type::Struct(fields)
-            }
-            Self::List(element) => {
-                let before = match before {
-                    Some(Type::List(element)) => Some(&element.ty),
-                    _ => None,
-                };
-                Type::List(Box::new(Field::optional(ELEMENT, element.column(before)?)))
-            }
-        })
-    }
-}
-
-/// The columns that there were, in their order, then the new ones.
-fn fields(members: &[Member], before: &[Field]) -> Vec<Field> {
-    let column = |member: &Member, before: Option<&Type>| {
-        Some(Field::optional(&member.name, member.shape.column(before)?))
-    };
-    let mut fields: Vec<Field> = before
-        .iter()
-        .filter_map(|field| {
-            let member = members.iter().find(|m| m.name == field.name)?;
-            column(member, Some(&field.ty))
-        })
-        .collect();
-    let new = members
-        .iter()
-        .filter(|m| before.iter().all(|f| f.name != m.name));
-    fields.extend(new.filter_map(|m| column(m, None)));
-    fields
 }

@@ -45,7 +45,7 @@ impl JsonDecoder {
     pub(super) fn new(
         schema: &Schema,
         unknown: Unknown,
-        origin: Origin,
+        origin: Origin<'_>,
         prediction: Prediction,
         around: Surroundings,
     ) -> Self {

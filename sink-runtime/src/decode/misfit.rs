@@ -59,6 +59,13 @@ impl Halt {
     }
 }
 
+impl Misfit {
+    /// Names of the levels, outermost first.
+    pub(super) fn path(&self) -> impl Iterator<Item = &str> {
+        self.path.iter().rev().map(String::as_str)
+    }
+}
+
 impl std::fmt::Display for Misfit {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         if self.path.is_empty() {
@@ -82,11 +89,15 @@ pub(super) fn missing(what: &'static str) -> Halt {
 
 #[cold]
 pub(super) fn refuse(key: &[u8], found: &str) -> Halt {
-    // Keys are data: a long one is cut before it reaches a log line.
-    let name: String = String::from_utf8_lossy(key).chars().take(128).collect();
+    let name = cut(&String::from_utf8_lossy(key));
     Halt::misfit(
         RejectClass::UnknownField,
         format!("no column for it ({found})"),
     )
     .within(&name)
+}
+
+/// Keys are data: a long one is cut before it reaches a log line.
+pub(super) fn cut(name: &str) -> String {
+    name.chars().take(128).collect()
 }

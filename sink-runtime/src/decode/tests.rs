@@ -9,6 +9,7 @@ mod agreement;
 mod batches;
 mod cells;
 mod inference;
+mod precedent;
 
 use std::sync::Arc;
 
@@ -18,7 +19,8 @@ use arrow::util::display::array_value_to_string;
 use super::json::Prediction;
 use super::{Decoded, RejectClass, decoder, general_decoder};
 use crate::plan::{
-    DecodePlan, MetadataColumns, OnConflict, OnError, Tombstones, UnknownFields, ValueSchema,
+    DecodePlan, Inference, MetadataColumns, OnConflict, OnError, Tombstones, UnknownFields,
+    ValueSchema,
 };
 use crate::record::{Arena, AssignmentEpoch, RawBatch, TimestampType, TopicPartition};
 use crate::schema::{Field, Schema};
@@ -62,10 +64,7 @@ fn declared(fields: Vec<Field>, unknown: UnknownFields) -> Arc<DecodePlan> {
 }
 
 fn inferred(on_conflict: OnConflict) -> Arc<DecodePlan> {
-    Arc::new(plan(ValueSchema::Inferred {
-        sample_records: 2,
-        on_conflict,
-    }))
+    Arc::new(plan(ValueSchema::Inferred(Inference::new(2, on_conflict))))
 }
 
 fn assert_same(one: &Decoded, other: &Decoded) {

@@ -19,7 +19,7 @@ use crate::errors::{Class, Classified};
 use crate::layout::{Rows, Unfit};
 use crate::plan::{OnError, Plan};
 use crate::record::{AssignmentEpoch, Offset, OffsetRange, RawBatch, TopicName, TopicPartition};
-use crate::schema::Schema;
+use crate::schema::precedent::Precedent;
 use crate::source::Spares;
 
 /// Longest time between two looks at the clock.
@@ -96,9 +96,15 @@ pub enum ShelfError {
         #[source] Box<dyn std::error::Error + Send + Sync>,
         Class,
     ),
-    /// Columns that were found in records are not what the destination has; decoded for its columns they may fit.
+    /// Columns that were found in records are not what the destination has: decoded for its columns, or without the one
+    /// that it cannot have, they fit.
     #[error("{why}")]
-    Unlike { have: Schema, why: Box<ShelfError> },
+    Unlike {
+        precedent: Arc<Precedent>,
+        /// The full name of the first that does not fit.
+        column: String,
+        why: Box<ShelfError>,
+    },
 }
 
 impl ShelfError {
@@ -118,6 +124,11 @@ impl ShelfError {
 /// Where decoded rows of a worker wait for their cut: a dataset's or a table's open files.
 pub trait Shelf: Send {
     type File: Send + 'static;
+
+    /// What the destination says of found columns, once it is there.
+    fn precedent(&mut self) -> Option<Arc<Precedent>> {
+        None
+    }
 
     /// Makes ready for rows of this schema, before anything is done with them.
     fn prepare(&mut self, _schema: &SchemaRef) -> Result<(), ShelfError> {
@@ -338,6 +349,9 @@ impl<S: Shelf> Worker<S> {
                 .entry(raw.tp.topic.clone())
                 .or_insert_with(|| decoder(&self.decode)),
         };
+        if let Some(precedent) = self.shelf.precedent() {
+            decoder.adopt(&precedent);
+        }
         let decoded = loop {
             let decoded = decoder.decode(raw);
             if decoded.rows.is_empty() {
@@ -345,8 +359,12 @@ impl<S: Shelf> Worker<S> {
             }
             match self.shelf.prepare(&decoded.batch.schema()) {
                 Ok(()) => break decoded,
-                // Ends: what was adopted once changes nothing the next time.
-                Err(ShelfError::Unlike { have, .. }) if decoder.adopt(&have) => {}
+                // Ends: what was adopted or forbidden once changes nothing the next time. Then no record can mend it.
+                Err(ShelfError::Unlike {
+                    precedent,
+                    column,
+                    why,
+                }) if decoder.adopt(&precedent) || decoder.forbid(&column, &why.to_string()) => {}
                 Err(error) => return Err(error),
             }
         };
@@ -517,5 +535,7 @@ impl<S: Shelf> Worker<S> {
     }
 }
 
+#[cfg(test)]
+mod found_columns;
 #[cfg(test)]
 mod tests;

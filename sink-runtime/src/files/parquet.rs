@@ -205,7 +205,11 @@ fn properties(
         }
     }
     for (column, fpp) in &options.bloom_filters {
-        let path = ColumnPath::new(column.split('.').map(str::to_owned).collect());
+        // Inferred columns may come later, with other files.
+        let Some(path) = leaf(schema.fields(), column) else {
+            continue;
+        };
+        let path = ColumnPath::new(path);
         let values = (options.row_group_rows as u64).clamp(1, BLOOM_VALUES);
         builder = builder
             .set_column_bloom_filter_enabled(path.clone(), true)
@@ -214,6 +218,22 @@ fn properties(
             .set_column_bloom_filter_ndv(path, values);
     }
     Ok(builder.build())
+}
+
+/// The path to the column of this name: dots lead into structs, or are part of a name.
+fn leaf(fields: &Fields, name: &str) -> Option<Vec<String>> {
+    fields.iter().find_map(|field| {
+        if field.name() == name {
+            return Some(vec![name.to_owned()]);
+        }
+        let DataType::Struct(inner) = field.data_type() else {
+            return None;
+        };
+        let rest = name.strip_prefix(field.name().as_str())?;
+        let mut path = leaf(inner, rest.strip_prefix('.')?)?;
+        path.insert(0, field.name().clone());
+        Some(path)
+    })
 }
 
 fn compression(compression: ParquetCompression) -> Result<Compression, ParquetError> {

@@ -1,7 +1,10 @@
 //! The columns that a spec may name: the declared ones and those with what Kafka knows. Pure.
 
+use std::collections::BTreeMap;
+
 use super::problem::Checks;
-use super::{DecodePlan, ValueSchema, find_column};
+use super::{DecodePlan, PartitionTransform, ValueSchema};
+use crate::schema::iceberg::join;
 use crate::schema::{Field, Schema, Type};
 
 /// Columns by name.
@@ -15,7 +18,7 @@ impl Columns {
     pub(super) fn of(decode: &DecodePlan) -> Self {
         let (mut known, open) = match &decode.value {
             ValueSchema::Declared { schema, .. } => (schema.clone(), false),
-            ValueSchema::Inferred { .. } => (Schema::default(), true),
+            ValueSchema::Inferred(inference) => (inference.hints.clone(), true),
         };
         let metadata = &decode.metadata;
         let header = vec![
@@ -39,10 +42,19 @@ impl Columns {
         Self { known, open }
     }
 
-    /// The type of the column that `field` names, where it is known; a problem where there is no such column.
+    /// The type of the column that `field` names, where it is known; a problem where there is no such column, or where
+    /// there are two.
     pub(super) fn find(&self, checks: &mut Checks, field: &str, column: &str) -> Option<&Type> {
-        let found = find_column(&self.known, column);
-        if found.is_none() && !self.open {
+        let mut found = Vec::new();
+        named(&self.known.fields, column, &mut found);
+        if found.len() > 1 {
+            let remedy = "a column and a nested field have this name together: rename one of them";
+            checks.add(field, column, remedy);
+        } else if found.is_empty() && self.open && self.is_inside_a_value(column) {
+            let remedy =
+                "leads into a hint that is no struct: name a column, or a field of a struct";
+            checks.add(field, column, remedy);
+        } else if found.is_empty() && !self.open {
             let names: Vec<&str> = self.known.fields.iter().map(|f| f.name.as_str()).collect();
             let close = names.iter().find(|name| name.eq_ignore_ascii_case(column));
             let remedy = match close {
@@ -52,12 +64,52 @@ impl Columns {
             };
             checks.add(field, column, remedy);
         }
+        found.first().copied()
+    }
+
+    /// As [`find`](Self::find), for a column whose values are times: those are never found in records.
+    pub(super) fn find_time(
+        &self,
+        checks: &mut Checks,
+        field: &str,
+        column: &str,
+        text: &str,
+    ) -> Option<&Type> {
+        let found = self.find(checks, field, column);
+        if found.is_none() && self.open && !self.is_inside_a_value(column) {
+            let remedy = format!(
+                "no value in a record is taken for a time unless somebody says so: add {{name: {column}, type: \
+                 timestamptz}} to spec.value.infer.hints"
+            );
+            checks.add(field, text, remedy);
+        }
         found
     }
 
-    /// Whether a column of this name, if there is one, will be found in the records.
-    pub(super) fn is_to_be_found(&self, column: &str) -> bool {
+    /// As [`find`](Self::find), for a column that a transform reads.
+    pub(super) fn find_for(
+        &self,
+        checks: &mut Checks,
+        field: &str,
+        column: &str,
+        (transform, text): (PartitionTransform, &str),
+    ) -> Option<&Type> {
+        use PartitionTransform::{Day, Hour, Month, Year};
+        match transform {
+            Year | Month | Day | Hour => self.find_time(checks, field, column, text),
+            _ => self.find(checks, field, column),
+        }
+    }
+
+    /// Whether records may still bring the column: nothing is known of it.
+    pub(super) fn awaits(&self, column: &str) -> bool {
         self.open && self.get(column).is_none()
+    }
+
+    fn is_inside_a_value(&self, column: &str) -> bool {
+        let dots = column.match_indices('.').map(|(at, _)| &column[..at]);
+        let known = dots.filter_map(|above| self.get(above));
+        known.into_iter().any(|ty| !matches!(ty, Type::Struct(_)))
     }
 
     pub(super) fn holds(&self, column: &str) -> bool {
@@ -66,7 +118,47 @@ impl Columns {
 
     /// The type of a column, where it is known.
     pub(super) fn get(&self, column: &str) -> Option<&Type> {
-        find_column(&self.known, column)
+        let mut found = Vec::new();
+        named(&self.known.fields, column, &mut found);
+        found.first().copied()
+    }
+
+    /// A name with dots that two columns have: a key with a dot, and a nested field. Tables have one column of a name.
+    pub(super) fn twins(&self) -> Option<String> {
+        let mut used = BTreeMap::new();
+        twin(&self.known.fields, "", &mut used)
+    }
+}
+
+/// `used`: names, and what they stand in; two of one level are somebody else's matter.
+fn twin(fields: &[Field], path: &str, used: &mut BTreeMap<String, String>) -> Option<String> {
+    fields.iter().find_map(|field| {
+        let name = join(path, &field.name);
+        let other = used.insert(name.to_lowercase(), path.to_owned());
+        if other.is_some_and(|other| other != path) {
+            return Some(name);
+        }
+        match &field.ty {
+            Type::Struct(inner) => twin(inner, &name, used),
+            Type::List(inner) | Type::Map(inner) => {
+                twin(std::slice::from_ref(&**inner), &name, used)
+            }
+            _ => None,
+        }
+    })
+}
+
+/// The types of the columns that a name may mean: dots lead into structs, or are part of a name.
+fn named<'a>(fields: &'a [Field], name: &str, found: &mut Vec<&'a Type>) {
+    for field in fields {
+        if field.name == name {
+            found.push(&field.ty);
+        } else if let Type::Struct(inner) = &field.ty
+            && let Some(rest) = name.strip_prefix(field.name.as_str())
+            && let Some(rest) = rest.strip_prefix('.')
+        {
+            named(inner, rest, found);
+        }
     }
 }
 

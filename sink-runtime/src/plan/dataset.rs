@@ -17,8 +17,8 @@ use super::secrets::Secrets;
 use super::store::{self, Asking};
 use super::{
     CommitPlan, Container, DatasetPlan, DeadLetter, DecodePlan, Delivery, Destination,
-    JsonCompression, OutputFormat, PartitionExpr, Plan, Rotation, S3Plan, SinkId, StorePlan,
-    TimeSource, pod, source,
+    JsonCompression, OutputFormat, PartitionExpr, Placed, Plan, Rotation, S3Plan, SinkId,
+    StorePlan, TimeSource, ValueSchema, pod, source,
 };
 use crate::schema::Type;
 
@@ -41,7 +41,7 @@ pub(super) fn plan(
             ("infer", spec.value.infer.is_some()),
         ],
     );
-    let decode = decode::plan(
+    let mut decode = decode::plan(
         checks,
         &DecodeSpec {
             schema_path: "spec.value.schema",
@@ -72,6 +72,9 @@ pub(super) fn plan(
         },
         glue: None,
     };
+    if let ValueSchema::Inferred(inference) = &mut decode.value {
+        inference.placed = placed(&columns, &dataset.partitioning);
+    }
     if let Some(spec) = &spec.glue {
         let topics = &source.topics;
         dataset.glue = glue::plan(checks, &asking, spec, topics, &decode, &dataset);
@@ -209,6 +212,20 @@ fn partitioning(
     }
     labels.check_against_files(checks, &exprs, decode);
     exprs
+}
+
+/// What the folders ask of columns that are found in records.
+fn placed(columns: &Columns, partitioning: &[PartitionExpr]) -> Vec<Placed> {
+    let awaited = partitioning.iter().filter_map(|expr| match expr {
+        PartitionExpr::Column { column, .. } if columns.awaits(column) => Some(column),
+        _ => None,
+    });
+    let placed = |column: &String| Placed {
+        column: column.clone(),
+        boolean: true,
+        double: false,
+    };
+    awaited.map(placed).collect()
 }
 
 fn output(checks: &mut Checks, columns: &Columns, spec: &OutputSpec) -> OutputFormat {

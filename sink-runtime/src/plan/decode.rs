@@ -12,11 +12,13 @@ use tidewater_crds::{
 use super::problem::Checks;
 use super::source::{check_producer_properties, reads, topic_remedy};
 use super::{
-    DeadLetter, DecodePlan, MetadataColumns, OnConflict, OnError, Tombstones, Topics,
+    DeadLetter, DecodePlan, Inference, MetadataColumns, OnConflict, OnError, Tombstones, Topics,
     UnknownFields, ValueSchema,
 };
 use crate::record::TopicName;
-use crate::schema::{DEEPEST, Encoding, Field, Schema, Type, is_column_name};
+use crate::schema::{DEEPEST, Encoding, Field, Schema, Type, count, is_column_name};
+
+mod hints;
 
 /// The parts of a spec that say how records are decoded, from whichever kind holds them.
 pub(super) struct DecodeSpec<'a> {
@@ -46,13 +48,8 @@ pub(super) fn plan(checks: &mut Checks, spec: &DecodeSpec<'_>) -> DecodePlan {
                 UnknownSpec::Reject => UnknownFields::Reject,
             },
         },
-        (None, infer) => ValueSchema::Inferred {
-            sample_records: infer.map_or(0, |infer| infer.sample_records as usize),
-            on_conflict: match infer.map_or(ConflictSpec::String, |infer| infer.on_conflict) {
-                ConflictSpec::String => OnConflict::String,
-                ConflictSpec::Reject => OnConflict::Reject,
-            },
-        },
+        (None, Some(infer)) => ValueSchema::Inferred(inference(checks, infer)),
+        (None, None) => ValueSchema::Inferred(Inference::new(0, OnConflict::String)),
     };
     let metadata = metadata(checks, spec.metadata, &value);
     let tombstones = match spec.tombstones {
@@ -87,6 +84,24 @@ pub(super) fn plan(checks: &mut Checks, spec: &DecodeSpec<'_>) -> DecodePlan {
         on_error,
         tombstones,
         metadata,
+    }
+}
+
+fn inference(checks: &mut Checks, spec: &InferSpec) -> Inference {
+    let on_conflict = match spec.on_conflict {
+        ConflictSpec::String => OnConflict::String,
+        ConflictSpec::Reject => OnConflict::Reject,
+    };
+    let hints = hints::plan(checks, &spec.hints);
+    let (most, known) = (spec.max_columns as usize, count(&hints.fields));
+    if known > most {
+        let remedy = format!("the hints alone make {known} columns: give at least as many");
+        checks.add("spec.value.infer.maxColumns", most, remedy);
+    }
+    Inference {
+        max_columns: most,
+        hints,
+        ..Inference::new(spec.sample_records as usize, on_conflict)
     }
 }
 
@@ -128,14 +143,12 @@ fn metadata(
     let Some(spec) = spec else {
         return MetadataColumns::default();
     };
-    let mut taken: BTreeSet<String> = match value {
-        ValueSchema::Declared { schema, .. } => schema
-            .fields
-            .iter()
-            .map(|field| field.name.to_lowercase())
-            .collect(),
-        ValueSchema::Inferred { .. } => BTreeSet::new(),
+    let known = match value {
+        ValueSchema::Declared { schema, .. } => schema,
+        ValueSchema::Inferred(inference) => &inference.hints,
     };
+    let names = known.fields.iter().map(|field| field.name.to_lowercase());
+    let mut taken: BTreeSet<String> = names.collect();
     for (field, name) in [
         ("topic", &spec.topic),
         ("partition", &spec.partition),
@@ -189,22 +202,27 @@ fn fields(checks: &mut Checks, path: &str, specs: &[ColumnSpec], depth: usize) -
                 "there is a column of that name already: choose another",
             );
         }
-        let parts = Parts {
-            type_: &spec.type_,
-            encoding: spec.encoding,
-            fields: spec.fields.as_deref(),
-            element: spec.element.as_deref(),
-            value: spec.value.as_deref(),
-        };
         fields.push(Field {
             name: spec.name.clone(),
-            ty: parts.resolve(checks, &path, depth),
+            ty: column_type(checks, &path, spec, depth),
             required: spec.required,
             doc: spec.doc.clone(),
             encoding: spec.encoding.map(encoding),
         });
     }
     fields
+}
+
+/// The type of a column that stands `depth` levels deep.
+fn column_type(checks: &mut Checks, path: &str, spec: &ColumnSpec, depth: usize) -> Type {
+    let parts = Parts {
+        type_: &spec.type_,
+        encoding: spec.encoding,
+        fields: spec.fields.as_deref(),
+        element: spec.element.as_deref(),
+        value: spec.value.as_deref(),
+    };
+    parts.resolve(checks, path, depth)
 }
 
 /// What a column and an element have in common.

@@ -13,10 +13,12 @@ use super::problem::Checks;
 use super::secrets::Secrets;
 use super::store::{self, Asking};
 use super::{
-    CatalogPlan, CommitPlan, Container, Destination, Evolution, IcebergPlan, OnDestinationReset,
-    PartitionField, Plan, Rotation, S3Plan, SinkId, SortField, expression, parquet, pod, source,
+    CatalogPlan, CommitPlan, Container, Destination, Evolution, IcebergPlan, Inference,
+    OnDestinationReset, PartitionField, PartitionTransform, Placed, Plan, Rotation, S3Plan, SinkId,
+    SortField, ValueSchema, expression, parquet, pod, source,
 };
 use crate::schema::iceberg::partition_name;
+use crate::schema::precedent;
 
 mod catalog;
 mod properties;
@@ -39,11 +41,7 @@ pub(super) fn plan(
             ("value.infer", spec.value.infer.is_some()),
         ],
     );
-    if spec.value.infer.is_some() && !spec.evolution.add_columns {
-        let remedy = "value.infer finds columns as it goes: it needs addColumns: true";
-        checks.add("spec.evolution.addColumns", false, remedy);
-    }
-    let decode = decode::plan(
+    let mut decode = decode::plan(
         checks,
         &DecodeSpec {
             schema_path: "spec.schema",
@@ -67,10 +65,21 @@ pub(super) fn plan(
     let commit = commit(checks, &spec.commit);
     let letters = spec.dead_letter.as_ref();
     let dead_letter = decode::dead_letter(checks, letters, &spec.source, &source.topics);
+    if let Some(name) = columns.twins() {
+        let field = match &spec.schema {
+            Some(_) => "spec.schema.fields",
+            None => "spec.value.infer.hints",
+        };
+        let remedy = "a column and a nested field have this name together, and a table has one column of a name: rename one";
+        checks.add(field, name, remedy);
+    }
     let destination = table(checks, &asking, &columns, spec);
     if let Some(s3) = &destination.storage {
         let part = ("spec.storage.s3.partSize", s3.part_size);
         store::check_parts(checks, "spec.targetFileSize", spec.target_file_size, part);
+    }
+    if let ValueSchema::Inferred(inference) = &mut decode.value {
+        lay_out(inference, &columns, &destination);
     }
     Plan {
         rotation: Rotation {
@@ -91,6 +100,44 @@ pub(super) fn plan(
         dead_letter,
         pod,
     }
+}
+
+/// What the table's layout asks of columns that are found in records.
+fn lay_out(inference: &mut Inference, columns: &Columns, table: &IcebergPlan) {
+    use PartitionTransform::{Bucket, Truncate};
+
+    inference.whole_names = true;
+    let partitioned = table.partition_by.iter().map(|f| (&f.column, f.transform));
+    let sorted = table.sort_order.iter().map(|f| (&f.column, f.transform));
+    for (column, transform) in partitioned.chain(sorted) {
+        if !columns.awaits(column) {
+            continue;
+        }
+        let any = !matches!(transform, Bucket(_) | Truncate(_));
+        match inference.placed.iter_mut().find(|p| p.column == *column) {
+            Some(placed) => {
+                placed.boolean &= any;
+                placed.double &= any;
+            }
+            None => inference.placed.push(Placed {
+                column: column.clone(),
+                boolean: any,
+                double: any,
+            }),
+        }
+    }
+    for field in &table.partition_by {
+        let name = partition_field_name(field);
+        if name != field.column {
+            let why = precedent::partition_field();
+            inference.taken.insert(name.to_lowercase(), why);
+        }
+    }
+}
+
+fn partition_field_name(field: &PartitionField) -> String {
+    let usual = || partition_name(&field.column, field.transform);
+    field.name.clone().unwrap_or_else(usual)
 }
 
 fn table(
@@ -243,14 +290,12 @@ fn partition_by(checks: &mut Checks, columns: &Columns, texts: &[String]) -> Vec
                 continue;
             }
         };
-        let ty = columns.find(checks, &path, &field.column);
+        let transform = (field.transform, text.as_str());
+        let ty = columns.find_for(checks, &path, &field.column, transform);
         if let Some(remedy) = ty.and_then(|ty| expression::misfit(field.transform, ty)) {
             checks.add(&path, text, remedy);
         }
-        let name = field
-            .name
-            .clone()
-            .unwrap_or_else(|| partition_name(&field.column, field.transform));
+        let name = partition_field_name(&field);
         if !names.insert(name.to_lowercase()) {
             let remedy = format!(
                 "two partition fields are named \"{name}\": remove one, or name it: … as other"
@@ -278,7 +323,8 @@ fn sort_order(checks: &mut Checks, columns: &Columns, texts: &[String]) -> Vec<S
                 continue;
             }
         };
-        let ty = columns.find(checks, &path, &field.column);
+        let transform = (field.transform, text.as_str());
+        let ty = columns.find_for(checks, &path, &field.column, transform);
         if let Some(remedy) = ty.and_then(|ty| expression::misfit(field.transform, ty)) {
             checks.add(&path, text, remedy);
         }

@@ -16,6 +16,7 @@ use super::*;
 
 mod arrival;
 mod glue;
+mod inference;
 mod properties;
 
 const FULL_S3: &str = include_str!("tests/full-s3.yaml");
@@ -309,6 +310,7 @@ fn every_example_is_a_plan() {
     assert_eq!(
         names,
         [
+            "events-inferred-iceberg",
             "orders-glue",
             "orders-iceberg",
             "orders-local-iceberg",

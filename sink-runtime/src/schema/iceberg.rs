@@ -163,12 +163,42 @@ fn iceberg_type(ty: &Type) -> IcebergType {
     IcebergType::Primitive(primitive)
 }
 
-/// # Errors
-/// [`MappingError::UnsupportedType`] for `fixed`, nanosecond timestamps, and maps whose keys are not strings.
-pub fn from_iceberg(schema: &IcebergSchema) -> Result<Schema, MappingError> {
-    Ok(Schema {
-        fields: fields_from("", schema.as_struct().fields())?,
-    })
+/// The columns that values can be written to, and the full names and types of those that nothing here has a type for.
+pub fn writable(schema: &IcebergSchema) -> (Schema, Vec<(String, String)>) {
+    let mut others = Vec::new();
+    let fields = writable_fields("", schema.as_struct().fields(), &mut others);
+    (Schema { fields }, others)
+}
+
+fn writable_fields(
+    path: &str,
+    fields: &[NestedFieldRef],
+    others: &mut Vec<(String, String)>,
+) -> Vec<Field> {
+    let mut writable = Vec::with_capacity(fields.len());
+    for field in fields {
+        let path = join(path, &field.name);
+        let ty = match &*field.field_type {
+            IcebergType::Struct(inner) => {
+                Type::Struct(writable_fields(&path, inner.fields(), others))
+            }
+            other => match type_from(&path, other) {
+                Ok(ty) => ty,
+                Err(_) => {
+                    others.push((path, other.to_string()));
+                    continue;
+                }
+            },
+        };
+        writable.push(Field {
+            name: field.name.clone(),
+            ty,
+            required: field.required,
+            doc: field.doc.clone(),
+            encoding: None,
+        });
+    }
+    writable
 }
 
 fn fields_from(path: &str, fields: &[NestedFieldRef]) -> Result<Vec<Field>, MappingError> {

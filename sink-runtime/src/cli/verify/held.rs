@@ -11,13 +11,12 @@ use super::super::CliError;
 use super::content::{self, Content, Each, Reading};
 use crate::catalog::{self, CatalogError, TableOps, snapshot};
 use crate::commit::dataset::DatasetFileName;
-use crate::commit::iceberg::{Keys, Standing, standing};
+use crate::commit::iceberg::{Keys, Standing, partition_fields, standing};
 use crate::errors::OneLine;
 use crate::ledger::{LedgerDocument, ledger_key};
-use crate::plan::{Destination, Plan};
+use crate::plan::{Destination, Evolution, Plan};
 use crate::record::{Offset, TopicName, TopicPartition};
-use crate::schema::Schema;
-use crate::schema::iceberg::from_iceberg;
+use crate::schema::precedent::Precedent;
 use crate::store::{self, Store};
 
 pub(super) enum Held {
@@ -28,6 +27,7 @@ pub(super) enum Held {
     Table {
         ops: Arc<dyn TableOps>,
         sink: String,
+        may: Evolution,
     },
 }
 
@@ -117,6 +117,7 @@ impl Held {
             Destination::Iceberg(table) => Self::Table {
                 ops: catalog::connect(table).await?,
                 sink,
+                may: table.evolution,
             },
         })
     }
@@ -128,7 +129,7 @@ impl Held {
     pub(super) async fn ledger(&self) -> Result<Ledger, CliError> {
         match self {
             Self::Dataset { store, sink } => dataset_ledger(store.as_ref(), sink).await,
-            Self::Table { ops, sink } => {
+            Self::Table { ops, sink, .. } => {
                 let Some(metadata) = load(ops.as_ref()).await? else {
                     return Ok(Ledger::default());
                 };
@@ -151,13 +152,16 @@ impl Held {
     }
 
     /// What a table's columns are; of a dataset each file has its own.
-    pub(super) async fn columns(&self) -> Result<Option<Schema>, CliError> {
-        let Self::Table { ops, .. } = self else {
+    pub(super) async fn columns(&self) -> Result<Option<Arc<Precedent>>, CliError> {
+        let Self::Table { ops, may, .. } = self else {
             return Ok(None);
         };
-        let metadata = load(ops.as_ref()).await?;
-        // Of types that the sink never writes nothing can be expected.
-        Ok(metadata.and_then(|metadata| from_iceberg(metadata.current_schema()).ok()))
+        let Some(metadata) = load(ops.as_ref()).await? else {
+            return Ok(None);
+        };
+        let names = partition_fields(&metadata);
+        let columns = Precedent::of(metadata.current_schema(), &names, *may);
+        Ok(Some(Arc::new(columns)))
     }
 
     /// Paths of a table's columns by their ids; a dataset has no ids.
@@ -256,8 +260,8 @@ async fn dataset_files(store: &Arc<dyn Store>) -> Result<Vec<HeldFile>, CliError
 
 async fn table_files(metadata: &TableMetadataRef, io: &FileIO) -> Result<Vec<HeldFile>, CliError> {
     let entries = snapshot::data_files(io, metadata).await;
-    let entries =
-        entries.map_err(|error| CliError(format!("read the table's files: {}", OneLine(&error))))?;
+    let entries = entries
+        .map_err(|error| CliError(format!("read the table's files: {}", OneLine(&error))))?;
     let files = entries.into_iter().map(|entry| {
         let name = entry.file_path;
         let directory = name.rsplit_once('/').map_or("", |(directory, _)| directory);

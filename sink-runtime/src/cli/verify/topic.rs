@@ -20,7 +20,7 @@ use crate::plan::{DecodePlan, Isolation, Plan};
 use crate::record::{
     Arena, AssignmentEpoch, Headers, Offset, RawBatch, TimestampType, TopicName, TopicPartition,
 };
-use crate::schema::Schema;
+use crate::schema::precedent::Precedent;
 use crate::source::Facts;
 
 /// Records decoded at once.
@@ -34,7 +34,7 @@ pub(super) struct Reader {
     consumer: BaseConsumer,
     decode: Arc<DecodePlan>,
     /// Of a table, which gives its types to columns that are found.
-    columns: Option<Schema>,
+    columns: Option<Arc<Precedent>>,
     decoders: BTreeMap<TopicName, Box<dyn Decoder>>,
     /// Of a dataset.
     folders: Option<Folders>,
@@ -45,7 +45,7 @@ pub(super) struct Reader {
 impl Reader {
     pub(super) fn new(
         plan: &Arc<Plan>,
-        columns: Option<Schema>,
+        columns: Option<Arc<Precedent>>,
         values: bool,
     ) -> Result<Self, CliError> {
         Ok(Self {

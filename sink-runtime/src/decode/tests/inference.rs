@@ -4,11 +4,13 @@ use arrow::datatypes::{DataType, Schema as ArrowSchema};
 
 use super::*;
 use crate::decode::Decoder;
-use crate::decode::infer::MAX_FIELDS;
-use crate::schema::{DEEPEST, Type};
+use crate::schema::DEEPEST;
+
+/// The default of `value.infer.maxColumns`.
+const MAX_FIELDS: usize = 1000;
 
 /// `name: type` of every column.
-fn shape(schema: &ArrowSchema) -> String {
+pub(super) fn shape(schema: &ArrowSchema) -> String {
     fn ty(data_type: &DataType) -> String {
         match data_type {
             DataType::Struct(fields) => {
@@ -19,14 +21,18 @@ fn shape(schema: &ArrowSchema) -> String {
                 format!("{{{}}}", fields.join(", "))
             }
             DataType::List(element) => format!("[{}]", ty(element.data_type())),
+            DataType::Map(entries, _) => {
+                ty(entries.data_type()).replace('{', "<").replace('}', ">")
+            }
+            DataType::Int32 => "int".into(),
             DataType::Int64 => "long".into(),
+            DataType::Float32 => "float".into(),
             DataType::Float64 => "double".into(),
             DataType::Utf8 => "string".into(),
             DataType::Boolean => "boolean".into(),
             other => other.to_string(),
         }
     }
-    assert!(schema.fields().iter().all(|f| f.is_nullable()));
     let columns: Vec<String> = schema
         .fields()
         .iter()
@@ -36,7 +42,7 @@ fn shape(schema: &ArrowSchema) -> String {
 }
 
 /// Batches one after the other; the last one's outcome.
-fn feed(decoder: &mut dyn Decoder, batches: &[&[&str]]) -> Decoded {
+pub(super) fn feed(decoder: &mut dyn Decoder, batches: &[&[&str]]) -> Decoded {
     let mut last = None;
     for records in batches {
         let decoded = decoder.decode(&raw(*records));
@@ -329,35 +335,4 @@ fn broken_records_teach_nothing() {
     );
     assert_eq!(shape(&decoded.batch.schema()), "d: long");
     assert_eq!(decoded.rows, [3]);
-}
-
-#[test]
-fn columns_of_the_destination_keep_their_types_and_refuse_what_they_cannot_hold() {
-    let plan = inferred(OnConflict::String);
-    let mut decoder = decoder(&plan);
-    decoder.decode(&raw([r#"{"n":1.5,"code":17,"p":{"x":true},"new":1}"#]));
-    let long = |name: &str| Field::optional(name, Type::Long);
-    let have = Schema {
-        fields: vec![
-            long("n"),
-            Field::optional("code", Type::String),
-            Field::optional("p", Type::Struct(vec![long("x")])),
-            long("unseen"),
-        ],
-    };
-    assert!(decoder.adopt(&have));
-    assert!(!decoder.adopt(&have));
-    let decoded = decoder.decode(&raw([
-        r#"{"n":2,"code":18,"p":{"x":3},"new":0.5}"#,
-        r#"{"n":2.5}"#,
-        r#"{"p":{"x":"y"}}"#,
-        r#"{"unseen":true}"#,
-        r#"{"code":"z"}"#,
-    ]));
-    assert_eq!(
-        shape(&decoded.batch.schema()),
-        "n: long, code: string, p: {x: long}, new: double"
-    );
-    assert_eq!(decoded.rows, [0, 4]);
-    assert_eq!(decoded.rejects.len(), 3);
 }

@@ -18,6 +18,7 @@ use crate::layout::{KEY_LIMIT, Rows, Split, Unfit};
 use crate::ledger::CommitId;
 use crate::plan::{IcebergPlan, OutputFormat, Plan, SinkId};
 use crate::record::TopicPartition;
+use crate::schema::precedent::Precedent;
 use crate::store::upload::Upload;
 
 /// A worker's open data files. One group: everything of the worker is cut together.
@@ -26,6 +27,8 @@ pub struct TableShelf {
     files: OpenFiles<(), IcebergPartition, DataUpload>,
     /// How batches of the last schema become rows of the target.
     path: Option<Path>,
+    /// What the table says of found columns, and the target that says it.
+    precedent: Option<(Arc<Target>, Option<Arc<Precedent>>)>,
     began: Instant,
     /// Lanes with rows in the open files: all of them are due together.
     writing: Vec<TopicPartition>,
@@ -108,6 +111,7 @@ impl TableShelf {
             targets: Arc::clone(targets),
             files: OpenFiles::new(format, limits, metadata, budget),
             path: None,
+            precedent: None,
             began: Instant::now(),
             writing: Vec::new(),
         }
@@ -157,6 +161,21 @@ impl TableShelf {
 
 impl Shelf for TableShelf {
     type File = TableFile;
+
+    fn precedent(&mut self) -> Option<Arc<Precedent>> {
+        let stale = self
+            .precedent
+            .as_ref()
+            .is_none_or(|(target, _)| !self.targets.is_current(target));
+        if stale {
+            let target = self.targets.current();
+            self.precedent = target.map(|target| {
+                let precedent = self.targets.precedent(&target);
+                (target, precedent)
+            });
+        }
+        self.precedent.as_ref()?.1.clone()
+    }
 
     fn prepare(&mut self, schema: &SchemaRef) -> Result<(), ShelfError> {
         self.path_for(schema).map(|_| ())

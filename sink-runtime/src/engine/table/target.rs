@@ -1,7 +1,7 @@
 //! The open table that all workers of a process write to: one schema (with the columns the next commit will add, their
 //! ids predicted), one partition spec, one place for data files. Workers extend it together, so that they predict alike.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -22,8 +22,9 @@ use crate::errors::{Classified, OneLine, class};
 use crate::files::conform::table_schema;
 use crate::plan::{DecodePlan, IcebergPlan, S3Plan, StorePlan, ValueSchema, unheeded};
 use crate::record::{Offset, OffsetRange, TopicName, TopicPartition};
-use crate::schema::evolution::{TableColumns, plan_evolution};
-use crate::schema::iceberg::from_iceberg;
+use crate::schema::evolution::{Incompatible, TableColumns, plan_evolution};
+use crate::schema::iceberg::writable;
+use crate::schema::precedent::{Precedent, with_missing};
 use crate::schema::{Schema, arrow as arrow_schema};
 use crate::store::StoreError;
 use crate::store::upload::Uploader;
@@ -44,6 +45,8 @@ pub struct Target {
     pub location: String,
     pub wishes: Arc<Wishes>,
     pub uploader: Uploader,
+    /// Names of the partition fields of all its specs.
+    partition_fields: Arc<BTreeSet<String>>,
 }
 
 impl Target {
@@ -66,6 +69,7 @@ impl Target {
             location: self.location.clone(),
             wishes: Arc::clone(&self.wishes),
             uploader: self.uploader.clone(),
+            partition_fields: Arc::clone(&self.partition_fields),
         })
     }
 
@@ -111,7 +115,10 @@ pub struct Targets {
     plan: IcebergPlan,
     /// Columns known before any record: declared ones, and the metadata columns.
     declared: Option<Schema>,
-    metadata: Schema,
+    /// Those of them that are known where the others are found in records.
+    hinted: Schema,
+    /// Fields that found columns may come to.
+    max_columns: usize,
     committer: tokio::sync::Mutex<IcebergCommitter>,
     runtime: Handle,
     budget: Budget,
@@ -129,19 +136,23 @@ impl Targets {
         budget: Budget,
     ) -> Self {
         let metadata = arrow_schema::metadata_schema(&decode.metadata);
-        let declared = match &decode.value {
-            ValueSchema::Declared { schema, .. } => {
-                let mut fields = schema.fields.clone();
-                fields.extend(metadata.fields.clone());
-                Some(Schema { fields })
-            }
-            ValueSchema::Inferred { .. } => None,
+        let (known, inference) = match &decode.value {
+            ValueSchema::Declared { schema, .. } => (schema, None),
+            ValueSchema::Inferred(inference) => (&inference.hints, Some(inference)),
+        };
+        let mut fields = known.fields.clone();
+        fields.extend(metadata.fields);
+        let known = Schema { fields };
+        let (declared, hinted) = match inference {
+            None => (Some(known), Schema::default()),
+            Some(_) => (None, known),
         };
         let committer = tokio::sync::Mutex::new(committer);
         Self {
             plan,
             declared,
-            metadata,
+            hinted,
+            max_columns: inference.map_or(usize::MAX, |inference| inference.max_columns),
             committer,
             runtime,
             budget,
@@ -188,7 +199,7 @@ impl Targets {
     /// to create it with.
     pub async fn open(&self) -> Result<Option<TableLedger>, TargetError> {
         let known = match (self.current(), &self.declared) {
-            (Some(target), _) => Some(columns(&target)?),
+            (Some(target), _) => Some(columns(&target)),
             (None, declared) => declared.clone(),
         };
         let opened = match &known {
@@ -215,7 +226,7 @@ impl Targets {
                 Ok(None)
             }
             _ => self
-                .open_with(&self.metadata.clone())
+                .open_with(&self.hinted.clone())
                 .await
                 .map(|(_, ledger)| Some(ledger)),
         }
@@ -308,7 +319,43 @@ impl Targets {
             location,
             wishes: Arc::new(Wishes::new(opened.properties.clone())),
             uploader: Uploader::new(store, self.runtime.clone(), parts, self.budget.clone()),
+            partition_fields: Arc::new(opened.partition_fields.clone()),
         })
+    }
+
+    /// What the table says of columns that are found in records; `None` where they are declared.
+    pub(super) fn precedent(&self, target: &Target) -> Option<Arc<Precedent>> {
+        self.declared.is_none().then(|| {
+            let names = target.partition_fields.iter();
+            Arc::new(Precedent::of(
+                &target.columns.schema,
+                names,
+                self.plan.evolution,
+            ))
+        })
+    }
+
+    /// The table for rows of these columns, made if it is missing.
+    async fn open_for(&self, wanted: &Schema) -> Result<Arc<Target>, TargetError> {
+        if self.declared.is_some() {
+            return Ok(self.open_with(wanted).await?.0);
+        }
+        // Where somebody made it meanwhile, it is its columns that count.
+        if self.open_existing().await?.is_some()
+            && let Some(target) = self.current()
+        {
+            return Ok(target);
+        }
+        let placed = self.plan.partition_by.iter().map(|field| &field.column);
+        let sorted = self.plan.sort_order.iter().map(|field| &field.column);
+        let wanted = found::with_docs(wanted.clone(), &self.hinted);
+        let wanted = with_missing(wanted, placed.chain(sorted).map(String::as_str));
+        match self.open_with(&wanted).await {
+            Err(TargetError::Table(IcebergFailure::Incompatible(_))) => {
+                Ok(self.open_with(&self.hinted.clone()).await?.0)
+            }
+            opened => Ok(opened?.0),
+        }
     }
 
     /// The target for rows of this schema, extended by what they need. Called on worker threads: may wait for the
@@ -322,24 +369,33 @@ impl Targets {
         let target = match self.current() {
             Some(target) => target,
             None => {
-                let opened = self.runtime.block_on(self.open_with(&wanted));
-                opened.map_err(|error| fatal(&error, error.class()))?.0
+                let opened = self.runtime.block_on(self.open_for(&wanted));
+                opened.map_err(|error| fatal(&error, error.class()))?
             }
         };
         // Held over the planning: two workers that meet the same new column predict one id.
         let mut current = self.current.lock();
         let base = current.as_ref().map_or(&target, |current| current);
         let planned = plan_evolution(&base.columns, &wanted, self.plan.evolution);
-        let unlike = |error| match from_iceberg(&base.columns.schema) {
-            Ok(have) => ShelfError::Unlike {
-                have,
-                why: Box::new(fatal(&error, class::TABLE_INCOMPATIBLE)),
-            },
-            Err(error) => fatal(&error, class::TABLE_INCOMPATIBLE),
+        let unlike = |error: Incompatible| {
+            let why = fatal(&error, class::TABLE_INCOMPATIBLE);
+            match self.precedent(base) {
+                Some(precedent) => ShelfError::Unlike {
+                    precedent,
+                    column: error.column,
+                    why: Box::new(why),
+                },
+                None => why,
+            }
         };
         let Some(new) = planned.map_err(unlike)? else {
             return Ok(Arc::clone(base));
         };
+        if self.declared.is_none()
+            && let Some(refused) = found::refused(base, &new, self.max_columns)
+        {
+            return Err(unlike(refused));
+        }
         for change in &new.changes {
             tracing::info!(%change, "the next commit evolves the table's schema");
         }
@@ -389,8 +445,9 @@ impl Targets {
     }
 }
 
-fn columns(target: &Target) -> Result<Schema, TargetError> {
-    from_iceberg(&target.columns.schema).map_err(|error| TargetError::Schema(error.into()))
+/// Those that values can be written to: the others stay as they are.
+fn columns(target: &Target) -> Schema {
+    writable(&target.columns.schema).0
 }
 
 fn tell(opened: &Opened) {
@@ -412,6 +469,8 @@ pub(super) fn s3_location(location: &str) -> Option<(&str, &str)> {
         .find_map(|scheme| location.strip_prefix(scheme))?;
     Some(rest.split_once('/').unwrap_or((rest, "")))
 }
+
+mod found;
 
 #[cfg(test)]
 mod tests;

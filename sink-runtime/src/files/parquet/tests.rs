@@ -4,7 +4,7 @@
     clippy::panic,
     reason = "tests"
 )]
-use arrow::array::UInt32Array;
+use arrow::array::{ArrayRef, StringArray, StructArray, UInt32Array};
 use arrow::compute::{concat_batches, take_record_batch};
 use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
 use parquet::file::reader::{FileReader, SerializedFileReader};
@@ -134,6 +134,39 @@ fn the_footer_says_who_wrote_it_and_what() {
     assert_eq!(filters.map(|f| f.is_some()).filter(|f| *f).count(), 1);
     // A hundred values do not need the room of a million.
     assert!(footer.row_group(0).column(1).bloom_filter_length().unwrap() < 4096);
+}
+
+#[test]
+fn a_bloom_filter_is_on_the_column_that_has_the_name_with_its_dots_or_by_its_levels() {
+    use arrow::datatypes::Field as ArrowField;
+    let names: ArrayRef = Arc::new(StringArray::from(vec!["x", "y"]));
+    let field = |name: &str| Arc::new(ArrowField::new(name, DataType::Utf8, true));
+    let nested = StructArray::from(vec![
+        (field("c"), Arc::clone(&names)),
+        (field("d"), Arc::clone(&names)),
+    ]);
+    let batch = RecordBatch::try_from_iter([
+        ("a.b", Arc::clone(&names)),
+        ("a", Arc::new(nested.clone()) as ArrayRef),
+        ("x.y", Arc::new(nested) as ArrayRef),
+    ])
+    .unwrap();
+    let mut plan = options(ParquetCompression::Snappy);
+    for column in ["a.b", "a.d", "x.y.c", "not.there"] {
+        plan.bloom_filters.insert(column.to_owned(), 0.01);
+    }
+    let format = Format::new(OutputFormat::Parquet(plan), 8 << 20);
+    let mut file = format.open(&batch.schema());
+    file.write(&batch).unwrap();
+    let bytes = Bytes::from(file.finish(Vec::new()).unwrap().rest.concat());
+    let reader = SerializedFileReader::new(bytes).unwrap();
+    let group = reader.metadata().row_group(0).clone();
+    let with = group
+        .columns()
+        .iter()
+        .filter(|c| c.bloom_filter_offset().is_some());
+    let with: Vec<_> = with.map(|c| c.column_path().parts().to_vec()).collect();
+    assert_eq!(with, [vec!["a.b"], vec!["a", "d"], vec!["x.y", "c"]]);
 }
 
 #[test]

@@ -176,11 +176,7 @@ fn claims_on_one_partition_follow_each_other() {
 fn claims_are_taken_when_they_neither_overlap_nor_leave_a_hole_and_only_then() {
     // Most claims begin near where the ledger stands and expect what it says: the others are fenced for the first cause.
     let claims = prop::collection::vec(
-        (
-            0..8_usize,
-            0..8_i64,
-            prop::option::weighted(0.2, -2..3_i64),
-        ),
+        (0..8_usize, 0..8_i64, prop::option::weighted(0.2, -2..3_i64)),
         1..60,
     );
     let varied = explore(500, &claims, |claims, varied| {

@@ -39,10 +39,10 @@ pub(super) fn time(
     let source = match (&spec.column, spec.source) {
         (Some(column), _) => {
             let field = format!("{path}.column");
-            match columns.find(checks, &field, column) {
+            match columns.find_time(checks, &field, column, column) {
                 Some(Type::Date) => of_dates = true,
                 Some(Type::Timestamp | Type::Timestamptz) => {}
-                None if columns.is_to_be_found(column) => {
+                None if columns.awaits(column) => {
                     let remedy = "no time is found in records, only text and numbers: declare spec.value.schema, or leave the column out for the record's own timestamp";
                     checks.add(field, column, remedy);
                 }

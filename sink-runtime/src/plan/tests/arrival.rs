@@ -3,7 +3,7 @@
 use serde_json::{Value, json};
 
 use super::*;
-use crate::schema::{Encoding, Field};
+use crate::schema::{Encoding, Field, Type};
 
 fn dataset(plan: &Plan) -> &DatasetPlan {
     match &plan.destination {
@@ -520,14 +520,13 @@ fn the_other_variants_of_every_choice_arrive_too() {
         json!({"spec": {"value": {"schema": null, "infer": {"sampleRecords": 5, "onConflict": "Reject"}},
             "partitioning": [{"column": "unseen"}], "output": {"bloomFilters": [{"column": "unseen"}]}}}),
     ));
-    let ValueSchema::Inferred {
-        sample_records,
-        on_conflict,
-    } = plan.decode.value
-    else {
+    let ValueSchema::Inferred(found) = plan.decode.value else {
         panic!("not inferred");
     };
-    assert_eq!((sample_records, on_conflict), (5, OnConflict::Reject));
+    assert_eq!(
+        (found.sample_records, found.on_conflict, found.max_columns),
+        (5, OnConflict::Reject, 1000)
+    );
 
     for (startup, expected) in [
         (json!({"mode": "GroupOffsets"}), Startup::GroupOffsets),

@@ -52,7 +52,7 @@ fn ids_go_level_by_level_as_the_reference_assigns_them() {
 #[test]
 fn a_schema_survives_the_way_there_and_back() {
     let schema = orders();
-    assert_eq!(from_iceberg(&to_iceberg(&schema).unwrap()).unwrap(), schema);
+    assert_eq!(writable(&to_iceberg(&schema).unwrap()), (schema, vec![]));
 }
 
 #[test]
@@ -168,6 +168,6 @@ proptest! {
         let mapped = to_iceberg(&schema).unwrap();
         let ids = mapped.field_id_to_fields();
         prop_assert_eq!(ids.len() as i32, mapped.highest_field_id());
-        prop_assert_eq!(from_iceberg(&mapped).unwrap(), schema);
+        prop_assert_eq!(writable(&mapped), (schema, vec![]));
     }
 }

@@ -43,7 +43,7 @@ impl Declaration {
                 fields.extend(arrow_schema::metadata_schema(&plan.decode.metadata).fields);
                 Some(Schema { fields })
             }
-            ValueSchema::Inferred { .. } => None,
+            ValueSchema::Inferred(_) => None,
         };
         Some(Self {
             sink: plan.sink.clone(),

@@ -1,4 +1,4 @@
-#![allow(clippy::unwrap_used, reason = "tests")]
+#![allow(clippy::unwrap_used, clippy::panic, reason = "tests")]
 
 use tempfile::TempDir;
 
@@ -9,8 +9,8 @@ use crate::catalog::memory::MemoryTable;
 use crate::commit::iceberg::Pace;
 use crate::ledger::{Claim, CommitId};
 use crate::plan::{
-    CatalogPlan, Evolution, MetadataColumns, OnConflict, OnDestinationReset, OnError,
-    ParquetCompression, ParquetOptions, SinkId, Tombstones,
+    CatalogPlan, Evolution, Inference, MetadataColumns, OnConflict, OnDestinationReset, OnError,
+    ParquetCompression, ParquetOptions, PartitionField, PartitionTransform, SinkId, Tombstones,
 };
 use crate::record::Offset;
 use crate::schema::{Field, Type};
@@ -52,10 +52,7 @@ fn plan(folder: &TempDir) -> IcebergPlan {
 
 fn targets(plan: IcebergPlan, table: Arc<dyn TableOps>) -> Targets {
     let decode = DecodePlan {
-        value: ValueSchema::Inferred {
-            sample_records: 1,
-            on_conflict: OnConflict::String,
-        },
+        value: ValueSchema::Inferred(Inference::new(1, OnConflict::String)),
         on_error: OnError::DeadLetter,
         tombstones: Tombstones::Skip,
         metadata: MetadataColumns::default(),
@@ -241,4 +238,102 @@ async fn a_column_that_was_renamed_while_it_is_written_is_not_made_anew() {
         "{refused}"
     );
     assert!(targets.for_rows(&rows(&["other"])).is_ok());
+}
+
+fn columns(fields: Vec<Field>) -> ArrowSchemaRef {
+    arrow_schema::arrow_schema(&Schema { fields }, &MetadataColumns::default())
+}
+
+fn by(column: &str, transform: PartitionTransform, name: Option<&str>) -> PartitionField {
+    PartitionField {
+        column: column.to_owned(),
+        transform,
+        name: name.map(str::to_owned),
+    }
+}
+
+/// As a worker asks.
+async fn for_rows(targets: &Arc<Targets>, fields: Vec<Field>) -> Result<Arc<Target>, ShelfError> {
+    let targets = Arc::clone(targets);
+    let asked = tokio::task::spawn_blocking(move || targets.for_rows(&columns(fields)));
+    asked.await.unwrap()
+}
+
+fn column_turned_down(refused: Result<Arc<Target>, ShelfError>) -> (String, Arc<Precedent>) {
+    match refused {
+        Err(ShelfError::Unlike {
+            column, precedent, ..
+        }) => (column, precedent),
+        other => panic!("{other:?}"),
+    }
+}
+
+#[tokio::test]
+async fn a_table_is_made_with_what_it_is_laid_out_by_though_no_record_has_it_yet() {
+    let folder = TempDir::new().unwrap();
+    let mut plan = plan(&folder);
+    plan.partition_by = vec![
+        by("country", PartitionTransform::Identity, None),
+        by("place.city", PartitionTransform::Truncate(3), None),
+    ];
+    let table = Arc::new(MemoryTable::new("orders"));
+    let targets = Arc::new(targets(plan, table.clone()));
+    assert!(targets.open().await.unwrap().is_none());
+    let made = for_rows(&targets, vec![Field::optional("id", Type::Long)]).await;
+    let made = made.unwrap();
+    let text = |name: &str| {
+        made.columns
+            .schema
+            .field_by_name(name)
+            .unwrap()
+            .field_type
+            .to_string()
+    };
+    assert_eq!([text("country"), text("place.city")], ["string", "string"]);
+    assert_eq!(made.spec.fields().len(), 2);
+    // The next record has another type: it is told what the table has.
+    let (column, precedent) =
+        column_turned_down(for_rows(&targets, vec![Field::optional("country", Type::Long)]).await);
+    assert_eq!(column, "country");
+    assert_eq!(precedent.columns.fields.len(), 3);
+    assert!(precedent.taken.contains_key("place_city_trunc_3"));
+}
+
+#[tokio::test]
+async fn a_table_that_somebody_made_before_the_first_rows_keeps_its_types() {
+    let folder = TempDir::new().unwrap();
+    let plan = plan(&folder);
+    let table = Arc::new(MemoryTable::new("orders"));
+    let late = Arc::new(targets(plan.clone(), table.clone()));
+    assert!(late.open().await.unwrap().is_none());
+    let first = Arc::new(targets(plan, table));
+    let int = Field::optional("id", Type::Int);
+    for_rows(&first, vec![int.clone()]).await.unwrap();
+    let text = Field::optional("id", Type::String);
+    let (column, precedent) = column_turned_down(for_rows(&late, vec![text]).await);
+    assert_eq!(
+        (column.as_str(), &precedent.columns.fields[..]),
+        ("id", &[int][..])
+    );
+}
+
+#[tokio::test]
+async fn a_column_too_many_or_with_the_name_of_a_partition_field_is_turned_down() {
+    let folder = TempDir::new().unwrap();
+    let mut plan = plan(&folder);
+    plan.partition_by = vec![by("id", PartitionTransform::Bucket(4), Some("shard"))];
+    let mut targets = targets(plan, Arc::new(MemoryTable::new("orders")));
+    targets.max_columns = 3;
+    let targets = Arc::new(targets);
+    let long = |name: &str| Field::optional(name, Type::Long);
+    for_rows(&targets, vec![long("id")]).await.unwrap();
+    let refused = for_rows(&targets, vec![long("id"), long("shard")]).await;
+    assert_eq!(column_turned_down(refused).0, "shard");
+    let inner = Field::optional("p", Type::Struct(vec![long("x"), long("y")]));
+    let refused = for_rows(&targets, vec![long("id"), inner]).await;
+    assert_eq!(column_turned_down(refused).0, "p");
+    let inner = Field::optional("p", Type::Struct(vec![long("x")]));
+    for_rows(&targets, vec![long("id"), inner]).await.unwrap();
+    let refused = for_rows(&targets, vec![long("more")]).await;
+    assert_eq!(column_turned_down(refused).0, "more");
 }
