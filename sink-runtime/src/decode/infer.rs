@@ -28,6 +28,9 @@ use crate::schema::{Schema, Type, count};
 mod names;
 mod shape;
 
+/// Refused columns that are remembered.
+const MOST_REFUSED: usize = 1000;
+
 /// Why a record teaches nothing.
 #[derive(Debug)]
 enum No {
@@ -62,6 +65,8 @@ pub(super) struct InferringDecoder {
     precedent: Option<Arc<Precedent>>,
     /// What the destination turned down though nothing here spoke against it, by full name in lower case.
     forbidden: BTreeMap<String, String>,
+    /// Columns that could not be, by full name, and why: where all records have one it is not found out anew each time.
+    refused: BTreeMap<String, String>,
     schema: Schema,
     /// Records still to look at before they are decoded: saves decoding the first batches over and over.
     to_sample: usize,
@@ -84,6 +89,7 @@ impl InferringDecoder {
             known: Shape::Struct(known),
             precedent: None,
             forbidden: BTreeMap::new(),
+            refused: BTreeMap::new(),
             to_sample: plan.sample_records,
             metadata: metadata_schema(&around.metadata),
             plan: plan.clone(),
@@ -111,6 +117,14 @@ impl InferringDecoder {
         self.settle()
     }
 
+    /// There can be no such column, whatever else is in a record.
+    fn never(&mut self, name: String, why: String) -> No {
+        if self.refused.len() < MOST_REFUSED {
+            self.refused.insert(name.clone(), why.clone());
+        }
+        No::Column { name, why }
+    }
+
     /// Takes what is known for the schema; whether that became another one.
     fn settle(&mut self) -> bool {
         let Shape::Struct(members) = &self.known else {
@@ -136,6 +150,11 @@ impl InferringDecoder {
             return Ok(());
         }
         let new = self.known.first_new(&shape);
+        if let Some(name) = &new
+            && let Some(why) = self.refused.get(name)
+        {
+            return Err(No::column(name.as_str(), why.as_str()));
+        }
         let mut joined = self.known.clone().join(shape, on_conflict);
         if let Shape::Struct(members) = &mut joined {
             self.place("", members)?;
@@ -159,28 +178,34 @@ impl InferringDecoder {
             joined.prune();
             let (before, after) = (before.size(), joined.size());
             if self.beside() + after > self.plan.max_columns && after > before {
-                return Err(self.too_many(new.clone().unwrap_or_default()));
+                let name = new.unwrap_or_default();
+                let why = self.too_many();
+                return Err(match self.beside() + before < self.plan.max_columns {
+                    true => No::Column { name, why },
+                    false => self.never(name, why),
+                });
             }
         }
-        if let (Some(name), Some(table)) = (new, &self.precedent)
-            && !table.may.add_columns
+        let table = self.precedent.as_ref();
+        let closed = table.is_some_and(|table| !table.may.add_columns);
+        if let Some(name) = new
+            && closed
         {
             let why =
                 "the table has no such column: allow evolution.addColumns, or add it to the table";
-            return Err(No::column(name, why));
+            return Err(self.never(name, why.to_owned()));
         }
         let joined = self.fitting(record, joined)?;
         self.known = joined;
         Ok(())
     }
 
-    fn too_many(&self, name: String) -> No {
-        let most = self.plan.max_columns;
-        let why = format!(
-            "one more than the {most} columns that value.infer.maxColumns allows: names without end are the keys of a map, \
-             declare this as one in value.infer.hints"
-        );
-        No::Column { name, why }
+    fn too_many(&self) -> String {
+        format!(
+            "one more than the {} columns that value.infer.maxColumns allows: names without end are the keys of a map, \
+             declare this as one in value.infer.hints",
+            self.plan.max_columns
+        )
     }
 
     /// Columns that are there beside the known ones.
@@ -246,11 +271,19 @@ impl InferringDecoder {
         Ok(())
     }
 
-    /// Whether a record may change what the table says of a column.
+    /// Whether a record may change what the table says of a column, and there is one that it may.
     fn bends(&self) -> bool {
-        self.precedent
-            .as_ref()
-            .is_some_and(|table| table.may.widen || table.may.make_optional)
+        let Some(table) = &self.precedent else {
+            return false;
+        };
+        self.known.any(&|member| {
+            let narrow = || match &member.shape {
+                Shape::Given(ty, _) => matches!(**ty, Type::Int | Type::Float),
+                _ => false,
+            };
+            member.said == Said::Table
+                && (table.may.make_optional && member.required || table.may.widen && narrow())
+        })
     }
 
     /// What the record was joined to, as far as the record fits it. Where types were given only decoding tells.
@@ -345,6 +378,7 @@ impl InferringDecoder {
         if let Shape::Struct(before) = &self.known {
             remember(&mut members, before);
         }
+        self.refused.clear();
         self.known = Shape::Struct(members);
     }
 }

@@ -339,14 +339,19 @@ impl Shape {
         }
     }
 
-    /// Whether there is something that no type holds.
-    pub(super) fn is_mixed(&self) -> bool {
+    /// Whether there is such a member, on any level.
+    pub(super) fn any(&self, such: &dyn Fn(&Member) -> bool) -> bool {
+        let one = |member: &Member| such(member) || member.shape.any(such);
         match self {
-            Self::Mixed => true,
-            Self::Struct(members) => members.iter().any(|m| m.shape.is_mixed()),
-            Self::List(element) => element.shape.is_mixed(),
+            Self::Struct(members) => members.iter().any(one),
+            Self::List(element) => one(element),
             _ => false,
         }
+    }
+
+    /// Whether there is something that no type holds.
+    pub(super) fn is_mixed(&self) -> bool {
+        *self == Self::Mixed || self.any(&|member| member.shape == Self::Mixed)
     }
 
     /// Without what has no type yet.

@@ -397,6 +397,10 @@ fn the_columns_of_the_table_count_for_the_bound() {
         "what has no type is no column"
     );
     refused(decoder, r#"{"one more":1}"#, &["10 columns"]);
+    // One that has room for one takes it whatever it could not take before.
+    let decoder = &mut *beside(&plan, &table(columns(9), &[], ALL));
+    refused(decoder, r#"{"last":1,"one more":1}"#, &["10 columns"]);
+    assert_eq!(outcome(decoder, &[r#"{"last":1}"#]), (vec![0], vec![]));
     // What another worker added meanwhile takes the place of what was found here.
     let mut others = columns(9);
     others.push(long("other"));

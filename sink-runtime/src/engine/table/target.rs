@@ -216,20 +216,23 @@ impl Targets {
         }
     }
 
-    /// With inferred columns an absent table is created by the first records.
+    /// With inferred columns an absent table is created by the first records, and one that exists stays as it is until
+    /// records ask for more.
     async fn open_existing(&self) -> Result<Option<TableLedger>, TargetError> {
         let ops = Arc::clone(self.committer.lock().await.table());
-        match ops.load().await {
+        let known = self.hinted.clone();
+        let columns = match ops.load().await {
             Err(crate::catalog::CatalogError::NoSuchTable { .. })
                 if self.plan.create_if_missing =>
             {
-                Ok(None)
+                return Ok(None);
             }
-            _ => self
-                .open_with(&self.hinted.clone())
-                .await
-                .map(|(_, ledger)| Some(ledger)),
-        }
+            Ok(table) => found::with_required(known, table.metadata.current_schema()),
+            Err(_) => known,
+        };
+        self.open_with(&columns)
+            .await
+            .map(|(_, ledger)| Some(ledger))
     }
 
     async fn open_with(&self, schema: &Schema) -> Result<(Arc<Target>, TableLedger), TargetError> {
@@ -350,12 +353,14 @@ impl Targets {
         let sorted = self.plan.sort_order.iter().map(|field| &field.column);
         let wanted = found::with_docs(wanted.clone(), &self.hinted);
         let wanted = with_missing(wanted, placed.chain(sorted).map(String::as_str));
-        match self.open_with(&wanted).await {
-            Err(TargetError::Table(IcebergFailure::Incompatible(_))) => {
-                Ok(self.open_with(&self.hinted.clone()).await?.0)
-            }
-            opened => Ok(opened?.0),
+        let opened = self.open_with(&wanted).await;
+        if let Err(TargetError::Table(IcebergFailure::Incompatible(_))) = &opened
+            && self.open_existing().await?.is_some()
+            && let Some(target) = self.current()
+        {
+            return Ok(target);
         }
+        Ok(opened?.0)
     }
 
     /// The target for rows of this schema, extended by what they need. Called on worker threads: may wait for the

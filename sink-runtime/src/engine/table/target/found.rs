@@ -1,7 +1,10 @@
 //! Columns that are found in records, before they become the table's. Pure.
 
+use iceberg::spec::Schema as IcebergSchema;
+
 use super::Target;
 use crate::schema::evolution::{Change, Incompatible, NewSchema};
+use crate::schema::iceberg::writable;
 use crate::schema::{Field, Schema, Type, precedent};
 
 /// What speaks against a column that would be added to the table, beyond its schema.
@@ -30,6 +33,26 @@ pub(super) fn refused(base: &Target, new: &NewSchema, max_columns: usize) -> Opt
                           end as a map in value.infer.hints";
             against(column.clone(), remedy)
         })
+}
+
+/// With the columns that the table requires: nobody knows yet that records lack them.
+pub(super) fn with_required(mut columns: Schema, table: &IcebergSchema) -> Schema {
+    fn add(fields: &mut Vec<Field>, table: Vec<Field>) {
+        for column in table {
+            match fields.iter_mut().find(|field| field.name == column.name) {
+                None if column.required => fields.push(column),
+                None => {}
+                Some(field) => {
+                    if let (Type::Struct(fields), Type::Struct(table)) = (&mut field.ty, column.ty)
+                    {
+                        add(fields, table);
+                    }
+                }
+            }
+        }
+    }
+    add(&mut columns.fields, writable(table).0.fields);
+    columns
 }
 
 /// With the comments that hints give: rows carry none.

@@ -337,3 +337,28 @@ async fn a_column_too_many_or_with_the_name_of_a_partition_field_is_turned_down(
     let refused = for_rows(&targets, vec![long("more")]).await;
     assert_eq!(column_turned_down(refused).0, "more");
 }
+
+#[tokio::test]
+async fn what_a_table_requires_stays_required_until_a_record_lacks_it() {
+    let folder = TempDir::new().unwrap();
+    let plan = plan(&folder);
+    let table = Arc::new(MemoryTable::new("orders"));
+    let id = || Field::required("id", Type::Int);
+    let inner = Field::optional("in", Type::Struct(vec![Field::required("x", Type::Long)]));
+    let columns = Schema {
+        fields: vec![id(), inner.clone()],
+    };
+    let made = targets(plan.clone(), table.clone());
+    made.open_with(&columns).await.unwrap();
+
+    let targets = Arc::new(targets(plan, table));
+    targets.open().await.unwrap();
+    let opened = targets.current().unwrap();
+    let required =
+        |target: &Target, name: &str| target.schema.field_by_name(name).unwrap().required;
+    assert!(required(&opened, "id") && required(&opened, "in.x"));
+    let precedent = targets.precedent(&opened).unwrap();
+    assert_eq!(precedent.columns.fields, [id(), inner]);
+    let asked = for_rows(&targets, vec![Field::optional("id", Type::Int)]).await;
+    assert!(!required(&asked.unwrap(), "id"));
+}
