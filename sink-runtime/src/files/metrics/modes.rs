@@ -117,7 +117,9 @@ fn gather(fields: &[NestedFieldRef], depth: usize, leaves: &mut Vec<(usize, i32)
         match field.field_type.as_ref() {
             Type::Primitive(_) => leaves.push((depth, field.id)),
             Type::Struct(inner) => gather(inner.fields(), depth + 1, leaves),
-            Type::List(list) => gather(&[list.element_field.clone()], depth + 1, leaves),
+            Type::List(list) => {
+                gather(std::slice::from_ref(&list.element_field), depth + 1, leaves)
+            }
             Type::Map(map) => {
                 let parts = [map.key_field.clone(), map.value_field.clone()];
                 gather(&parts, depth + 1, leaves);
