@@ -87,7 +87,12 @@ impl Modes {
             Mode::None | Mode::Counts => Mode::USUAL,
             mode => mode,
         };
-        let keeps_order = |transform| matches!(transform, Transform::Identity);
+        let keeps_order = |transform| {
+            !matches!(
+                transform,
+                Transform::Bucket(_) | Transform::Void | Transform::Unknown
+            )
+        };
         for field in order.fields.iter().filter(|f| keeps_order(f.transform)) {
             modes.columns.insert(field.source_id, sorted);
         }
@@ -112,7 +117,9 @@ fn gather(fields: &[NestedFieldRef], depth: usize, leaves: &mut Vec<(usize, i32)
         match field.field_type.as_ref() {
             Type::Primitive(_) => leaves.push((depth, field.id)),
             Type::Struct(inner) => gather(inner.fields(), depth + 1, leaves),
-            Type::List(list) => gather(&[list.element_field.clone()], depth + 1, leaves),
+            Type::List(list) => {
+                gather(std::slice::from_ref(&list.element_field), depth + 1, leaves)
+            }
             Type::Map(map) => {
                 let parts = [map.key_field.clone(), map.value_field.clone()];
                 gather(&parts, depth + 1, leaves);
@@ -195,6 +202,8 @@ mod tests {
         let by_b = sorted_by(3, Transform::Identity);
         let none = [("default", "none")];
         assert_eq!(modes(&none, &schema, &by_b)[3], usual);
+        let by_start = sorted_by(3, Transform::Truncate(4));
+        assert_eq!(modes(&none, &schema, &by_start)[3], usual);
         let by_bucket = sorted_by(3, Transform::Bucket(4));
         assert_eq!(modes(&none, &schema, &by_bucket)[3], Mode::None);
         let both = [("default", "none"), ("column.b", "counts")];

@@ -1,6 +1,7 @@
 //! Folders by time: formats and their labels. Pure.
 
 use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
 use std::fmt::Write;
 
 use chrono::format::{Item, StrftimeItems};
@@ -181,11 +182,10 @@ impl Labels {
         } else if length(label) + 1 + DEFAULT_PARTITION.len() > NAME_LIMIT {
             let remedy = "makes a folder's name of more than 255 bytes: shorten it";
             checks.add(field, label, remedy);
-        } else if self.seen.contains_key(&lower) {
-            checks.add(field, label, "two folders have this label: choose another");
+        } else if let Entry::Vacant(free) = self.seen.entry(lower) {
+            free.insert((field.to_owned(), label.to_owned()));
         } else {
-            self.seen
-                .insert(lower, (field.to_owned(), label.to_owned()));
+            checks.add(field, label, "two folders have this label: choose another");
         }
     }
 
