@@ -83,6 +83,7 @@ async fn large_records_that_do_not_fit_arrive_whole_where_the_topic_takes_them()
 async fn what_the_topic_does_not_take_for_its_size_arrives_without_its_value() -> Result<()> {
     // Several to a batch: each by itself is what the limit is for.
     let sizes = [60_000, 2_000_000, 60_001, 99_990];
+    let key = String::from_utf8(malformed(3))?;
     let (_, letters) = letters_of(&sizes, 3, 100_000).await?;
     assert_eq!(letters.len(), 4);
     let by_offset = |offset: usize| {

@@ -355,7 +355,7 @@ async fn what_a_table_requires_stays_required_until_a_record_lacks_it() {
     targets.open().await.unwrap();
     let opened = targets.current().unwrap();
     let required =
-        |target: &Target, name: &str| target.schema.field_by_name(name).unwrap().required;
+        |target: &Target, name: &str| target.columns.schema.field_by_name(name).unwrap().required;
     assert!(required(&opened, "id") && required(&opened, "in.x"));
     let precedent = targets.precedent(&opened).unwrap();
     assert_eq!(precedent.columns.fields, [id(), inner]);
