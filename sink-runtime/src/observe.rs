@@ -14,11 +14,13 @@ use crate::engine::worker::Counters;
 use crate::errors::Class;
 use crate::record::{Offset, TopicPartition};
 
+mod extent;
 pub mod http;
 pub mod logs;
 pub mod metrics;
 mod table;
 
+pub use extent::Extent;
 pub use table::TableProgress;
 
 /// How a commit ended, as a metric label.
@@ -110,6 +112,7 @@ pub struct Stop {
 struct Inner {
     stopped: Option<Stop>,
     table: Option<TableProgress>,
+    extent: Option<Extent>,
     partitions: BTreeMap<TopicPartition, PartitionProgress>,
     commit: CommitProgress,
     /// Last time the consumer thread was heard of, and last time a commit ended well or there was none to make.
@@ -156,6 +159,9 @@ pub struct Snapshot {
     /// Absent where no table in Glue is asked for.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub table: Option<TableProgress>,
+    /// Absent for datasets, and before the first commit.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub metadata: Option<Extent>,
     pub records: u64,
     pub bytes: u64,
     pub rows: u64,
@@ -178,6 +184,7 @@ impl Progress {
             inner: Arc::new(Mutex::new(Inner {
                 stopped: None,
                 table: None,
+                extent: None,
                 partitions: BTreeMap::new(),
                 commit: CommitProgress::default(),
                 polled: now,
@@ -380,6 +387,7 @@ impl Progress {
             lag_records: lag(&inner.partitions),
             commit: inner.commit.clone(),
             table: inner.table.clone(),
+            metadata: inner.extent,
             records: counters.records.load(Relaxed),
             bytes: counters.bytes.load(Relaxed),
             rows: counters.rows.load(Relaxed),

@@ -119,10 +119,7 @@ impl<'a> Writer<'a> {
                 "partition-spec",
                 text(serde_json::to_vec(form.spec.fields()))?,
             ),
-            (
-                "partition-spec-id",
-                form.spec.spec_id().to_string().into(),
-            ),
+            ("partition-spec-id", form.spec.spec_id().to_string().into()),
             ("format-version", (form.version as u8).to_string().into()),
         ];
         if form.version != FormatVersion::V1 {
@@ -164,6 +161,12 @@ impl<'a> Writer<'a> {
             summary.add(value.as_ref());
         }
         Ok(())
+    }
+
+    /// # Errors
+    /// As [`Writer::add`].
+    pub(crate) fn check(&self, entry: &Entry) -> Result<(), ManifestError> {
+        entry.check(&self.fields)
     }
 
     /// The file's content, and its entry in the manifest list. An entry without a sequence number gets it from the

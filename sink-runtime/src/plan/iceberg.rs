@@ -221,7 +221,16 @@ fn storage(
 
 fn check_properties(checks: &mut Checks, spec: &IcebergTableSpec) {
     for (key, value) in &spec.properties {
+        let number = value.parse::<u64>().is_ok_and(|n| n > 0);
         let remedy = match key.as_str() {
+            "commit.manifest.min-count-to-merge" | "commit.manifest.target-size-bytes"
+                if !number =>
+            {
+                "give a number above 0"
+            }
+            "commit.manifest-merge.enabled" if !matches!(value.as_str(), "true" | "false") => {
+                "give true or false"
+            }
             "format-version" => "set spec.formatVersion instead",
             "write.format.default" if value != "parquet" => "files are Parquet: remove it",
             "write.target-file-size-bytes" => "set spec.targetFileSize instead",

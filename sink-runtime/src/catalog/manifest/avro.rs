@@ -99,7 +99,9 @@ impl ContainerWriter {
         }
         let level = flate2::Compression::default();
         let mut packed = flate2::write::DeflateEncoder::new(Vec::new(), level);
-        packed.write_all(&self.block).map_err(ManifestError::Codec)?;
+        packed
+            .write_all(&self.block)
+            .map_err(ManifestError::Codec)?;
         let packed = packed.finish().map_err(ManifestError::Codec)?;
         long(&mut self.file, self.items);
         bytes(&mut self.file, &packed);

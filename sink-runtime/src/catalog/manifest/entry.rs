@@ -239,9 +239,7 @@ impl Entry {
             record_count: file
                 .long(id::RECORD_COUNT)?
                 .ok_or_else(missing("its rows' number"))?,
-            file_size: file
-                .long(id::FILE_SIZE)?
-                .ok_or_else(missing("its size"))?,
+            file_size: file.long(id::FILE_SIZE)?.ok_or_else(missing("its size"))?,
             file_path: path,
             partition,
             counts,

@@ -58,7 +58,11 @@ pub(super) fn schema(
         required(id::FILE_SIZE, "file_size_in_bytes", json!("long")),
     ]);
     if version == FormatVersion::V1 {
-        file.push(required(id::BLOCK_SIZE, "block_size_in_bytes", json!("long")));
+        file.push(required(
+            id::BLOCK_SIZE,
+            "block_size_in_bytes",
+            json!("long"),
+        ));
     }
     file.extend(id::COUNTS.map(|map| by_column(map, "long")));
     file.extend(id::BOUNDS.map(|map| by_column(map, "bytes")));
@@ -199,20 +203,18 @@ pub(super) fn knows_all(schema: &Schema, partition: &[i32]) -> bool {
     };
     entry.iter().all(|(field, schema)| match (*field, schema) {
         (
-            Some(
-                id::STATUS | id::SNAPSHOT_ID | id::SEQUENCE_NUMBER | id::FILE_SEQUENCE_NUMBER,
-            ),
+            Some(id::STATUS | id::SNAPSHOT_ID | id::SEQUENCE_NUMBER | id::FILE_SEQUENCE_NUMBER),
             _,
         ) => true,
-        (Some(id::DATA_FILE), Schema::Record(file)) => file.iter().all(|(field, schema)| {
-            match (*field, schema) {
+        (Some(id::DATA_FILE), Schema::Record(file)) => {
+            file.iter().all(|(field, schema)| match (*field, schema) {
                 (Some(id::PARTITION), Schema::Record(tuple)) => tuple
                     .iter()
                     .all(|(field, _)| field.is_some_and(|field| partition.contains(&field))),
                 (Some(field), _) => is_known(field),
                 (None, _) => false,
-            }
-        }),
+            })
+        }
         _ => false,
     })
 }

@@ -95,7 +95,11 @@ fn partition_names(bytes: &[u8]) -> Vec<(String, Json, Json)> {
         .iter()
         .map(|f| {
             let name = f["name"].as_str().unwrap().to_owned();
-            (name, f["type"][1]["name"].clone(), f["iceberg-field-name"].clone())
+            (
+                name,
+                f["type"][1]["name"].clone(),
+                f["iceberg-field-name"].clone(),
+            )
         })
         .collect()
 }
@@ -113,23 +117,68 @@ fn every_type() -> Vec<(&'static str, PrimitiveType, Literal, Literal)> {
         ("b", P::Int, Literal::int(-7), Literal::int(1_000_000)),
         ("c", P::Long, Literal::long(i64::MIN), Literal::long(8)),
         ("d", P::Float, Literal::float(-1.5), Literal::float(2.25)),
-        ("e", P::Double, Literal::double(-3.5), Literal::double(1e300)),
-        ("f", decimal(4), Literal::decimal(-129), Literal::decimal(128)),
-        ("g", decimal(38), Literal::decimal(-1), Literal::decimal(10_i128.pow(37))),
+        (
+            "e",
+            P::Double,
+            Literal::double(-3.5),
+            Literal::double(1e300),
+        ),
+        (
+            "f",
+            decimal(4),
+            Literal::decimal(-129),
+            Literal::decimal(128),
+        ),
+        (
+            "g",
+            decimal(38),
+            Literal::decimal(-1),
+            Literal::decimal(10_i128.pow(37)),
+        ),
         ("h", P::Date, Literal::date(-1), Literal::date(20_000)),
-        ("i", P::Time, Literal::time(0), Literal::time(86_399_999_999)),
-        ("j", P::Timestamp, Literal::timestamp(-1), Literal::timestamp(5)),
-        ("k", P::Timestamptz, Literal::timestamptz(6), Literal::timestamptz(7)),
+        (
+            "i",
+            P::Time,
+            Literal::time(0),
+            Literal::time(86_399_999_999),
+        ),
+        (
+            "j",
+            P::Timestamp,
+            Literal::timestamp(-1),
+            Literal::timestamp(5),
+        ),
+        (
+            "k",
+            P::Timestamptz,
+            Literal::timestamptz(6),
+            Literal::timestamptz(7),
+        ),
         ("l", P::TimestampNs, Literal::long(8), Literal::long(9)),
         ("m", P::TimestamptzNs, Literal::long(10), Literal::long(11)),
         ("n", P::String, Literal::string(""), Literal::string("é☃")),
         ("o", P::Uuid, uuid(5), uuid(1 << 126)),
-        ("p", P::Fixed(3), Literal::fixed(*b"\0\0\0"), Literal::fixed(*b"\xff\0\x01")),
-        ("q", P::Binary, Literal::binary(vec![]), Literal::binary(vec![0xff, 0])),
+        (
+            "p",
+            P::Fixed(3),
+            Literal::fixed(*b"\0\0\0"),
+            Literal::fixed(*b"\xff\0\x01"),
+        ),
+        (
+            "q",
+            P::Binary,
+            Literal::binary(vec![]),
+            Literal::binary(vec![0xff, 0]),
+        ),
         // Of the same types once more.
         ("r", decimal(4), Literal::decimal(1), Literal::decimal(2)),
         ("s", P::Uuid, uuid(1), uuid(2)),
-        ("t", P::Fixed(3), Literal::fixed(*b"abc"), Literal::fixed(*b"abd")),
+        (
+            "t",
+            P::Fixed(3),
+            Literal::fixed(*b"abc"),
+            Literal::fixed(*b"abd"),
+        ),
     ]
 }
 
@@ -140,7 +189,10 @@ fn values_of_every_partition_type_come_back_as_they_were() {
     let (schema, spec) = table(&columns);
     for version in [FormatVersion::V1, FormatVersion::V2, FormatVersion::V3] {
         let form = Form::new(version, &schema, &spec).unwrap();
-        let low = types.iter().map(|(_, _, low, _)| Some(low.clone())).collect();
+        let low = types
+            .iter()
+            .map(|(_, _, low, _)| Some(low.clone()))
+            .collect();
         let high = types.iter().map(|(.., high)| Some(high.clone())).collect();
         let none = types.iter().map(|_| None).collect();
         let files = [file("l", low, 5), file("h", high, 6), file("n", none, 7)];
@@ -148,7 +200,10 @@ fn values_of_every_partition_type_come_back_as_they_were() {
         let (bytes, listed) = write(&form, &entries);
         assert_eq!(read(&bytes, &form), entries);
         assert_eq!(listed.manifest_length, i64::try_from(bytes.len()).unwrap());
-        assert_eq!((listed.added_files_count, listed.added_rows_count), (Some(3), Some(18)));
+        assert_eq!(
+            (listed.added_files_count, listed.added_rows_count),
+            (Some(3), Some(18))
+        );
         for (summary, (name, ty, low, high)) in listed.partitions.unwrap().iter().zip(&types) {
             let bound = |bytes: &Option<_>| {
                 let bytes: &iceberg::spec::ByteBuf = bytes.as_ref().unwrap();
@@ -173,7 +228,11 @@ fn no_named_type_is_defined_twice() {
         .split(r#""name":""#)
         .skip(1)
         .filter_map(|rest| rest.split('"').next())
-        .filter(|name| ["decimal", "uuid", "fixed"].iter().any(|k| name.starts_with(k)))
+        .filter(|name| {
+            ["decimal", "uuid", "fixed"]
+                .iter()
+                .any(|k| name.starts_with(k))
+        })
         .collect();
     let distinct: std::collections::BTreeSet<_> = names.iter().collect();
     assert_eq!((names.len(), distinct.len()), (7, 7), "{names:?}");
@@ -212,7 +271,10 @@ fn names_that_avro_does_not_allow_are_spelt_out_in_manifests_and_kept_beside() {
     assert_eq!(read(&bytes, &form), [entry]);
     // The spec beside it keeps the real names.
     let text = String::from_utf8_lossy(&bytes).into_owned();
-    assert!(text.contains(r#""name":"created-at","transform":"identity""#), "{text}");
+    assert!(
+        text.contains(r#""name":"created-at","transform":"identity""#),
+        "{text}"
+    );
 }
 
 #[test]
@@ -237,13 +299,19 @@ fn a_value_that_its_type_does_not_hold_is_named_and_nothing_of_it_is_written() {
             vec![Some(Literal::int(1)), None],
             "partition field \"a\" is of type decimal(2, 0), and the value of \"f\" is not",
         ),
-        (vec![None], "\"f\" has 1 partition values, and the spec 2 fields"),
+        (
+            vec![None],
+            "\"f\" has 1 partition values, and the spec 2 fields",
+        ),
     ] {
         let entry = Entry::added(&file("f", tuple, 1), SNAPSHOT).unwrap();
         assert_eq!(writer.add(&entry).unwrap_err().to_string(), wanted);
     }
     let (bytes, listed) = writer.finish("m".into(), SNAPSHOT).unwrap();
-    assert_eq!((read(&bytes, &form), listed.added_files_count), (vec![], Some(0)));
+    assert_eq!(
+        (read(&bytes, &form), listed.added_files_count),
+        (vec![], Some(0))
+    );
 }
 
 #[test]
@@ -252,7 +320,10 @@ fn what_the_crate_writes_is_read_and_what_is_written_here_the_crate_reads() {
     let schema = std::sync::Arc::new(schema);
     let files: Vec<_> = (0..500)
         .map(|n: i64| {
-            let tuple = vec![Some(Literal::long(n - 9)), Some(Literal::string(format!("s{n}")))];
+            let tuple = vec![
+                Some(Literal::long(n - 9)),
+                Some(Literal::string(format!("s{n}"))),
+            ];
             file(&format!("f{n}"), tuple, n.cast_unsigned() + 1)
         })
         .collect();
@@ -272,7 +343,9 @@ fn what_the_crate_writes_is_read_and_what_is_written_here_the_crate_reads() {
         for file in &files {
             theirs.add_file(file.clone(), -1).unwrap();
         }
-        let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .build()
+            .unwrap();
         let bytes = runtime.block_on(async {
             theirs.write_manifest_file().await.unwrap();
             let input = io.new_input("memory:///theirs.avro").unwrap();
@@ -304,9 +377,18 @@ fn what_the_crate_writes_is_read_and_what_is_written_here_the_crate_reads() {
         assert_eq!(read_back.len(), entries.len());
 
         let (ours, _) = write(&form, &entries);
-        assert!(ours.len() < bytes.len() / 2, "{} of {}", ours.len(), bytes.len());
+        assert!(
+            ours.len() < bytes.len() / 2,
+            "{} of {}",
+            ours.len(),
+            bytes.len()
+        );
         let parsed = iceberg::spec::Manifest::parse_avro(&ours).unwrap();
-        let parsed: Vec<_> = parsed.entries().iter().map(|e| e.data_file().clone()).collect();
+        let parsed: Vec<_> = parsed
+            .entries()
+            .iter()
+            .map(|e| e.data_file().clone())
+            .collect();
         assert_eq!(parsed, files);
     }
 }

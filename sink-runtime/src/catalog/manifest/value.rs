@@ -93,12 +93,7 @@ pub(super) fn literal(value: &Value, ty: &PrimitiveType) -> Option<PrimitiveLite
         (T::Boolean, Value::Boolean(v)) => PrimitiveLiteral::Boolean(*v),
         (T::Int | T::Date, Value::Long(v)) => PrimitiveLiteral::Int(i32::try_from(*v).ok()?),
         (
-            T::Long
-            | T::Time
-            | T::Timestamp
-            | T::Timestamptz
-            | T::TimestampNs
-            | T::TimestamptzNs,
+            T::Long | T::Time | T::Timestamp | T::Timestamptz | T::TimestampNs | T::TimestamptzNs,
             Value::Long(v),
         ) => PrimitiveLiteral::Long(*v),
         (T::Float, Value::Float(v)) => PrimitiveLiteral::Float((*v).into()),
@@ -109,7 +104,9 @@ pub(super) fn literal(value: &Value, ty: &PrimitiveType) -> Option<PrimitiveLite
         (T::Uuid, Value::Bytes(v)) => {
             PrimitiveLiteral::UInt128(u128::from_be_bytes(v.as_slice().try_into().ok()?))
         }
-        (T::Uuid, Value::Text(v)) => PrimitiveLiteral::UInt128(v.parse::<uuid::Uuid>().ok()?.as_u128()),
+        (T::Uuid, Value::Text(v)) => {
+            PrimitiveLiteral::UInt128(v.parse::<uuid::Uuid>().ok()?.as_u128())
+        }
         (T::Decimal { .. }, Value::Bytes(v)) => PrimitiveLiteral::Int128(unscaled(v)?),
         _ => return None,
     })
@@ -120,7 +117,11 @@ fn unscaled(bytes: &[u8]) -> Option<i128> {
     if width > 16 {
         return None;
     }
-    let mut wide = if first & 0x80 == 0 { [0; 16] } else { [0xff; 16] };
+    let mut wide = if first & 0x80 == 0 {
+        [0; 16]
+    } else {
+        [0xff; 16]
+    };
     wide[16 - width..].copy_from_slice(bytes);
     Some(i128::from_be_bytes(wide))
 }

@@ -241,8 +241,8 @@ async fn dataset_files(store: &Arc<dyn Store>) -> Result<Vec<HeldFile>, CliError
 
 async fn table_files(metadata: &TableMetadataRef, io: &FileIO) -> Result<Vec<HeldFile>, CliError> {
     let entries = snapshot::data_files(io, metadata).await;
-    let entries =
-        entries.map_err(|error| CliError(format!("read the table's files: {}", OneLine(&error))))?;
+    let entries = entries
+        .map_err(|error| CliError(format!("read the table's files: {}", OneLine(&error))))?;
     let files = entries.into_iter().map(|entry| {
         let name = entry.file_path;
         let directory = name.rsplit_once('/').map_or("", |(directory, _)| directory);

@@ -9,8 +9,8 @@ use std::time::Duration;
 
 use iceberg::io::FileIO;
 use iceberg::spec::{
-    DataContentType, DataFileBuilder, DataFileFormat, PartitionSpec, Struct,
-    TableMetadata, Transform,
+    DataContentType, DataFileBuilder, DataFileFormat, PartitionSpec, Struct, TableMetadata,
+    Transform,
 };
 
 use super::*;
@@ -23,8 +23,10 @@ use crate::record::OffsetRange;
 use crate::schema::{Field, Schema, Type};
 
 mod contention;
+mod histories;
 mod layouts;
 mod lost_replies;
+mod merging;
 mod resets;
 mod schemas;
 mod staging;
@@ -194,7 +196,9 @@ impl Lab {
 }
 
 async fn visible(io: &FileIO, table: &TableMetadata) -> Vec<String> {
-    let files = crate::catalog::snapshot::data_files(io, table).await.unwrap();
+    let files = crate::catalog::snapshot::data_files(io, table)
+        .await
+        .unwrap();
     let name = |path: String| path.rsplit('/').next().unwrap().to_owned();
     let mut names: Vec<_> = files.into_iter().map(|f| name(f.file_path)).collect();
     names.sort();
