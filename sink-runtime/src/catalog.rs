@@ -19,6 +19,7 @@ pub mod hive;
 pub mod local;
 pub(crate) mod manifest;
 pub mod memory;
+pub mod merge;
 mod metadata_file;
 #[cfg(feature = "cloud")]
 pub mod rest;
@@ -35,6 +36,8 @@ pub struct Base {
     pub metadata_location: Option<String>,
     /// What the catalog compares on commit beyond the requirements (Glue's VersionId).
     pub version_token: Option<String>,
+    /// Length of the metadata as the catalog gave them.
+    pub metadata_bytes: usize,
 }
 
 #[derive(Debug, thiserror::Error)]

@@ -15,6 +15,7 @@ use crate::engine::worker::Counters;
 use crate::errors::Class;
 use crate::record::{Offset, TopicPartition};
 
+mod extent;
 mod health;
 pub mod http;
 pub mod logs;
@@ -22,6 +23,7 @@ pub mod metrics;
 mod table;
 mod trouble;
 
+pub use extent::Extent;
 use health::{Ailment, Health};
 pub use table::TableProgress;
 use trouble::Troubles;
@@ -130,6 +132,7 @@ pub struct Stop {
 struct Inner {
     stopped: Option<Stop>,
     table: Option<TableProgress>,
+    extent: Option<Extent>,
     partitions: BTreeMap<TopicPartition, PartitionProgress>,
     commit: CommitProgress,
     troubles: Troubles,
@@ -201,6 +204,9 @@ pub struct Snapshot {
     /// Absent where no table in Glue is asked for.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub table: Option<TableProgress>,
+    /// Absent for datasets, and before the first commit.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub metadata: Option<Extent>,
     pub records: u64,
     pub bytes: u64,
     pub rows: u64,
@@ -224,6 +230,7 @@ impl Progress {
             inner: Arc::new(Mutex::new(Inner {
                 stopped: None,
                 table: None,
+                extent: None,
                 partitions: BTreeMap::new(),
                 commit: CommitProgress::default(),
                 troubles: Troubles::default(),
@@ -498,6 +505,7 @@ impl Progress {
             lag_records: lag(&inner.partitions),
             commit,
             table: inner.table.clone(),
+            metadata: inner.extent,
             records: counters.records.load(Relaxed),
             bytes: counters.bytes.load(Relaxed),
             rows: counters.rows.load(Relaxed),

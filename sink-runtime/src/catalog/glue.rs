@@ -135,11 +135,12 @@ impl TableOps for GlueTable {
             .await
             .map_err(|f| self.catalog_error("get table", f))?;
         let location = metadata_location(&table)?;
-        let metadata = metadata_file::read(&self.io, &location).await?;
+        let (metadata, metadata_bytes) = metadata_file::read(&self.io, &location).await?;
         Ok(Base {
             metadata: Arc::new(metadata),
             metadata_location: Some(location),
             version_token: table.version_id,
+            metadata_bytes,
         })
     }
 

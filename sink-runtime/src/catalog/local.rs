@@ -97,6 +97,7 @@ impl LocalTable {
             metadata: metadata_file::decode(&bytes)?.into(),
             metadata_location: Some(location),
             version_token: Some(version),
+            metadata_bytes: bytes.len(),
         })
     }
 

@@ -163,6 +163,12 @@ impl<'a> Writer<'a> {
         Ok(())
     }
 
+    /// # Errors
+    /// As [`Writer::add`].
+    pub(crate) fn check(&self, entry: &Entry) -> Result<(), ManifestError> {
+        entry.check(&self.fields)
+    }
+
     /// The file's content, and its entry in the manifest list. An entry without a sequence number gets it from the
     /// list, as does a manifest of which not every file has its first row id.
     ///

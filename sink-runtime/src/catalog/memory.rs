@@ -63,6 +63,7 @@ impl TableOps for MemoryTable {
             metadata,
             metadata_location: Some(format!("memory:///{:05}.metadata.json", state.version)),
             version_token: Some(state.version.to_string()),
+            metadata_bytes: 0,
         })
     }
 

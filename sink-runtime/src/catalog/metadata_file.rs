@@ -102,14 +102,18 @@ pub(crate) async fn write(
         .map_err(|e| io_error(operation, e))
 }
 
+/// The metadata, and the file's length.
 #[cfg(feature = "cloud")]
-pub(crate) async fn read(io: &FileIO, location: &str) -> Result<TableMetadata, CatalogError> {
+pub(crate) async fn read(
+    io: &FileIO,
+    location: &str,
+) -> Result<(TableMetadata, usize), CatalogError> {
     let operation = "read metadata file";
     let input = io
         .new_input(location)
         .map_err(|e| metadata_error(operation, e))?;
     let bytes = input.read().await.map_err(|e| io_error(operation, e))?;
-    decode(&bytes)
+    Ok((decode(&bytes)?, bytes.len()))
 }
 
 pub(crate) fn decode(bytes: &[u8]) -> Result<TableMetadata, CatalogError> {

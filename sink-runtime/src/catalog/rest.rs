@@ -112,6 +112,7 @@ impl RestTable {
             metadata: loaded.metadata.into(),
             metadata_location: loaded.metadata_location,
             version_token: None,
+            metadata_bytes: body.len(),
         })
     }
 

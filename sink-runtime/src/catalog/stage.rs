@@ -5,6 +5,7 @@
 //! so that requiring `main`'s snapshot guards the ledger in the table's properties as well.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
+use std::sync::Arc;
 
 use iceberg::TableRequirement;
 use iceberg::io::FileIO;
@@ -16,6 +17,7 @@ use iceberg::spec::{
 use uuid::Uuid;
 
 use super::manifest::{Entry, Form, ManifestError, Writer};
+use super::merge::{LeftAlone, Merge};
 use super::metadata_file::{directory, io_error, metadata_error};
 use super::{Base, CatalogError, snapshot};
 
@@ -36,6 +38,8 @@ pub struct Change {
     pub remove_properties: Vec<String>,
     /// Computed keys (`added-*`, `total-*`) win over these.
     pub summary: BTreeMap<String, String>,
+    /// Small manifests become one, but for these. `None`: all stay as they are.
+    pub merge: Option<Arc<LeftAlone>>,
 }
 
 /// A change on a base, ready to be published.
@@ -47,6 +51,8 @@ pub struct Staged {
     pub requirements: Vec<TableRequirement>,
     /// Files that were written; garbage if this is never published.
     pub paths: Vec<String>,
+    /// How many the snapshot has.
+    pub manifests: usize,
 }
 
 /// A random id that no snapshot of the table has.
@@ -67,11 +73,12 @@ pub async fn stage(io: &FileIO, base: &Base, change: Change) -> Result<Staged, C
     let snapshot_id = change.snapshot_id;
     let staged = stage_into(io, base, change, &mut paths).await;
     match staged {
-        Ok((built, requirements)) => Ok(Staged {
+        Ok((built, requirements, manifests)) => Ok(Staged {
             snapshot_id,
             built,
             requirements,
             paths,
+            manifests,
         }),
         Err(error) => {
             discard(io, &paths).await;
@@ -94,7 +101,7 @@ async fn stage_into(
     base: &Base,
     change: Change,
     paths: &mut Vec<String>,
-) -> Result<(TableMetadataBuildResult, Vec<TableRequirement>), CatalogError> {
+) -> Result<(TableMetadataBuildResult, Vec<TableRequirement>, usize), CatalogError> {
     let table = &base.metadata;
     let mut requirements = vec![
         TableRequirement::UuidMatch { uuid: table.uuid() },
@@ -132,13 +139,14 @@ async fn stage_into(
     })?;
     let summary = summary(table, &change.files, change.summary);
     let schema_id = schema.schema_id();
-    let snapshot = Stage {
+    let (snapshot, manifests) = Stage {
         io,
         table,
         snapshot_id: change.snapshot_id,
         commit_uuid: change.commit_uuid,
         schema,
         spec: spec.clone(),
+        merge: change.merge,
     }
     .write(change.files, summary, change.now_ms, paths)
     .await?;
@@ -164,7 +172,7 @@ async fn stage_into(
             format!("the schema has another id than {schema_id}"),
         ));
     }
-    Ok((built, requirements))
+    Ok((built, requirements, manifests))
 }
 
 /// The id that the builder will give a schema. It cannot be asked before there is a snapshot: what it builds then
@@ -186,6 +194,7 @@ struct Stage<'a> {
     commit_uuid: Uuid,
     schema: SchemaRef,
     spec: PartitionSpecRef,
+    merge: Option<Arc<LeftAlone>>,
 }
 
 impl Stage<'_> {
@@ -195,12 +204,28 @@ impl Stage<'_> {
         summary: Summary,
         now_ms: i64,
         paths: &mut Vec<String>,
-    ) -> Result<Snapshot, CatalogError> {
+    ) -> Result<(Snapshot, usize), CatalogError> {
         let mut manifests = Vec::new();
         if !files.is_empty() {
             manifests.push(self.write_manifest(&files, paths).await?);
         }
-        manifests.extend(self.carried_manifests().await?);
+        let mut carried = self.carried_manifests().await?;
+        if let Some(left_alone) = &self.merge {
+            let merge = Merge {
+                io: self.io,
+                version: self.table.format_version(),
+                schema: &self.schema,
+                properties: self.table.properties(),
+                left_alone,
+                snapshot_id: self.snapshot_id,
+                path: format!("{}/{}-m1.avro", directory(self.table), self.commit_uuid),
+            };
+            let spec = |id| self.table.partition_spec_by_id(id).cloned();
+            let added = !manifests.is_empty();
+            carried = Box::pin(merge.apply(carried, added, spec, paths)).await;
+        }
+        manifests.extend(carried);
+        let count = manifests.len();
 
         let operation = "write manifest list";
         let path = format!(
@@ -240,12 +265,13 @@ impl Stage<'_> {
             .with_manifest_list(path)
             .with_summary(summary)
             .with_schema_id(self.schema.schema_id());
-        Ok(match next_row_id {
+        let snapshot = match next_row_id {
             Some(next) => snapshot
                 .with_row_range(first_row_id, next - first_row_id)
                 .build(),
             None => snapshot.build(),
-        })
+        };
+        Ok((snapshot, count))
     }
 
     async fn carried_manifests(&self) -> Result<Vec<ManifestFile>, CatalogError> {

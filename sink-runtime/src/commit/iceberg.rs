@@ -11,11 +11,13 @@ use std::sync::Arc;
 use iceberg::spec::{DataFile, PartitionSpecRef, TableMetadata};
 use uuid::Uuid;
 
+use crate::catalog::merge::LeftAlone;
 use crate::catalog::stage::{self, Change, Staged, fresh_snapshot_id};
 use crate::catalog::{Base, CatalogError, CommitError, TableOps};
 use crate::errors::{Class, Classified, OneLine, Retry};
 use crate::failpoint;
 use crate::ledger::{Claim, CommitId, Verdict, judge_all};
+use crate::observe::Extent;
 use crate::plan::{IcebergPlan, SinkId};
 use crate::record::{Offset, TopicName, TopicPartition};
 use crate::schema::Schema;
@@ -28,6 +30,7 @@ mod pace;
 mod resets;
 mod standing;
 pub mod table_ledger;
+mod told;
 
 pub use declare::{Declaration, Declared};
 pub use failure::{IcebergFailure, NotCommitted};
@@ -35,6 +38,8 @@ pub use opening::{Opened, Reset, partition_fields};
 pub use pace::Pace;
 pub use standing::{Standing, find_commit, standing};
 pub use table_ledger::{Keys, Offsets, TableLedger};
+
+use told::Told;
 
 /// One commit to one table: files, and the ranges whose records they hold.
 #[derive(Clone, Debug)]
@@ -70,6 +75,8 @@ pub struct Committed {
     pub schema_changes: Vec<evolution::Change>,
     /// The table's after the commit: what the next new columns are predicted from.
     pub columns: TableColumns,
+    /// Of the table after the commit, where this call made it.
+    pub extent: Option<Extent>,
 }
 
 /// Commits of one sink to one table. Several processes may each have one.
@@ -81,6 +88,8 @@ pub struct IcebergCommitter {
     keys: Keys,
     pace: Pace,
     clock: fn() -> i64,
+    /// Manifests that cannot be merged.
+    left_alone: Arc<LeftAlone>,
     /// The table that was opened, and its ledger as last seen.
     known: Option<(Uuid, TableLedger)>,
 }
@@ -120,6 +129,7 @@ impl IcebergCommitter {
             keys: Keys::of(&sink.0),
             pace,
             clock,
+            left_alone: Arc::default(),
             known: None,
         }
     }
@@ -206,6 +216,7 @@ impl IcebergCommitter {
             };
             let snapshot_id = staged.snapshot_id;
             let columns = columns_after(&staged.built.metadata, wish);
+            let extent = extent(&base, &staged);
             if self.publish(&base, staged, attempts).await? {
                 return Ok(Committed {
                     snapshot_id: Some(snapshot_id),
@@ -214,6 +225,7 @@ impl IcebergCommitter {
                     ledger,
                     schema_changes: schema.map_or_else(Vec::new, |s| s.changes),
                     columns,
+                    extent: Some(extent),
                 });
             }
         }
@@ -288,6 +300,7 @@ impl IcebergCommitter {
                 ledger,
                 schema_changes: Vec::new(),
                 columns: columns_after(table, wish),
+                extent: None,
             }));
         }
         self.check_source(&ledger, wish.cluster_id.as_deref(), &wish.topic_ids)?;
@@ -391,6 +404,8 @@ impl IcebergCommitter {
     ) -> Result<Option<(Staged, TableLedger)>, IcebergFailure> {
         let snapshot_id = fresh_snapshot_id(&base.metadata);
         ledger.snapshot_id = Some(snapshot_id);
+        let told =
+            Told::by(&base.metadata, &self.keys).map_err(IcebergFailure::LedgerUnreadable)?;
         let change = Change {
             snapshot_id,
             commit_uuid: Uuid::new_v4(),
@@ -404,7 +419,8 @@ impl IcebergCommitter {
             schema: schema.map(|s| s.schema.clone()),
             set_properties: self.keys.properties(&ledger),
             remove_properties: Vec::new(),
-            summary: self.keys.summary(&ledger),
+            summary: self.keys.summary(&ledger, &told),
+            merge: Some(Arc::clone(&self.left_alone)),
         };
         match Box::pin(stage::stage(&self.ops.file_io(), base, change)).await {
             Ok(staged) => Ok(Some((staged, ledger))),
@@ -431,6 +447,7 @@ impl IcebergCommitter {
             built,
             requirements,
             paths,
+            ..
         } = staged;
         attempts.sent += 1;
         attempts.snapshots.push(snapshot_id);
@@ -476,6 +493,13 @@ fn columns_after(table: &TableMetadata, wish: &IcebergCommit) -> TableColumns {
         true => wish.columns.clone(),
         false => TableColumns::of(table),
     }
+}
+
+fn extent(base: &Base, staged: &Staged) -> Extent {
+    let snapshots = staged.built.metadata.snapshots().len();
+    let [snapshots, manifests, bytes] =
+        [snapshots, staged.manifests, base.metadata_bytes].map(|n| n as u64);
+    Extent::new(snapshots, manifests, bytes)
 }
 
 /// The ledger after the commit.

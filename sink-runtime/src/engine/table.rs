@@ -116,6 +116,9 @@ impl TableDeliver {
         for change in &committed.schema_changes {
             tracing::info!(%change, "the table's schema was evolved");
         }
+        if let Some(extent) = committed.extent {
+            self.progress.extends(extent);
+        }
         let outcome = if committed.already {
             CommitOutcome::AlreadyCommitted
         } else {

@@ -74,6 +74,18 @@ pub const TABLE: &[(&str, &str)] = &[
         "1 while the Glue table is as the resource wants it, else 0, gauge.",
     ),
     (
+        SNAPSHOTS,
+        "Snapshots in an Iceberg table's metadata, gauge.",
+    ),
+    (
+        MANIFESTS,
+        "Manifests of an Iceberg table's current snapshot, gauge.",
+    ),
+    (
+        METADATA_BYTES,
+        "Length of an Iceberg table's metadata file, gauge.",
+    ),
+    (
         CLIENT_QUEUE,
         "Messages in the Kafka client's fetch queue, gauge.",
     ),
@@ -106,6 +118,9 @@ const GLUE_REGISTERED: &str = "tidewater_glue_partitions_registered_total";
 const GLUE_WAITING: &str = "tidewater_glue_partitions_waiting";
 const GLUE_FAILURES: &str = "tidewater_glue_failures_total";
 const GLUE_SYNCED: &str = "tidewater_glue_table_synced";
+const SNAPSHOTS: &str = "tidewater_table_snapshots";
+const MANIFESTS: &str = "tidewater_table_manifests";
+const METADATA_BYTES: &str = "tidewater_table_metadata_bytes";
 const CLIENT_QUEUE: &str = "tidewater_kafka_queued_messages";
 const CLIENT_RX: &str = "tidewater_kafka_received_bytes_total";
 const BROKERS_UP: &str = "tidewater_kafka_brokers_up";
@@ -304,9 +319,18 @@ pub fn page(sinks: &[Progress]) -> String {
     let registered = tables(&|t| Some(t.partitions_registered));
     counter(GLUE_REGISTERED, "", counted(registered));
     counter(GLUE_FAILURES, "", counted(tables(&|t| Some(t.failures))));
+    let extents = |f: &dyn Fn(super::Extent) -> u64| {
+        let found = sinks
+            .iter()
+            .filter_map(|s| Some((s.sink.to_string(), f(s.inner.lock().extent?))));
+        found.collect::<Vec<_>>()
+    };
     for (name, values) in [
         (GLUE_WAITING, tables(&|t| Some(t.partitions_waiting))),
         (GLUE_SYNCED, tables(&|t| t.synced.map(u64::from))),
+        (SNAPSHOTS, extents(&|e| e.snapshots)),
+        (MANIFESTS, extents(&|e| e.manifests)),
+        (METADATA_BYTES, extents(&|e| e.metadata_bytes)),
     ] {
         if let Ok(vec) = IntGaugeVec::new(Opts::new(name, help(name)), &["sink"]) {
             for (sink, value) in values {

@@ -6,6 +6,7 @@
 
 mod batches;
 mod case;
+mod commits;
 mod control;
 mod operator;
 mod outcome;
@@ -26,6 +27,7 @@ use tidewater_e2e::{
 
 const USAGE: &str = "usage: bench [--records N] [--only CASE]...
        bench operator          many resources in a cluster of its own
+       bench many-commits      a table with a thousand commits of 200 partitions
        N: records of each topic, else BENCH_RECORDS, else 5000000
        CASE: s3sink-local, s3sink-s3, iceberg-local, iceberg-rest, many-paths;
              or control, control-many-paths, which run anyway when a case needs them";
@@ -47,6 +49,9 @@ fn main() -> Result<ExitCode> {
         }
         ["operator"] => tokio::runtime::Runtime::new()?
             .block_on(Box::pin(operator::bench()))
+            .map(|holds| ExitCode::from(u8::from(!holds))),
+        ["many-commits"] => tokio::runtime::Runtime::new()?
+            .block_on(Box::pin(commits::bench()))
             .map(|holds| ExitCode::from(u8::from(!holds))),
         words => match Options::parse(words) {
             Ok(options) => tokio::runtime::Runtime::new()?.block_on(Box::pin(bench(&options))),

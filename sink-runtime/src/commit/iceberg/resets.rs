@@ -8,6 +8,7 @@ use uuid::Uuid;
 use super::opening::{Reset, Settled};
 use super::standing::{Standing, standing};
 use super::table_ledger::{Offsets, TableLedger};
+use super::told::Told;
 use super::{Attempts, IcebergCommitter, IcebergFailure};
 use crate::catalog::stage::{self, Change, fresh_snapshot_id};
 use crate::catalog::{Base, CommitError};
@@ -187,6 +188,8 @@ impl IcebergCommitter {
         let snapshot_id = fresh_snapshot_id(&base.metadata);
         ledger.snapshot_id = Some(snapshot_id);
         ledger.commit_id = Some(CommitId::fresh());
+        let told =
+            Told::by(&base.metadata, &self.keys).map_err(IcebergFailure::LedgerUnreadable)?;
         let change = Change {
             snapshot_id,
             commit_uuid: Uuid::new_v4(),
@@ -196,7 +199,8 @@ impl IcebergCommitter {
             schema: None,
             set_properties: self.keys.properties(&ledger),
             remove_properties: Vec::new(),
-            summary: self.keys.summary(&ledger),
+            summary: self.keys.summary(&ledger, &told),
+            merge: None,
         };
         match Box::pin(stage::stage(&self.ops.file_io(), base, change)).await {
             Ok(staged) => self.publish(base, staged, attempts).await,

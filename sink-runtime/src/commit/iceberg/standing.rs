@@ -1,9 +1,10 @@
 //! How a sink stands in a table as loaded: what its ledger says, whether the table was rolled back under it, whether a
 //! commit is in it. Pure decisions on metadata.
 
-use iceberg::spec::{SnapshotRef, TableMetadata};
+use iceberg::spec::TableMetadata;
 
 use super::table_ledger::{COMMIT_ID, Keys, Offsets, TableLedger, Unreadable};
+use super::told::{self, Told, lineage};
 use crate::ledger::CommitId;
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -17,50 +18,45 @@ pub enum Standing {
     },
 }
 
-/// `main`'s snapshots, newest first, as far as they are retained.
-fn lineage(metadata: &TableMetadata) -> impl Iterator<Item = &SnapshotRef> {
-    // Bounded by the number of snapshots, should parents ever form a ring.
-    let mut left = metadata.snapshots().len();
-    std::iter::successors(metadata.current_snapshot(), move |snapshot| {
-        left = left.checked_sub(1)?;
-        metadata.snapshot_by_id(snapshot.parent_snapshot_id()?)
-    })
-}
-
 /// # Errors
 /// A property or a summary that somebody else wrote into.
 pub fn standing(metadata: &TableMetadata, keys: &Keys) -> Result<Standing, Unreadable> {
     let mut recorded = keys.read(metadata.properties())?;
-    let mut held = None;
-    for snapshot in lineage(metadata) {
-        held = keys.read_offsets(&snapshot.summary().additional_properties)?;
-        if held.is_some() {
-            break;
-        }
-    }
-    Ok(match held {
-        Some(held) => {
-            let behind = recorded
-                .next
-                .iter()
-                .any(|(tp, next)| held.get(tp).is_none_or(|held| held < next));
-            if behind {
-                Standing::RolledBack {
-                    recorded,
-                    held: Some(held),
-                }
-            } else {
-                // Never less than recorded; more, when the properties were removed or restored.
-                recorded.next = held;
-                Standing::Settled(recorded)
+    let told = Told::by(metadata, keys)?;
+    if told.whole {
+        let held = told.offsets;
+        let behind = recorded
+            .next
+            .iter()
+            .any(|(tp, next)| held.get(tp).is_none_or(|held| held < next));
+        return Ok(if behind {
+            Standing::RolledBack {
+                recorded,
+                held: Some(held),
             }
-        }
-        None if recorded.next.is_empty() => Standing::Settled(recorded),
-        None => match abandoned(metadata, &recorded) {
-            Some(held) => Standing::RolledBack { recorded, held },
-            // Expired, or compacted away: the properties are what is left.
-            None => Standing::Settled(recorded),
-        },
+        } else {
+            // Never less than recorded; more, when the properties were removed or restored.
+            recorded.next = held;
+            Standing::Settled(recorded)
+        });
+    }
+    if !told.is_nothing() {
+        // The summary that told the rest has expired. Whether the properties are those of the newest one it still says.
+        return Ok(match told.digest == Some(told::digest(&recorded.next)) {
+            true => Standing::Settled(recorded),
+            false => Standing::RolledBack {
+                recorded,
+                held: None,
+            },
+        });
+    }
+    if recorded.next.is_empty() {
+        return Ok(Standing::Settled(recorded));
+    }
+    Ok(match abandoned(metadata, &recorded) {
+        Some(held) => Standing::RolledBack { recorded, held },
+        // Expired, or compacted away: the properties are what is left.
+        None => Standing::Settled(recorded),
     })
 }
 

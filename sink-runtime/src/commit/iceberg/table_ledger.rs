@@ -1,5 +1,5 @@
-//! The ledger of one sink as an Iceberg table keeps it: in the table's properties, and in the summary of every snapshot
-//! that moved it. Pure.
+//! The ledger of one sink as an Iceberg table keeps it: in the table's properties, and what of it moved in the summary
+//! of every snapshot that moved it. Pure.
 //!
 //! Properties survive the expiry of snapshots; summaries tell what the rows of a snapshot reach to, and so whether the
 //! table was rolled back under the properties.
@@ -10,6 +10,7 @@ use std::hash::BuildHasher;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
+use super::told::Told;
 use crate::ledger::CommitId;
 use crate::record::{Offset, TopicName, TopicPartition};
 
@@ -47,9 +48,9 @@ pub struct Unreadable {
     pub source: crate::store::BoxError,
 }
 
-type ByTopic<V> = BTreeMap<TopicName, BTreeMap<i32, V>>;
+pub(super) type ByTopic<V> = BTreeMap<TopicName, BTreeMap<i32, V>>;
 
-/// Names of a sink's properties; its summaries use the same ones.
+/// Names of a sink's properties; its summaries have the first one.
 #[derive(Clone, Debug)]
 pub struct Keys {
     pub offsets: String,
@@ -100,7 +101,7 @@ impl Keys {
         }
         let text = |key: &str| properties.get(key).cloned();
         Ok(TableLedger {
-            next: self.read_offsets(properties)?.unwrap_or_default(),
+            next: flatten(parse(properties, &self.offsets)?.unwrap_or_default()),
             floor: flatten(parse(properties, &self.floor)?.unwrap_or_default()),
             cluster_id: text(&self.cluster_id),
             topic_ids: parse(properties, &self.topic_ids)?.unwrap_or_default(),
@@ -120,14 +121,6 @@ impl Keys {
         })
     }
 
-    /// The offsets in properties or in a summary.
-    pub(super) fn read_offsets<S: BuildHasher>(
-        &self,
-        properties: &HashMap<String, String, S>,
-    ) -> Result<Option<Offsets>, Unreadable> {
-        Ok(parse(properties, &self.offsets)?.map(flatten))
-    }
-
     /// What a commit writes: the properties to set.
     pub fn properties(&self, ledger: &TableLedger) -> BTreeMap<String, String> {
         let mut by_commit: BTreeMap<CommitId, BTreeMap<&TopicName, Vec<i32>>> = BTreeMap::new();
@@ -139,8 +132,16 @@ impl Keys {
                 .or_default()
                 .push(tp.partition);
         }
-        let mut properties = self.summary(ledger);
-        properties.remove(COMMIT_ID);
+        let mut properties = BTreeMap::from([
+            (self.offsets.clone(), json(&by_topic(&ledger.next))),
+            (self.floor.clone(), json(&by_topic(&ledger.floor))),
+        ]);
+        if let Some(id) = ledger.commit_id {
+            properties.insert(self.commit_id.clone(), id.to_string());
+        }
+        if let Some(cluster) = &ledger.cluster_id {
+            properties.insert(self.cluster_id.clone(), cluster.clone());
+        }
         properties.insert(self.commits.clone(), json(&by_commit));
         properties.insert(self.topic_ids.clone(), json(&ledger.topic_ids));
         if !ledger.topic_since.is_empty() {
@@ -155,24 +156,17 @@ impl Keys {
         properties
     }
 
-    /// What a commit writes: the summary.
-    pub fn summary(&self, ledger: &TableLedger) -> BTreeMap<String, String> {
-        let mut summary = BTreeMap::from([
-            (self.offsets.clone(), json(&by_topic(&ledger.next))),
-            (self.floor.clone(), json(&by_topic(&ledger.floor))),
-        ]);
+    /// What a commit on top of `told` writes: the summary.
+    pub(super) fn summary(&self, ledger: &TableLedger, told: &Told) -> BTreeMap<String, String> {
+        let mut summary = BTreeMap::from([(self.offsets.clone(), told.and_then(&ledger.next))]);
         if let Some(id) = ledger.commit_id {
-            summary.insert(self.commit_id.clone(), id.to_string());
             summary.insert(COMMIT_ID.to_owned(), id.to_string());
-        }
-        if let Some(cluster) = &ledger.cluster_id {
-            summary.insert(self.cluster_id.clone(), cluster.clone());
         }
         summary
     }
 }
 
-fn by_topic(offsets: &Offsets) -> ByTopic<Offset> {
+pub(super) fn by_topic(offsets: &Offsets) -> ByTopic<Offset> {
     let mut topics: ByTopic<Offset> = BTreeMap::new();
     for (tp, offset) in offsets {
         topics
@@ -183,7 +177,7 @@ fn by_topic(offsets: &Offsets) -> ByTopic<Offset> {
     topics
 }
 
-fn flatten(topics: ByTopic<Offset>) -> Offsets {
+pub(super) fn flatten(topics: ByTopic<Offset>) -> Offsets {
     topics
         .into_iter()
         .flat_map(|(topic, partitions)| {
@@ -214,7 +208,7 @@ fn parse<T: DeserializeOwned, S: BuildHasher>(
     clippy::expect_used,
     reason = "maps with string, integer or uuid keys always serialise"
 )]
-fn json(value: &impl Serialize) -> String {
+pub(super) fn json(value: &impl Serialize) -> String {
     serde_json::to_string(value).expect("plain maps serialise")
 }
 

@@ -23,8 +23,10 @@ use crate::record::OffsetRange;
 use crate::schema::{Field, Schema, Type};
 
 mod contention;
+mod histories;
 mod layouts;
 mod lost_replies;
+mod merging;
 mod resets;
 mod schemas;
 mod staging;

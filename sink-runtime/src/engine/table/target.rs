@@ -3,7 +3,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 use arrow::datatypes::SchemaRef as ArrowSchemaRef;
 use iceberg::spec::{PartitionSpecRef, SortOrderRef};
@@ -125,6 +125,8 @@ pub struct Targets {
     current: Mutex<Option<Arc<Target>>>,
     /// This process has declared the table, well or not: later, it may be a newer resource that changed it.
     told: AtomicBool,
+    /// Length of the table's metadata as last loaded.
+    metadata_bytes: AtomicUsize,
 }
 
 impl Targets {
@@ -158,6 +160,7 @@ impl Targets {
             budget,
             current: Mutex::new(None),
             told: AtomicBool::new(false),
+            metadata_bytes: AtomicUsize::new(0),
         }
     }
 
@@ -414,7 +417,20 @@ impl Targets {
 
     pub async fn commit(&self, wish: &IcebergCommit) -> Result<Committed, NotCommitted> {
         let mut committer = self.committer.lock().await;
-        let committed = Box::pin(committer.commit(wish)).await?;
+        // The metadata as text and as what is made of it, before and after; they go by themselves.
+        let metadata = 4 * self.metadata_bytes.load(Ordering::Relaxed);
+        let held = self.budget.reserve(metadata).leaving();
+        let committed = Box::pin(committer.commit(wish)).await;
+        drop(held);
+        if let Ok(Committed {
+            extent: Some(extent),
+            ..
+        }) = &committed
+        {
+            let bytes = usize::try_from(extent.metadata_bytes).unwrap_or_default();
+            self.metadata_bytes.store(bytes, Ordering::Relaxed);
+        }
+        let committed = committed?;
         self.follow(wish.table, &committed.columns);
         Ok(committed)
     }

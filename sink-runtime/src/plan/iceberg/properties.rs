@@ -19,10 +19,16 @@ enum Heed {
     Nobody { remedy: &'static str },
 }
 
-const BOOLEANS: [&str; 3] = [
+const BOOLEANS: [&str; 4] = [
+    "commit.manifest-merge.enabled",
     "write.object-storage.enabled",
     "write.object-storage.partitioned-paths",
     "write.metadata.delete-after-commit.enabled",
+];
+
+const COUNTS: [&str; 2] = [
+    "commit.manifest.min-count-to-merge",
+    "commit.manifest.target-size-bytes",
 ];
 
 /// Obeyed, and checked here or by the table's metadata.
@@ -160,6 +166,10 @@ fn check_value(checks: &mut Checks, columns: &Columns, field: String, key: &str,
     if BOOLEANS.contains(&key) {
         if !["true", "false"].contains(&value.trim().to_lowercase().as_str()) {
             checks.add(field, value, "give \"true\" or \"false\"");
+        }
+    } else if COUNTS.contains(&key) {
+        if !value.trim().parse::<u64>().is_ok_and(|n| n > 0) {
+            checks.add(field, value, "give a number above 0");
         }
     } else if key == modes::MOST_COLUMNS || key == "write.metadata.previous-versions-max" {
         if value.trim().parse::<u32>().is_err() {

@@ -39,33 +39,51 @@ use crate::catalog::faulty::foreign;
 use crate::catalog::stage;
 
 #[tokio::test]
-async fn offsets_are_in_the_summary_and_in_the_properties() {
+async fn the_ledger_is_in_the_properties_and_what_moved_in_the_summary() {
     let lab = Lab::new();
     let (mut committer, opened) = lab.opened().await;
-    let wish = commit_of(&opened, 0, None, 10);
+    let both = IcebergCommit {
+        claims: vec![claim(0, None, 0, 10), claim(2, None, 0, 30)],
+        ..commit_of(&opened, 0, None, 10)
+    };
+    committer.commit(&both).await.unwrap();
+    let wish = commit_of(&opened, 2, Some(30), 40);
     committer.commit(&wish).await.unwrap();
     let table = lab.metadata().await;
-    let summary = &table
-        .current_snapshot()
-        .unwrap()
-        .summary()
-        .additional_properties;
-    for place in [summary, table.properties()] {
-        assert_eq!(
-            place["tidewater.default.orders.offsets"],
-            r#"{"orders":{"0":10}}"#
-        );
-        assert_eq!(
-            place["tidewater.default.orders.floor"],
-            r#"{"orders":{"0":10}}"#
-        );
-        assert_eq!(
-            place["tidewater.default.orders.commit-id"],
-            wish.commit_id.to_string()
-        );
-        assert_eq!(place["tidewater.default.orders.cluster-id"], "cluster-1");
+    let properties = table.properties();
+    for (key, value) in [
+        ("offsets", r#"{"orders":{"0":10,"2":40}}"#),
+        ("floor", r#"{"orders":{"0":10,"2":40}}"#),
+        ("commit-id", &wish.commit_id.to_string()),
+        ("cluster-id", "cluster-1"),
+    ] {
+        let key = format!("tidewater.default.orders.{key}");
+        assert_eq!(properties[&key], value);
     }
-    assert_eq!(summary["tidewater.commit-id"], wish.commit_id.to_string());
+    let current = table.current_snapshot().unwrap();
+    let own = |snapshot: &iceberg::spec::Snapshot| -> BTreeMap<String, String> {
+        let summary = snapshot.summary().additional_properties.clone();
+        let ours = summary.into_iter();
+        ours.filter(|(key, _)| key.starts_with("tidewater"))
+            .collect()
+    };
+    let moved = own(current);
+    let digest = &moved["tidewater.default.orders.offsets"]["moved ".len()..22];
+    assert_eq!(
+        moved,
+        BTreeMap::from([
+            (
+                "tidewater.default.orders.offsets".to_owned(),
+                format!("moved {digest} orders=2:40")
+            ),
+            ("tidewater.commit-id".to_owned(), wish.commit_id.to_string()),
+        ])
+    );
+    let parent = table.snapshot_by_id(current.parent_snapshot_id().unwrap());
+    assert_eq!(
+        own(parent.unwrap())["tidewater.default.orders.offsets"],
+        "all orders=0:10,2:30"
+    );
 }
 
 #[tokio::test]
@@ -239,6 +257,7 @@ async fn staging_that_fails_leaves_no_files() {
         set_properties: BTreeMap::new(),
         remove_properties: vec![],
         summary: BTreeMap::new(),
+        merge: None,
     };
     assert!(
         stage::stage(&lab.memory.file_io(), &base, change)
@@ -249,9 +268,9 @@ async fn staging_that_fails_leaves_no_files() {
 
 /// Notes the manifest list of every commit.
 #[derive(Debug)]
-struct Spy {
-    inner: FaultyTable,
-    lists: Arc<parking_lot::Mutex<Vec<String>>>,
+pub(super) struct Spy {
+    pub(super) inner: FaultyTable,
+    pub(super) lists: Arc<parking_lot::Mutex<Vec<String>>>,
 }
 
 #[async_trait::async_trait]
