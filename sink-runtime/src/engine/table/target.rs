@@ -220,17 +220,18 @@ impl Targets {
     }
 
     /// With inferred columns an absent table is created by the first records, and one that exists stays as it is until
-    /// records ask for more: what they need is then planned at once, as the commit will plan it.
+    /// records ask for more.
     async fn open_existing(&self) -> Result<Option<TableLedger>, TargetError> {
         let ops = Arc::clone(self.committer.lock().await.table());
+        let known = self.hinted.clone();
         let columns = match ops.load().await {
             Err(crate::catalog::CatalogError::NoSuchTable { .. })
                 if self.plan.create_if_missing =>
             {
                 return Ok(None);
             }
-            Ok(table) => found::required(table.metadata.current_schema()),
-            Err(_) => self.hinted.clone(),
+            Ok(table) => found::with_required(known, table.metadata.current_schema()),
+            Err(_) => known,
         };
         self.open_with(&columns)
             .await

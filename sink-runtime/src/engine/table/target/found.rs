@@ -35,11 +35,24 @@ pub(super) fn refused(base: &Target, new: &NewSchema, max_columns: usize) -> Opt
         })
 }
 
-/// The columns that the table requires: nobody knows yet that records lack them.
-pub(super) fn required(table: &IcebergSchema) -> Schema {
-    let mut fields = writable(table).0.fields;
-    fields.retain(|field| field.required);
-    Schema { fields }
+/// With the columns that the table requires: nobody knows yet that records lack them.
+pub(super) fn with_required(mut columns: Schema, table: &IcebergSchema) -> Schema {
+    fn add(fields: &mut Vec<Field>, table: Vec<Field>) {
+        for column in table {
+            match fields.iter_mut().find(|field| field.name == column.name) {
+                None if column.required => fields.push(column),
+                None => {}
+                Some(field) => {
+                    if let (Type::Struct(fields), Type::Struct(table)) = (&mut field.ty, column.ty)
+                    {
+                        add(fields, table);
+                    }
+                }
+            }
+        }
+    }
+    add(&mut columns.fields, writable(table).0.fields);
+    columns
 }
 
 /// With the comments that hints give: rows carry none.
