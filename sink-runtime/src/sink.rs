@@ -175,7 +175,11 @@ async fn run_table(
         budget.clone(),
     );
     let targets = Arc::new(targets);
-    let deliver = Arc::new(TableDeliver::new(&plan, Arc::clone(&targets)));
+    let deliver = Arc::new(TableDeliver::new(
+        &plan,
+        Arc::clone(&targets),
+        progress.clone(),
+    ));
     let for_shelf = Arc::clone(&plan);
     let places = places(&plan);
     let shelf = move |_| {

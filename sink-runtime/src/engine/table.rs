@@ -29,6 +29,7 @@ pub use self::shelf::TableShelf;
 #[derive(Debug)]
 pub struct TableDeliver {
     targets: Arc<Targets>,
+    progress: Progress,
     on_source_reset: OnSourceReset,
     on_records_expired: OnRecordsExpired,
     on_log_truncated: OnLogTruncated,
@@ -36,9 +37,10 @@ pub struct TableDeliver {
 }
 
 impl TableDeliver {
-    pub fn new(plan: &Plan, targets: Arc<Targets>) -> Self {
+    pub fn new(plan: &Plan, targets: Arc<Targets>, progress: Progress) -> Self {
         Self {
             targets,
+            progress,
             on_source_reset: plan.source.on_source_reset,
             on_records_expired: plan.source.on_records_expired,
             on_log_truncated: plan.source.on_log_truncated,

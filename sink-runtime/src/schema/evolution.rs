@@ -104,7 +104,7 @@ pub fn plan_evolution(
     merge.plan(&table.schema, &wanted)
 }
 
-/// What `base` needs in order to hold the columns of files; their ids do not count, and everything is allowed.
+/// What `base` needs in order to hold the columns of files, under the ids that these have; everything is allowed.
 fn plan_written(
     base: &IcebergSchema,
     last_column_id: i32,
@@ -117,13 +117,16 @@ fn plan_written(
         recreate_columns: true,
     };
     let former = FormerColumns::default();
-    Merge::of(base, last_column_id, everything, &former).plan(base, written)
+    let mut merge = Merge::of(base, last_column_id, everything, &former);
+    merge.ids = None;
+    merge.plan(base, written)
 }
 
 struct Merge<'a> {
     policy: Evolution,
     former: &'a FormerColumns,
-    ids: FreshIds,
+    /// `None`: new columns have the ids that they are wanted with.
+    ids: Option<FreshIds>,
     identifiers: Vec<i32>,
     changes: Vec<Change>,
 }
@@ -137,7 +140,7 @@ impl<'a> Merge<'a> {
         Self {
             policy,
             former,
-            ids: FreshIds::after(last_column_id.max(base.highest_field_id())),
+            ids: Some(FreshIds::after(last_column_id.max(base.highest_field_id()))),
             identifiers: base.identifier_field_ids().collect(),
             changes: Vec::new(),
         }
@@ -327,9 +330,12 @@ impl<'a> Merge<'a> {
                 remedy: REMEDY_FORMER,
             });
         }
-        let id = self.ids.take();
+        let (id, ty) = match &mut self.ids {
+            Some(ids) => (ids.take(), ids.renumber(&want.field_type)),
+            None => (want.id, Type::clone(&want.field_type)),
+        };
         // Older rows have no value for it, so it is optional whatever the records promise.
-        let mut field = NestedField::optional(id, &want.name, self.ids.renumber(&want.field_type));
+        let mut field = NestedField::optional(id, &want.name, ty);
         field.doc.clone_from(&want.doc);
         self.changes.push(Change::Add {
             column,
