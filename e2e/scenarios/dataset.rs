@@ -35,7 +35,9 @@ async fn filled(lab: &Lab, partitions: i32, records: Vec<Record>) -> Result<Topi
 #[tokio::test]
 async fn orders_arrive_typed_in_folders_by_hour_and_every_command_agrees() -> Result<()> {
     let lab = Lab::shared().await?;
-    let topic = filled(lab, 3, spread(600, 1)).await?;
+    let topic = lab.topic("orders", 3).await?;
+    topic.wear().await?;
+    topic.produce(spread(600, 1)).await?;
     let sink = DatasetSink::of(lab, &topic).await?.with(hours());
     let validated = sink.command("validate").await?;
     assert_eq!(validated.code, Some(0), "{}", validated.stderr);
@@ -67,14 +69,6 @@ async fn orders_arrive_typed_in_folders_by_hour_and_every_command_agrees() -> Re
             json!("BIGINT"),
         ]]
     );
-    // Read again from the topic by somebody else, value by value.
-    let mut cents = 0;
-    for consumed in topic.read_all().await? {
-        let value: Value = serde_json::from_slice(consumed.record.value.as_ref().unwrap())?;
-        cents += (value["amount"].as_f64().unwrap() * 100.0).round() as i64;
-    }
-    let total = format!("SELECT (sum(amount) * 100)::BIGINT FROM {table}");
-    assert_eq!(duckdb.value(&total).await?, json!(cents));
     let astray = format!(
         "SELECT count(*) FROM {table} WHERE epoch_ms(created_at) < {FIRST_MILLI} OR \
          strftime(created_at AT TIME ZONE 'UTC', '%Y-%m-%d %H') != format('{{}}-{{:02d}}-{{:02d}} {{:02d}}', \
@@ -99,9 +93,14 @@ async fn orders_arrive_typed_in_folders_by_hour_and_every_command_agrees() -> Re
     assert_eq!(key_values["tidewater.topic"], json!(topic.name()), "{meta}");
     assert_eq!(key_values["tidewater.partition"], json!("0"), "{meta}");
 
+    let mut ends = Vec::new();
     for partition in 0..3 {
-        assert_eq!(topic.committed(&sink.group(), partition).await?, Some(200));
+        let (_, end) = topic.offsets(partition).await?;
+        let committed = topic.committed(&sink.group(), partition).await?;
+        assert_eq!(committed, Some(end), "{partition}");
+        ends.push(end);
     }
+    assert!(ends[0] > ends[1] && ends[1] > ends[2], "{ends:?}");
     let status = sink.command("status").await?;
     assert_eq!(status.code, Some(0), "{}", status.stderr);
     assert!(status.stdout.contains("lag 0"), "{}", status.stdout);
@@ -165,6 +164,109 @@ async fn verify_names_the_row_that_is_missing_and_the_one_that_is_there_twice() 
 }
 
 #[tokio::test]
+async fn verify_names_the_column_and_the_row_whose_values_somebody_swapped() -> Result<()> {
+    let lab = Lab::shared().await?;
+    let topic = filled(lab, 2, orders(200, 8).collect()).await?;
+    let sink = DatasetSink::of(lab, &topic).await?;
+    sink.catch_up().await?;
+    sink.assert_once(200).await?;
+    let name = format!("{}-1-", topic.name());
+    let files = sink.files().await?;
+    let file = files.iter().find(|key| key.starts_with(&name)).unwrap();
+    let path = format!("s3://{}/{file}", sink.bucket());
+    let duckdb = sink.duckdb().await?;
+    let chosen = format!(
+        "SELECT _offset FROM read_parquet('{path}') WHERE currency IS NOT NULL AND status IS NOT NULL \
+         ORDER BY _offset LIMIT 1 OFFSET 3"
+    );
+    let offset = duckdb.value(&chosen).await?.as_i64().unwrap();
+    // One row has two values of one type in each other's place; names, types, counts and offsets are what they were.
+    let swapped = format!(
+        "COPY (SELECT * REPLACE (CASE _offset WHEN {offset} THEN status ELSE currency END AS currency, \
+         CASE _offset WHEN {offset} THEN currency ELSE status END AS status) FROM read_parquet('{path}')) \
+         TO '{path}' (FORMAT parquet)"
+    );
+    duckdb.query(&swapped).await?;
+    assert_eq!(sink.count().await?, (200, 200));
+    assert!(sink.assert_as_sent().await.is_err());
+
+    let answer = sink.command("verify").await?;
+    assert_eq!(answer.code, Some(1), "{}", answer.stdout);
+    for line in [
+        format!("1 with other values: offsets {offset}\n"),
+        format!("column currency in 1 rows: offsets {offset}\n"),
+        format!("column status in 1 rows: offsets {offset}\n"),
+        "NOT whole: 0 missing, 0 duplicated, 1 with other values".to_owned(),
+    ] {
+        assert!(answer.stdout.contains(&line), "{line}\n{}", answer.stdout);
+    }
+    let by_offset = sink.command_with("verify", &["--offsets-only"]).await?;
+    assert_eq!(by_offset.code, Some(0), "{}", by_offset.stdout);
+    Ok(())
+}
+
+#[tokio::test]
+async fn kafkas_columns_say_what_the_record_carried_beside_its_value() -> Result<()> {
+    let lab = Lab::shared().await?;
+    let mut records: Vec<Record> = orders(30, 9)
+        .zip(0_u8..)
+        .map(|(record, i)| {
+            let named = record.header("trace", format!("trace of {i}"));
+            named.header("trace", vec![0xff, i])
+        })
+        .collect();
+    records[3].key = None;
+    records[4].headers.clear();
+    records[5].headers.push(("nothing".to_owned(), None));
+    // A key without a value leaves no row.
+    records.insert(
+        10,
+        Record {
+            value: None,
+            ..Record::default()
+        }
+        .key("gone"),
+    );
+    let topic = filled(lab, 2, records).await?;
+    let columns = json!({
+        "topic": "_topic", "partition": "_partition", "offset": "_offset", "timestamp": "_at",
+        "timestampType": "_kind", "key": "_key", "headers": "_headers",
+    });
+    let sink = DatasetSink::of(lab, &topic).await?;
+    let sink = sink.with(json!({"metadataColumns": columns}));
+    sink.catch_up().await?;
+    sink.assert_once(30).await?;
+    let sql = format!(
+        "SELECT _partition, _offset, epoch_ms(_at), _kind, lower(hex(_key)), \
+         [h.name || '=' || coalesce(lower(hex(h.value)), 'null') FOR h IN _headers] FROM {} ORDER BY 1, 2",
+        sink.table()
+    );
+    let found = sink.duckdb().await?.query(&sql).await?;
+    let hex = |bytes: &[u8]| -> String { bytes.iter().map(|byte| format!("{byte:02x}")).collect() };
+    let mut wanted = Vec::new();
+    for sent in topic.read_all().await? {
+        let record = sent.record;
+        if record.value.is_none() {
+            continue;
+        }
+        let headers = record.headers.iter().map(|(name, value)| {
+            let value = value.as_deref().map_or("null".to_owned(), hex);
+            format!("{name}={value}")
+        });
+        wanted.push(json!([
+            record.partition,
+            sent.offset,
+            record.timestamp,
+            "CreateTime",
+            record.key.as_deref().map(hex),
+            headers.collect::<Vec<_>>(),
+        ]));
+    }
+    assert_eq!(json!(found), json!(wanted));
+    Ok(())
+}
+
+#[tokio::test]
 async fn a_folder_of_this_machine_holds_the_same_dataset() -> Result<()> {
     let lab = Lab::shared().await?;
     let topic = filled(lab, 2, spread(200, 4)).await?;
@@ -209,12 +311,23 @@ async fn files_close_at_so_many_records_and_at_so_many_bytes() -> Result<()> {
     let topic = filled(lab, 1, orders(20_000, 7).collect()).await?;
     let by_records = json!({"rotation": {"maxOpen": "1h", "maxRecords": 5000}, "source": {"batchRecords": 1000}});
     let by_bytes = json!({"rotation": {"maxOpen": "1h", "maxBytes": "256Ki"}, "source": {"batchRecords": 1000}, "output": {"pageSize": "64Ki"}});
-    for (rule, least) in [(by_records, 4), (by_bytes, 2)] {
-        let sink = DatasetSink::of(lab, &topic).await?.with(rule);
-        sink.catch_up().await?;
-        sink.assert_once(20_000).await?;
-        let files = sink.files().await?;
-        assert!(files.len() >= least, "{files:?}");
+    let rows = "SELECT list(n ORDER BY file) FROM (SELECT count(*) AS n, filename AS file \
+                FROM read_parquet('$s/**/*.parquet', filename=true) GROUP BY ALL)";
+    let sink = DatasetSink::of(lab, &topic).await?.with(by_records);
+    sink.catch_up().await?;
+    sink.assert_once(20_000).await?;
+    let of_files = sink.value(&rows.replace("$s", &sink.location())).await?;
+    assert_eq!(of_files, json!([5000, 5000, 5000, 5000]));
+
+    let sink = DatasetSink::of(lab, &topic).await?.with(by_bytes);
+    sink.catch_up().await?;
+    sink.assert_once(20_000).await?;
+    let mut sizes = sink.sizes().await?;
+    // The last one ends with the topic. Of the others the size is foretold, not measured, while a page is open.
+    sizes.pop();
+    assert!(!sizes.is_empty());
+    for size in &sizes {
+        assert!((200 << 10..320 << 10).contains(size), "{sizes:?}");
     }
     Ok(())
 }

@@ -74,7 +74,7 @@ fn promises() -> Page {
     Page::read(root().join("docs/promises.md"))
 }
 
-/// Whether `source` has a test of this name.
+/// Whether `source` has a test of this name that is run.
 fn has_test(source: &str, name: &str) -> bool {
     let lines: Vec<&str> = source.lines().map(str::trim).collect();
     let declaration = format!("fn {name}(");
@@ -83,8 +83,20 @@ fn has_test(source: &str, name: &str) -> bool {
             .iter()
             .rev()
             .take_while(|line| line.starts_with("#["));
-        line.contains(&declaration) && attributes.into_iter().any(|line| line.contains("test"))
+        let (mut test, mut ignored) = (false, false);
+        for line in attributes {
+            ignored |= line.starts_with("#[ignore");
+            test |= line.contains("test");
+        }
+        line.contains(&declaration) && test && !ignored
     })
+}
+
+#[test]
+fn a_test_that_is_not_run_guards_nothing() {
+    let source = "#[test]\nfn runs() {}\n#[tokio::test]\n#[ignore = \"long\"]\nasync fn waits() {}\nfn helps() {}";
+    assert!(has_test(source, "runs"));
+    assert!(!has_test(source, "waits") && !has_test(source, "helps"));
 }
 
 #[test]

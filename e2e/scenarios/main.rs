@@ -14,6 +14,7 @@ mod dataset;
 mod dataset_failpoints;
 mod dataset_faults;
 mod dataset_glue;
+mod dataset_letters;
 mod dataset_places;
 mod dataset_sink;
 mod dataset_sources;

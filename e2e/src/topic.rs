@@ -148,6 +148,21 @@ impl Topic {
         Ok(())
     }
 
+    /// Leaves each partition empty with a log that starts somewhere else than the others', as retention does. What was
+    /// there before is gone.
+    pub async fn wear(&self) -> Result<()> {
+        let partitions = self.blocking(|topic| topic.count_partitions()).await?;
+        let worn = (0..partitions).flat_map(|partition| {
+            (0..3 + 7 * partition).map(move |_| Record::new(partition, "worn away"))
+        });
+        self.produce(worn).await?;
+        for partition in 0..partitions {
+            let (_, end) = self.offsets(partition).await?;
+            self.delete_records(partition, end).await?;
+        }
+        Ok(())
+    }
+
     /// Produces the records in order, each to its partition modulo the topic's number of them, and waits for every
     /// acknowledgement.
     pub async fn produce(

@@ -73,7 +73,8 @@ async fn a_cluster_without_pod_monitors_has_sinks_all_the_same_and_gets_them_whe
         .await_condition("ks3/orders", "Ready", WITHIN)
         .await?;
     let made = await_until(WITHIN, "Prometheus is told of the pods", async || {
-        Ok(get(&namespace, "podmonitors/orders-ks3").await.is_ok())
+        let found = get(&namespace, "podmonitors/orders-ks3").await;
+        Ok(found.is_ok_and(|monitor| !monitor.is_null()))
     });
     Box::pin(made).await?;
     let monitor = get(&namespace, "podmonitors/orders-ks3").await?;

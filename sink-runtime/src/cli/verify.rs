@@ -200,7 +200,7 @@ impl Comparison {
             for stretch in stretches {
                 let tp = &stretch.tp;
                 let age = ledger.age(tp, file, ours(content));
-                let known = wanted.contains_key(tp);
+                let known = ledger.next.contains_key(tp);
                 if known && first {
                     met.extend(slices.among(tp, &stretch.offsets));
                 }

@@ -91,11 +91,14 @@ fn add(
     });
 }
 
+/// Hashes of what was sent, and of what was read.
+pub(super) type Pair<'a> = (&'a [u32], &'a [u32]);
+
 /// What a sent value and a value read have to be the same as; `None` where their kinds say nothing of one another.
 pub(super) fn comparable<'a>(
     sent: (&str, &'a [u32], Option<&'a [u32]>),
     read: (&str, &'a Cells),
-) -> Option<(&'a [u32], &'a [u32])> {
+) -> Option<Pair<'a>> {
     let (sent_kind, sent, sent_single) = sent;
     let (read_kind, cells) = read;
     if sent_kind == read_kind {

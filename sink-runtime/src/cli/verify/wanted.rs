@@ -3,7 +3,7 @@
 
 use std::collections::BTreeMap;
 
-use super::cells::{Cells, NULL, comparable};
+use super::cells::{Cells, NULL, Pair, comparable};
 use super::held::Age;
 use super::report::{Lane, Witness};
 
@@ -124,7 +124,7 @@ impl Wanted {
             let Some(runs) = self.columns.get(&cells.path) else {
                 continue;
             };
-            let mut current: Option<(usize, Option<(&[u32], &[u32])>)> = None;
+            let mut current: Option<(usize, Option<Pair<'_>>)> = None;
             for (row, place) in places.iter().enumerate() {
                 let Some(place) = *place else { continue };
                 let at = rows.first + row;

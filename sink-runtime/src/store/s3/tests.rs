@@ -46,6 +46,10 @@ fn plan(endpoint: &str, key: &str, secret: &str, bucket: &str) -> S3Plan {
 fn server() -> Option<S3Plan> {
     let setting = std::env::var("TIDEWATER_TEST_S3").ok();
     let Some(setting) = setting else {
+        assert!(
+            std::env::var_os("TIDEWATER_LAB").is_none(),
+            "the lab gives its S3 server in TIDEWATER_TEST_S3, and did not"
+        );
         eprintln!("SKIPPED: TIDEWATER_TEST_S3 is not set; nothing ran against an S3 server");
         return None;
     };

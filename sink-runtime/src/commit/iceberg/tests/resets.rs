@@ -105,6 +105,20 @@ async fn a_commit_that_was_rolled_back_and_reread_does_not_pass_for_committed() 
 #[tokio::test]
 async fn two_processes_that_settle_a_rollback_together_settle_it_once() {
     let (lab, _, _) = rolled_back().await;
+    // All of them stand before the catalog with what they have decided, before the first is let in.
+    let met = Arc::new(tokio::sync::Barrier::new(4));
+    let script = (0..4).map(|_| {
+        let met = Arc::clone(&met);
+        Step::default().before(move |_| async move {
+            met.wait().await;
+        })
+    });
+    let lab = Lab {
+        table: Arc::new(FaultyTable::new(lab.memory.clone(), script)),
+        memory: lab.memory,
+    };
+    let changes = async || lab.metadata().await.metadata_log().len();
+    let before = changes().await;
     let settle = (0..4).map(|_| {
         let mut committer = lab.committer();
         async move {
@@ -114,10 +128,13 @@ async fn two_processes_that_settle_a_rollback_together_settle_it_once() {
                 .unwrap()
         }
     });
-    for opened in futures::future::join_all(settle).await {
+    let within = std::time::Duration::from_secs(60);
+    let all = tokio::time::timeout(within, futures::future::join_all(settle)).await;
+    for opened in all.expect("four at the catalog") {
         assert_eq!(opened.ledger.next, offsets(&[(0, 10)]));
     }
     assert_eq!(lab.visible().await, ["0+0-10.parquet"]);
+    assert_eq!(changes().await, before + 1, "settled more than once");
 }
 
 #[tokio::test]

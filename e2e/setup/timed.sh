@@ -1,0 +1,13 @@
+#!/usr/bin/env bash
+# Runs a test binary so that it says how long each test took (`… ok <1.234s>`). The harness has that behind an unstable
+# option only; what is compiled does not change by it.
+set -euo pipefail
+
+binary=$1
+shift
+help=$("$binary" --help 2>/dev/null || true)
+if [[ $help == *--report-time* ]]; then
+  RUSTC_BOOTSTRAP=1 exec "$binary" -Zunstable-options --report-time "$@"
+fi
+# Not every test binary has the usual harness.
+exec "$binary" "$@"
