@@ -310,7 +310,7 @@ mod tests {
             assert!((20..90).contains(&null.count()), "{field}");
         }
         for partitions in 1..=6 {
-            let mut shares = vec![0; 6];
+            let mut shares = [0; 6];
             for record in &records {
                 shares[(record.partition % partitions) as usize] += 1;
             }
