@@ -148,3 +148,27 @@ pub trait Deliver: Send + Sync + 'static {
     /// those for which it was not.
     async fn settle(&self, lanes: &[TopicPartition]) -> Vec<TopicPartition>;
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_uploads_failure_is_what_the_store_said() {
+        let of = |class| {
+            let why = "put part".to_owned();
+            Failure::of_upload(&"upload", &NotStaged::Failed { class, why })
+        };
+        for class in [class::STORE_DENIED, class::STORE_MISSING] {
+            let failure = of(class);
+            let own = matches!(&failure, Failure::Trouble { class: found, .. } if *found == class);
+            assert!(own, "{failure:?}");
+        }
+        let lost = of(class::FILES_LOST);
+        assert!(matches!(lost, Failure::Reread { .. }), "{lost:?}");
+        // What is tried on leaves the job as it is.
+        let (class, why) = (class::STORE_UNAVAILABLE, "busy".to_owned());
+        let busy = Failure::of_upload(&"upload", &NotStaged::Yet { class, why });
+        assert!(matches!(busy, Failure::Trouble { .. }), "{busy:?}");
+    }
+}

@@ -4,13 +4,14 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use super::super::committing::ends;
 use super::super::coordinator::Input;
 use super::super::deliver::Deliver;
 use super::super::recovery::{self, Ask, Asked, Looked, Resumed, Why};
 use super::super::worker::ToWorker;
 use super::super::{EngineError, RETRY};
 use super::{Conductor, list};
-use crate::errors::{Class, Retry, class};
+use crate::errors::{Class, class};
 use crate::plan::OnRecordsExpired;
 use crate::record::{AssignmentEpoch, Offset, TopicPartition};
 use crate::source::SourceCommand;
@@ -107,11 +108,9 @@ impl<D: Deliver> Conductor<D> {
             Some(Why { class, message }) if !ask.lanes.is_empty() => {
                 ask.failures += 1;
                 self.progress.hindered(class, message.clone());
-                let last = self.plan.commit.max_consecutive_failures;
                 // What passes is waited for, however long.
-                if class.retry == Retry::Never
-                    || (class.retry == Retry::Reload && ask.failures >= last)
-                {
+                let last = self.plan.commit.max_consecutive_failures;
+                if ends(class, ask.failures, last) {
                     return Err(EngineError::Stopped { class, message });
                 }
                 tracing::warn!(error = %message, advice = class.advice, "partitions cannot be recovered yet");
