@@ -283,7 +283,8 @@ fn ask_kafka(look: &Look, tps: Vec<TopicPartition>) -> Vec<(TopicPartition, Told
     let told: Vec<_> = tps
         .iter()
         .zip(&bounds)
-        .filter_map(|(tp, bounds)| bounds.is_ok().then(|| tp.clone()))
+        .filter(|(_, bounds)| bounds.is_ok())
+        .map(|(tp, _)| tp.clone())
         .collect();
     let committed = match facts.committed_each(&told, look.patience) {
         Ok(committed) => committed,

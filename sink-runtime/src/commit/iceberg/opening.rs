@@ -78,7 +78,7 @@ impl IcebergCommitter {
                 .await?
             {
                 Settled::Yes(ledger, replaced) => {
-                    let opened = describe(&base, ledger, plan, schema)?;
+                    let opened = describe(&base, *ledger, plan, schema)?;
                     self.known = Some((opened.uuid, opened.ledger.clone()));
                     return Ok(Opened {
                         created,
@@ -123,7 +123,7 @@ impl IcebergCommitter {
 }
 
 pub(super) enum Settled {
-    Yes(TableLedger, Option<Reset>),
+    Yes(Box<TableLedger>, Option<Reset>),
     /// A commit that settles it went through; look again.
     Written(Reset),
     NotYet,

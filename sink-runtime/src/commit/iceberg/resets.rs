@@ -29,14 +29,14 @@ impl IcebergCommitter {
                 OnDestinationReset::Stop => Err(failure),
                 OnDestinationReset::Reread => self.settled(base).map(|ledger| {
                     let resumed = ledger.next.clone();
-                    Settled::Yes(ledger, Some(Reset::Replaced { resumed }))
+                    Settled::Yes(Box::new(ledger), Some(Reset::Replaced { resumed }))
                 }),
                 OnDestinationReset::Continue => self.carry_over(base, attempts).await,
             };
         }
         let (recorded, held) =
             match standing(&base.metadata, &self.keys).map_err(IcebergFailure::LedgerUnreadable)? {
-                Standing::Settled(ledger) => return Ok(Settled::Yes(ledger, None)),
+                Standing::Settled(ledger) => return Ok(Settled::Yes(Box::new(ledger), None)),
                 Standing::RolledBack { recorded, held } => (recorded, held),
             };
         let before = recorded.next.clone();
@@ -69,7 +69,7 @@ impl IcebergCommitter {
     ) -> Result<Settled, IcebergFailure> {
         let ledger = self.settled(base)?;
         let Some((_, last)) = &self.known else {
-            return Ok(Settled::Yes(ledger, None));
+            return Ok(Settled::Yes(Box::new(ledger), None));
         };
         let behind = last
             .next
@@ -82,7 +82,10 @@ impl IcebergCommitter {
         }
         let resumed = merged.next.clone();
         if !behind {
-            return Ok(Settled::Yes(ledger, Some(Reset::Replaced { resumed })));
+            return Ok(Settled::Yes(
+                Box::new(ledger),
+                Some(Reset::Replaced { resumed }),
+            ));
         }
         for (tp, floor) in &last.floor {
             merged.floor.entry(tp.clone()).or_insert(*floor);

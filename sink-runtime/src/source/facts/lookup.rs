@@ -47,8 +47,8 @@ fn leader_of(tp: &TopicPartition, metadata: &Metadata) -> Result<i32, SourceErro
     let mut topics = metadata.topics().iter();
     let topic = topics.find(|found| found.name() == tp.topic.as_str());
     partitions_of(&tp.topic, topic)?;
-    let partitions = topic.iter().flat_map(|topic| topic.partitions());
-    match partitions.into_iter().find(|p| p.id() == tp.partition) {
+    let mut partitions = topic.iter().flat_map(|topic| topic.partitions());
+    match partitions.find(|p| p.id() == tp.partition) {
         Some(partition) if partition.leader() >= 0 => Ok(partition.leader()),
         Some(_) => Err(lookup_failed(format!("\"{tp}\" has no leader"))),
         None => Err(SourceError::NoSuchTopic(tp.to_string())),
