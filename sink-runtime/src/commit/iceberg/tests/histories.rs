@@ -158,7 +158,10 @@ proptest! {
     #![proptest_config(ProptestConfig::with_cases(64))]
     #[test]
     fn a_ledger_is_that_of_the_rows_or_said_not_to_be(steps in prop::collection::vec(step(), 1..50)) {
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_time()
+            .build()
+            .unwrap();
         runtime.block_on(async {
             let lab = Lab::new();
             lab.opened().await;
