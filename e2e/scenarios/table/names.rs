@@ -79,3 +79,59 @@ async fn columns_that_two_processes_and_another_engine_add_apart_hold_their_own_
     end(&b).await?;
     sink.assert_rows_once().await
 }
+
+#[tokio::test]
+async fn a_column_that_somebody_renamed_while_a_sink_runs_is_made_again_only_by_leave() -> Result<()>
+{
+    let sink = TableSink::new(Catalog::Rest, 1).await?.inferred();
+    let letters = sink.lab.topic("letters", 1).await?;
+    let mut sink = sink
+        .set("/deadLetter", json!({"topic": letters.name()}))
+        .set("/onError", json!("DeadLetter"));
+    let running = sink.start()?;
+    sink.produce_to(0, &[json!({"id": 1, "note": "note"})])
+        .await?;
+    sink.await_rows(1).await?;
+    sink.python(
+        "with table.update_schema() as update: update.rename_column('note', 'remark')\n\
+         result = None",
+    )
+    .await?;
+    sink.produce_to(
+        0,
+        &[
+            json!({"id": 2, "note": "note"}),
+            json!({"id": 3, "other": "other"}),
+        ],
+    )
+    .await?;
+    sink.await_rows(2).await?;
+    end(&running).await?;
+    assert_eq!(
+        sink.select("id, remark, other WHERE true ORDER BY id")
+            .await?,
+        [
+            [json!(1), json!("note"), Value::Null],
+            [json!(3), Value::Null, json!("other")],
+        ]
+    );
+    let refused = letters.read_all().await?;
+    let told: Vec<_> = refused
+        .iter()
+        .flat_map(|letter| &letter.record.headers)
+        .filter(|(name, _)| name == "tidewater.error.message")
+        .filter_map(|(_, value)| Some(String::from_utf8_lossy(value.as_deref()?).into_owned()))
+        .collect();
+    assert_eq!(told.len(), 1, "{told:?}");
+    assert!(told[0].contains("renamed to \"remark\""), "{told:?}");
+
+    sink.change("/evolution", json!({"recreateColumns": true}));
+    sink.produce_to(0, &[json!({"id": 4, "note": "again"})])
+        .await?;
+    sink.catch_up().await?;
+    assert_eq!(
+        sink.select("id, remark, note WHERE id = 4").await?,
+        [[json!(4), Value::Null, json!("again")]]
+    );
+    Ok(())
+}
