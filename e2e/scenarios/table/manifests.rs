@@ -209,7 +209,7 @@ fn field_name(expression: &str) -> String {
 }
 
 /// What makes a file's line comparable: `i` tells which record it holds.
-fn by_record<'a>(files: &'a [Value], i: usize) -> Result<&'a Value> {
+fn by_record(files: &[Value], i: usize) -> Result<&Value> {
     let (_, _, _, _, _, texts) = FIELDS.iter().find(|field| field.0 == "i").context("i")?;
     let wanted = texts.get(i).map_or(Value::Null, |text| json!(text));
     let found = files.iter().find(|file| file["partition"]["i"] == wanted);
