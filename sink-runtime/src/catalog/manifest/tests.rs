@@ -367,10 +367,8 @@ fn what_the_crate_writes_is_read_and_what_is_written_here_the_crate_reads() {
                     entries.sort_unstable();
                 }
             }
-            for map in &mut found.bounds {
-                if let Some(entries) = map {
-                    entries.sort_unstable();
-                }
+            for entries in found.bounds.iter_mut().flatten() {
+                entries.sort_unstable();
             }
             assert_eq!(found, *wanted);
         }
