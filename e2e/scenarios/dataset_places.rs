@@ -2,9 +2,9 @@
 
 use anyhow::{Context, Result};
 use serde_json::{Value, json};
-use tidewater_e2e::{Lab, Record};
+use tidewater_e2e::{Lab, Record, await_until};
 
-use crate::dataset_sink::DatasetSink;
+use crate::dataset_sink::{DatasetSink, PATIENCE};
 
 /// 2026-07-01T00:00:00Z
 const JULY: i64 = 1_782_864_000_000;
@@ -138,12 +138,6 @@ async fn a_folders_column_that_is_found_may_become_anything_and_the_sink_goes_on
         "onError": "DeadLetter",
         "deadLetter": {"topic": dead.name()},
     }));
-    // A process of its own, which knows only structs.
-    let struct_first = json!({"id": 0, "code": {"a": 1}}).to_string();
-    topic.produce([Record::new(0, struct_first)]).await?;
-    sink.catch_up().await?;
-    assert_eq!(dead.read_all().await?.len(), 1);
-
     let tidewater = sink.start()?;
     let codes = [json!(7), json!(1.5), json!(7), json!("x")];
     for (rows, code) in (1..).zip(codes) {
@@ -159,6 +153,16 @@ async fn a_folders_column_that_is_found_may_become_anything_and_the_sink_goes_on
         .filter_map(|key| key.split('/').next())
         .collect();
     assert_eq!(folders, ["code=1.5", "code=7", "code=7", "code=x"]);
-    assert_eq!(dead.read_all().await?.len(), 1);
+    // The text of what has none of its own. DuckDB does not read it: it decodes what this store lists.
+    let nested = json!({"id": 5, "code": {"a": 1}}).to_string();
+    topic.produce([Record::new(0, nested)]).await?;
+    await_until(PATIENCE, "a folder of the text", async || {
+        let files = sink.files().await?;
+        let named = |key: &String| key.starts_with("code=%7B%22a%22%3A1%7D/");
+        Ok(files.iter().any(named))
+    })
+    .await
+    .with_context(|| tidewater.process().log_tail())?;
+    assert_eq!(dead.read_all().await?.len(), 0);
     Ok(())
 }

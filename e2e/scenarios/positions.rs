@@ -5,7 +5,7 @@ use std::path::PathBuf;
 
 use anyhow::{Context, Result};
 use serde_json::{Value, json};
-use tidewater_e2e::{Lab, Outcome, Topic, orders};
+use tidewater_e2e::{Lab, Outcome, Topic, evenly, orders};
 
 use crate::dataset_sink::{DatasetSink, await_status, status, stop};
 
@@ -119,7 +119,7 @@ async fn who_starts_at_the_end_misses_nothing_of_partitions_and_topics_that_come
 -> Result<()> {
     let lab = Lab::shared().await?;
     let topic = lab.topic("orders", 2).await?;
-    topic.produce(orders(50, 1)).await?;
+    topic.produce(evenly(orders(50, 1))).await?;
     let sink = DatasetSink::of(lab, &topic).await?;
     let sink = sink.with(json!({"source": {
         "startup": {"mode": "Latest"},
@@ -137,7 +137,7 @@ async fn who_starts_at_the_end_misses_nothing_of_partitions_and_topics_that_come
     let tidewater = sink.start()?;
     await_status(&tidewater, "it starts at the end", known(2)).await?;
     topic.add_partitions(4).await?;
-    topic.produce(orders(80, 2)).await?;
+    topic.produce(evenly(orders(80, 2))).await?;
     let second = Topic::create(lab.kafka(), &format!("{}-returns", topic.name()), 1).await?;
     second.produce(orders(30, 3)).await?;
     sink.await_rows(110)

@@ -480,7 +480,7 @@ impl Progress {
         if commit.last_error.is_none()
             && let Some((tp, waits)) = first_waiting(&inner.partitions)
         {
-            commit.last_error = Some(format!("{tp} waits for the brokers: {}", waits.message));
+            commit.last_error = Some(format!("{tp} waits: {}", waits.message));
             commit.last_error_reason = Some(waits.reason);
         }
         let rejected = crate::decode::RejectClass::ALL

@@ -1,5 +1,7 @@
 //! Several processes of one sink commit to one table: once, whoever comes, goes or dies.
 
+use tidewater_e2e::evenly;
+
 use super::*;
 use crate::dataset_sink::await_fenced;
 
@@ -130,7 +132,7 @@ async fn a_table_that_starts_at_the_end_misses_nothing_of_partitions_that_come_l
         .set("/source/startup", json!({"mode": "Latest"}));
     let refresh = "/source/properties/topic.metadata.refresh.interval.ms";
     let sink = sink.set(refresh, json!("4000"));
-    sink.produce(20, 1).await?;
+    sink.topic.produce(evenly(orders(20, 1))).await?;
     let running = sink.start()?;
     await_until(PATIENCE, "it starts at the end", async || {
         let (_, status) = running.http_get("/status").await?;
@@ -141,7 +143,7 @@ async fn a_table_that_starts_at_the_end_misses_nothing_of_partitions_that_come_l
     })
     .await?;
     sink.topic.add_partitions(4).await?;
-    sink.produce(40, 2).await?;
+    sink.topic.produce(evenly(orders(40, 2))).await?;
     sink.await_rows(40).await?;
     end(&running).await?;
     let of_old = "count(*) FILTER (kafka_offset < 10 AND kafka_partition < 2)";

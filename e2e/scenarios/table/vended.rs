@@ -102,16 +102,15 @@ async fn a_table_is_written_with_the_keys_its_catalog_vends_whatever_the_environ
     .await?;
     end(&running).await?;
 
-    // These keys and no others: without them nothing is written.
+    // These keys and no others: without them nothing is written, and the sink says why it ends.
     guarded.s3.let_in(&[])?;
     guarded.sink.produce(10, 2).await?;
     let running = guarded.sink.start_in(&USELESS)?;
-    await_until(PATIENCE, "a refusal", async || {
-        Ok(running.process().log().contains("InvalidAccessKeyId"))
-    })
-    .await?;
+    let refused = guarded.sink.end_in_failure(&running).await?;
+    ensure!(refused.contains("InvalidAccessKeyId"), "{refused}");
     assert_eq!(guarded.rows().await?, [[json!(200), json!(200)]]);
     guarded.s3.let_in(&[("early", "early-secret")])?;
+    let running = guarded.sink.start_in(&USELESS)?;
     guarded.await_rows(210).await?;
     end(&running).await
 }

@@ -163,6 +163,11 @@ impl<'a> Writer<'a> {
         Ok(())
     }
 
+    /// An entry of a file that may have been begun before the table's columns were as they are.
+    pub(crate) fn widened(&self, entry: Entry) -> Entry {
+        entry.widened(&self.fields)
+    }
+
     /// # Errors
     /// As [`Writer::add`].
     pub(crate) fn check(&self, entry: &Entry) -> Result<(), ManifestError> {

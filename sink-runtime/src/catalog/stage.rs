@@ -301,7 +301,7 @@ impl Stage<'_> {
         let mut writer = Writer::new(&form).map_err(invalid)?;
         for file in files {
             let entry = Entry::added(file, self.snapshot_id).map_err(invalid)?;
-            writer.add(&entry).map_err(invalid)?;
+            writer.add(&writer.widened(entry)).map_err(invalid)?;
         }
         let path = format!("{}/{}-m0.avro", directory(self.table), self.commit_uuid);
         let (bytes, manifest) = writer

@@ -52,6 +52,9 @@ pub struct IcebergCommit {
     /// The sink's floor as known now; the table keeps the highest it was told.
     pub floor: Offsets,
     pub cluster_id: Option<String>,
+    /// The topics and their numbers of partitions as they were when the sink first started: written down by its first
+    /// commit.
+    pub census: Option<BTreeMap<TopicName, i32>>,
     pub topic_ids: BTreeMap<TopicName, String>,
     /// May be none: progress over records that left no row here.
     pub files: Vec<DataFile>,
@@ -505,6 +508,9 @@ fn extent(base: &Base, staged: &Staged) -> Extent {
 /// The ledger after the commit.
 fn advance(ledger: &TableLedger, wish: &IcebergCommit) -> TableLedger {
     let mut next = ledger.clone();
+    if ledger.next.is_empty() && ledger.census.is_none() {
+        next.census.clone_from(&wish.census);
+    }
     for claim in &wish.claims {
         next.next.insert(claim.tp.clone(), claim.range.end);
         next.commits.insert(claim.tp.clone(), wish.commit_id);

@@ -44,16 +44,19 @@ pub(super) async fn commit<D: Deliver>(
     } = way;
     let tps: Vec<TopicPartition> = job.lanes.iter().map(|lane| lane.tp.clone()).collect();
     let mut tries = 0;
+    let mut identified = job.lanes.is_empty();
     let mut undelivered = !dead.is_empty();
     loop {
         let attempt = async {
-            if !job.lanes.is_empty() {
+            // All was read before this. What the ledger may name by a later try stays, whatever becomes of the topic.
+            if !identified {
                 let topics = job.lanes.iter().map(|lane| lane.tp.topic.clone());
                 let ids = identity.ids(topics.collect()).await;
                 identity::check(&mut job.lanes, &ids).map_err(|why| Failure::Reread {
                     class: class::SOURCE_RESET,
                     why,
                 })?;
+                identified = true;
             }
             if undelivered {
                 let delivered = letters.deliver(&dead).await;
@@ -105,9 +108,9 @@ pub(super) async fn commit<D: Deliver>(
             }
             Failure::Trouble { class, message } => {
                 tracing::warn!(error = %message, advice = class.advice, "commit failed");
-                progress.commit_failed(&tps, class, &message);
+                let failures = progress.commit_failed(&tps, class, &message);
                 tries += 1;
-                if ends(class, tries, max_failures) {
+                if ends(class, failures, max_failures) {
                     return Err(EngineError::Stopped { class, message });
                 }
                 // Nobody waits for it any more. What the ledger may name of it stays; its new owner looks.

@@ -10,7 +10,7 @@ use tokio::task::JoinSet;
 
 use super::committing::Way;
 use super::coordinator::{Coordinator, CutId, Input, Output, Settled};
-use super::deliver::{Deliver, Job, JobLane};
+use super::deliver::{Deliver, Job, JobLane, Unsettled};
 use super::goal::Goals;
 use super::identity::Identity;
 use super::recovery::{Ask, Looked};
@@ -80,7 +80,7 @@ pub(super) struct Conductor<D: Deliver> {
     generations: BTreeMap<TopicPartition, u64>,
     settling: Settling,
     /// Each ends with what could not be settled.
-    settlements: JoinSet<Vec<TopicPartition>>,
+    settlements: JoinSet<Unsettled>,
 }
 
 impl<D: Deliver> Conductor<D> {
@@ -144,10 +144,15 @@ impl<D: Deliver> Conductor<D> {
                 Ok(())
             }
             Some(left) = self.settlements.join_next() => {
-                for tp in left.map_err(|error| panicked(&error))? {
+                let Unsettled { later, mut moved } = left.map_err(|error| panicked(&error))?;
+                for tp in later {
                     if self.topic_ids.contains_key(&tp) {
                         self.settling.again(tp, Instant::now());
                     }
+                }
+                moved.retain(|tp| self.topic_ids.contains_key(tp));
+                if !moved.is_empty() {
+                    self.apply(Input::Reread(moved));
                 }
                 Ok(())
             }

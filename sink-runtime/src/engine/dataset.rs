@@ -7,10 +7,10 @@ use async_trait::async_trait;
 
 use self::file::Whereabouts;
 use super::coordinator::CutScope;
-use super::deliver::{Census, Deliver, Facts, Failure, Job, Landed};
+use super::deliver::{Census, Deliver, Facts, Failure, Job, Landed, Unsettled};
 use crate::catalog::hive::Registrar;
 use crate::commit::dataset::{CommitFailure, CommitRequest, DatasetCommitter, ResetRequest};
-use crate::errors::{OneLine, class};
+use crate::errors::{OneLine, Retry, class};
 use crate::ledger::{
     CommitId, LedgerDocument, PendingFile, Progress as Known, Recorded, Resume, SourceCheck,
     after_expiry, after_truncation, check_source,
@@ -63,7 +63,12 @@ impl DatasetDeliver {
         }
     }
 
-    async fn recover_one(&self, tp: &TopicPartition, facts: &Facts) -> Result<Known, Failure> {
+    async fn recover_one(
+        &self,
+        tp: &TopicPartition,
+        facts: &Facts,
+        confirmed: bool,
+    ) -> Result<Known, Failure> {
         let recovered = self.committer.open(tp).await.map_err(failure)?;
         if let Some(lost) = &recovered.lost {
             tracing::warn!(%tp, ?lost, "staged files of a commit had vanished; the range is read again");
@@ -115,8 +120,10 @@ impl DatasetDeliver {
                 )
             }
         };
-        let Resume::ResetTo(next) = resume else {
-            return Err(Failure::Trouble { class, message });
+        let doubtful = !confirmed && class != class::OFFSET_OUT_OF_RANGE;
+        let next = match resume {
+            Resume::ResetTo(next) if !doubtful => next,
+            _ => return Err(Failure::Trouble { class, message }),
         };
         tracing::warn!(%tp, %next, "{message}; the ledger starts anew");
         let request = ResetRequest {
@@ -197,6 +204,7 @@ impl Deliver for DatasetDeliver {
     async fn recover(
         &self,
         asked: &BTreeMap<TopicPartition, Facts>,
+        confirmed: bool,
     ) -> Result<BTreeMap<TopicPartition, Known>, Failure> {
         use futures::{StreamExt, TryStreamExt};
         if let Some(facts) = asked.values().next() {
@@ -204,7 +212,9 @@ impl Deliver for DatasetDeliver {
         }
         let mut open = Vec::with_capacity(asked.len());
         for (tp, facts) in asked {
-            open.push(async move { Ok((tp.clone(), self.recover_one(tp, facts).await?)) });
+            open.push(
+                async move { Ok((tp.clone(), self.recover_one(tp, facts, confirmed).await?)) },
+            );
         }
         futures::stream::iter(open)
             .buffer_unordered(LEDGERS_AT_ONCE)
@@ -273,20 +283,28 @@ impl Deliver for DatasetDeliver {
         }
     }
 
-    async fn settle(&self, lanes: &[TopicPartition]) -> Vec<TopicPartition> {
+    async fn settle(&self, lanes: &[TopicPartition]) -> Unsettled {
         use futures::StreamExt;
         let mut settle = Vec::with_capacity(lanes.len());
         for tp in lanes {
-            settle.push(async move {
-                let error = self.committer.settle(tp).await.err()?;
-                tracing::debug!(%tp, error = %OneLine(&error), "the ledger's pending list stays for now");
-                Some(tp.clone())
-            });
+            settle.push(async move { (tp.clone(), self.committer.settle(tp).await) });
         }
-        futures::stream::iter(settle)
-            .buffer_unordered(LEDGERS_AT_ONCE)
-            .filter_map(std::future::ready)
-            .collect()
-            .await
+        let mut settled = futures::stream::iter(settle).buffer_unordered(LEDGERS_AT_ONCE);
+        let mut unsettled = Unsettled::default();
+        while let Some((tp, result)) = settled.next().await {
+            let Err(error) = result else { continue };
+            let why = OneLine(&error).to_string();
+            match failure(error) {
+                Failure::Trouble { class, .. } if class.retry != Retry::Never => {
+                    tracing::debug!(%tp, error = why, "the ledger's pending list stays for now");
+                    unsettled.later.push(tp);
+                }
+                _ => {
+                    tracing::warn!(%tp, error = why, "the ledger is not as it was left");
+                    unsettled.moved.push(tp);
+                }
+            }
+        }
+        unsettled
     }
 }

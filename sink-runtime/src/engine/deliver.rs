@@ -115,6 +115,15 @@ impl Failure {
     }
 }
 
+/// Lanes whose last commit could not be brought to rest.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Unsettled {
+    /// To be tried again.
+    pub later: Vec<TopicPartition>,
+    /// The ledger is not as it was left, or not to be used: it has to be opened again.
+    pub moved: Vec<TopicPartition>,
+}
+
 #[async_trait]
 pub trait Deliver: Send + Sync + 'static {
     /// A sealed file, its bytes on their way.
@@ -122,10 +131,13 @@ pub trait Deliver: Send + Sync + 'static {
 
     fn scope(&self) -> CutScope;
 
-    /// What the ledger says of each, interrupted commits finished first and the reset policies applied.
+    /// What the ledger says of each, interrupted commits finished first and the reset policies applied. Log and ledger
+    /// are not read in one moment, and a commit on its way out may come between: that they do not fit is an error, whatever
+    /// the policies say, unless `confirmed` by an earlier look.
     async fn recover(
         &self,
         asked: &BTreeMap<TopicPartition, Facts>,
+        confirmed: bool,
     ) -> Result<BTreeMap<TopicPartition, Known>, Failure>;
 
     /// The topics as they were when the sink first started, which is what "the end" was said of: as written down then, or
@@ -146,7 +158,7 @@ pub trait Deliver: Send + Sync + 'static {
 
     /// Nothing more is committed for these soon: what the ledger says of their last commit is brought to rest. Returns
     /// those for which it was not.
-    async fn settle(&self, lanes: &[TopicPartition]) -> Vec<TopicPartition>;
+    async fn settle(&self, lanes: &[TopicPartition]) -> Unsettled;
 }
 
 #[cfg(test)]

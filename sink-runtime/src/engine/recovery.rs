@@ -30,6 +30,10 @@ pub(super) struct Ask {
     pub(super) unanswered: u32,
     /// Looks that the destination did not answer.
     pub(super) failures: u32,
+    /// Of these, those that waiting alone does not mend.
+    pub(super) telling: u32,
+    /// Log and ledger did not fit, which a second look has to confirm.
+    pub(super) doubted: bool,
 }
 
 /// What a partition goes on with.
@@ -115,7 +119,7 @@ impl Look {
         if asked.is_empty() {
             return Ok(());
         }
-        let known = deliver.recover(&asked).await?;
+        let known = deliver.recover(&asked, looked.ask.doubted).await?;
         let starts = self.starts(deliver, &asked, &group, &known, looked).await?;
         for (tp, (start, anchored)) in starts {
             let Some(fact) = asked.get(&tp) else { continue };

@@ -8,7 +8,7 @@ use async_trait::async_trait;
 use self::target::{Target, Targets};
 use self::topics::{TopicIds, known, mark, new_ids, recreated, told, truncated, unrecorded};
 use super::coordinator::CutScope;
-use super::deliver::{Census, Deliver, Facts, Failure, Job, Landed};
+use super::deliver::{Census, Deliver, Facts, Failure, Job, Landed, Unsettled};
 use crate::commit::iceberg::{Hears, IcebergCommit, IcebergFailure, NotCommitted, TableLedger};
 use crate::errors::{Class, class};
 use crate::ledger::{Claim, CommitId, Progress as Known, Recorded, SourceCheck, check_source};
@@ -34,6 +34,8 @@ pub struct TableDeliver {
     on_records_expired: OnRecordsExpired,
     on_log_truncated: OnLogTruncated,
     cluster: parking_lot::Mutex<Option<String>>,
+    /// Taken while there was no table to write it down in.
+    census: parking_lot::Mutex<Option<Census>>,
 }
 
 impl TableDeliver {
@@ -45,6 +47,7 @@ impl TableDeliver {
             on_records_expired: plan.source.on_records_expired,
             on_log_truncated: plan.source.on_log_truncated,
             cluster: parking_lot::Mutex::new(None),
+            census: parking_lot::Mutex::new(None),
         }
     }
 
@@ -105,6 +108,7 @@ impl TableDeliver {
                 .collect(),
             claims,
             cluster_id: self.cluster.lock().clone(),
+            census: self.census.lock().clone(),
             topic_ids,
             files,
             spec: Arc::clone(&target.spec),
@@ -193,6 +197,7 @@ impl Deliver for TableDeliver {
     async fn recover(
         &self,
         asked: &BTreeMap<TopicPartition, Facts>,
+        confirmed: bool,
     ) -> Result<BTreeMap<TopicPartition, Known>, Failure> {
         let Some(first) = asked.values().next() else {
             return Ok(BTreeMap::new());
@@ -209,7 +214,7 @@ impl Deliver for TableDeliver {
         let recreated = recreated(&ledger, asked);
         if let Some((tp, why)) = recreated.first() {
             let message = format!("{tp}: the topic is not the one the table speaks of: {why}");
-            if self.on_source_reset == OnSourceReset::Stop {
+            if self.on_source_reset == OnSourceReset::Stop || !confirmed {
                 return Err(Failure::Trouble {
                     class: class::SOURCE_RESET,
                     message,
@@ -236,7 +241,7 @@ impl Deliver for TableDeliver {
             let message = format!(
                 "{tp}: the log ends at {end}, below the committed offset {next}: Kafka lost records"
             );
-            if self.on_log_truncated == OnLogTruncated::Stop {
+            if self.on_log_truncated == OnLogTruncated::Stop || !confirmed {
                 return Err(Failure::Trouble {
                     class: class::LOG_TRUNCATED,
                     message,
@@ -254,8 +259,9 @@ impl Deliver for TableDeliver {
 
     async fn census(&self, now: &Census) -> Result<Census, Failure> {
         if self.targets.current().is_none() {
-            // Nobody can have written anything down.
-            return Ok(now.clone());
+            // Nobody can have written anything down. The first commit does.
+            let mut census = self.census.lock();
+            return Ok(census.get_or_insert_with(|| now.clone()).clone());
         }
         let census = self.targets.census(now).await;
         census.map_err(|error| Failure::of(&error))
@@ -312,7 +318,7 @@ impl Deliver for TableDeliver {
     }
 
     /// A snapshot is whole.
-    async fn settle(&self, _lanes: &[TopicPartition]) -> Vec<TopicPartition> {
-        Vec::new()
+    async fn settle(&self, _lanes: &[TopicPartition]) -> Unsettled {
+        Unsettled::default()
     }
 }

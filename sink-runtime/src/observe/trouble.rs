@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use crate::errors::Class;
+use crate::errors::{Class, Retry};
 use crate::record::TopicPartition;
 
 #[derive(Clone, Debug)]
@@ -13,6 +13,8 @@ struct Trouble {
     at: u64,
     /// In a row; 0 for what has not failed yet.
     failures: u32,
+    /// Of these, those that waiting alone does not mend.
+    telling: u32,
 }
 
 #[derive(Debug, Default)]
@@ -27,20 +29,21 @@ pub(super) struct Troubles {
 }
 
 impl Troubles {
-    fn trouble(&mut self, class: Class, message: &str, failures: u32) -> Trouble {
+    fn trouble(&mut self, class: Class, message: &str, (failures, telling): (u32, u32)) -> Trouble {
         self.now += 1;
         Trouble {
             reason: class.reason,
             message: message.to_owned(),
             at: self.now,
             failures,
+            telling,
         }
     }
 
     /// Returns the failures in a row.
     pub(super) fn not_opened(&mut self, class: Class, message: &str) -> u32 {
         let failures = self.opening.as_ref().map_or(0, |before| before.failures) + 1;
-        self.opening = Some(self.trouble(class, message, failures));
+        self.opening = Some(self.trouble(class, message, (failures, 0)));
         failures
     }
 
@@ -51,10 +54,10 @@ impl Troubles {
     }
 
     pub(super) fn hindered(&mut self, class: Class, message: &str) {
-        self.step = Some(self.trouble(class, message, 0));
+        self.step = Some(self.trouble(class, message, (0, 0)));
     }
 
-    /// Returns the most failures in a row that any of the lanes has.
+    /// Returns the most failures in a row that any of the lanes has, without those of an outage.
     pub(super) fn not_committed<'a>(
         &mut self,
         lanes: impl Iterator<Item = &'a TopicPartition>,
@@ -63,10 +66,12 @@ impl Troubles {
     ) -> u32 {
         let mut most = 0;
         for lane in lanes {
-            let failures = self.lanes.get(lane).map_or(0, |before| before.failures) + 1;
-            let trouble = self.trouble(class, message, failures);
+            let before = self.lanes.get(lane);
+            let (failures, telling) = before.map_or((0, 0), |b| (b.failures, b.telling));
+            let telling = telling + u32::from(class.retry != Retry::Backoff);
+            let trouble = self.trouble(class, message, (failures + 1, telling));
             self.lanes.insert(lane.clone(), trouble);
-            most = most.max(failures);
+            most = most.max(telling);
         }
         most
     }
@@ -122,6 +127,19 @@ mod tests {
         assert_eq!(troubles.failures(), 1);
         troubles.not_committed([tp(3)].iter(), class::STORE_CONFLICT, "lost again");
         assert_eq!(troubles.failures(), 2);
+    }
+
+    #[test]
+    fn failures_of_an_outage_are_shown_and_count_for_nothing_after_it() {
+        let mut troubles = Troubles::default();
+        let lane = [tp(0)];
+        for _ in 0..20 {
+            let failures = troubles.not_committed(lane.iter(), class::STORE_UNAVAILABLE, "away");
+            assert_eq!(failures, 0);
+        }
+        assert_eq!(troubles.failures(), 20);
+        let failures = troubles.not_committed(lane.iter(), class::STORE_CONFLICT, "lost");
+        assert_eq!((failures, troubles.failures()), (1, 21));
     }
 
     #[test]

@@ -102,6 +102,23 @@ impl Entry {
         })
     }
 
+    /// With partition values as these fields have them: a file may have been begun before its column was widened.
+    pub(super) fn widened(mut self, fields: &[(i32, &str, &PrimitiveType)]) -> Self {
+        for ((_, _, ty), value) in fields.iter().zip(&mut self.partition) {
+            let wider = match (ty, &*value) {
+                (PrimitiveType::Long, Some(PrimitiveLiteral::Int(v))) => {
+                    PrimitiveLiteral::Long(i64::from(*v))
+                }
+                (PrimitiveType::Double, Some(PrimitiveLiteral::Float(v))) => {
+                    PrimitiveLiteral::Double(f64::from(v.0).into())
+                }
+                _ => continue,
+            };
+            *value = Some(wider);
+        }
+        self
+    }
+
     pub(super) fn check(
         &self,
         fields: &[(i32, &str, &PrimitiveType)],

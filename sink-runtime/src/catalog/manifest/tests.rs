@@ -278,6 +278,41 @@ fn names_that_avro_does_not_allow_are_spelt_out_in_manifests_and_kept_beside() {
 }
 
 #[test]
+fn values_from_before_a_column_was_widened_stand_beside_those_from_after() {
+    let columns = [("n", PrimitiveType::Long), ("d", PrimitiveType::Double)];
+    let (schema, spec) = table(&columns);
+    let form = Form::new(FormatVersion::V2, &schema, &spec).unwrap();
+    let mut writer = Writer::new(&form).unwrap();
+    let before = vec![Some(Literal::int(-7)), Some(Literal::float(1.5))];
+    let after = vec![
+        Some(Literal::long(3_000_000_000_i64)),
+        Some(Literal::double(2.5)),
+    ];
+    for (name, tuple) in [("before", before), ("after", after)] {
+        let entry = Entry::added(&file(name, tuple, 1), SNAPSHOT).unwrap();
+        writer.add(&writer.widened(entry)).unwrap();
+    }
+    let (bytes, _) = writer.finish("m".into(), SNAPSHOT).unwrap();
+    let tuples: Vec<_> = read(&bytes, &form)
+        .into_iter()
+        .map(|entry| entry.partition)
+        .collect();
+    assert_eq!(
+        tuples,
+        [
+            [
+                Some(PrimitiveLiteral::Long(-7)),
+                Some(PrimitiveLiteral::Double(1.5.into())),
+            ],
+            [
+                Some(PrimitiveLiteral::Long(3_000_000_000)),
+                Some(PrimitiveLiteral::Double(2.5.into())),
+            ],
+        ]
+    );
+}
+
+#[test]
 fn a_value_that_its_type_does_not_hold_is_named_and_nothing_of_it_is_written() {
     let decimal = PrimitiveType::Decimal {
         precision: 2,

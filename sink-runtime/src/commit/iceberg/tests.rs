@@ -134,6 +134,7 @@ fn commit_of(opened: &Opened, partition: i32, expected: Option<i64>, end: i64) -
         claims: vec![claim(partition, expected, start, end)],
         floor: offsets(&[(partition, end)]),
         cluster_id: Some("cluster-1".into()),
+        census: None,
         topic_ids: BTreeMap::new(),
         files: vec![file(partition, start, end)],
         spec: opened.spec.clone(),

@@ -73,7 +73,7 @@ fn the_producer_takes_all_of_the_source_but_what_serves_consumers() {
 }
 
 #[test]
-fn a_cut_letter_says_what_was_left_out_and_where_it_awaits() {
+fn a_cut_letter_says_what_was_left_out_and_where_it_is_to_be_found() {
     let letter = letter(7, b"{".to_vec());
     let said = |extent| -> BTreeMap<String, String> {
         let entries = headers(&letter, extent);

@@ -11,7 +11,7 @@ use super::super::recovery::{self, Ask, Asked, Looked, Resumed, Why};
 use super::super::worker::ToWorker;
 use super::super::{EngineError, RETRY};
 use super::{Conductor, list};
-use crate::errors::{Class, class};
+use crate::errors::{Class, Retry, class};
 use crate::plan::OnRecordsExpired;
 use crate::record::{AssignmentEpoch, Offset, TopicPartition};
 use crate::source::SourceCommand;
@@ -101,19 +101,23 @@ impl<D: Deliver> Conductor<D> {
             // It may have been about what is gone.
             Some(_) if some_gone => self.look(ask),
             // Log and ledger were not read in one moment: a commit on its way out may have come between.
-            Some(Why { class, .. }) if ask.failures == 0 && compares(class) => {
-                ask.failures += 1;
+            Some(Why { class, .. }) if !ask.doubted && compares(class) => {
+                ask.doubted = true;
                 self.look(ask);
             }
             Some(Why { class, message }) if !ask.lanes.is_empty() => {
                 ask.failures += 1;
+                ask.telling += u32::from(class.retry != Retry::Backoff);
                 self.progress.hindered(class, message.clone());
                 // What passes is waited for, however long.
                 let last = self.plan.commit.max_consecutive_failures;
-                if ends(class, ask.failures, last) {
+                if ends(class, ask.telling, last) {
                     return Err(EngineError::Stopped { class, message });
                 }
                 tracing::warn!(error = %message, advice = class.advice, "partitions cannot be recovered yet");
+                for (tp, _) in &ask.lanes {
+                    self.progress.waits(tp, class, message.clone());
+                }
                 let failures = ask.failures;
                 self.look_again(ask, failures);
             }

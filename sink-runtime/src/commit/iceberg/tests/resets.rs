@@ -408,3 +408,20 @@ async fn what_the_topics_were_like_when_the_sink_first_started_is_written_down_o
     let of_old = committer.census(&census(6)).await.unwrap();
     assert!(of_old.is_empty(), "it has started before: {of_old:?}");
 }
+
+#[tokio::test]
+async fn the_first_commit_writes_down_the_topics_as_they_were_when_the_sink_started() {
+    let lab = Lab::new();
+    let (mut committer, opened) = lab.opened().await;
+    let of = |partitions| Some(BTreeMap::from([(TopicName::new("orders"), partitions)]));
+    let mut first = commit_of(&opened, 0, None, 10);
+    first.census = of(3);
+    committer.commit(&first).await.unwrap();
+    // A process that started later, before there was a table, does not change it.
+    let mut later = commit_of(&opened, 1, None, 10);
+    later.census = of(5);
+    committer.commit(&later).await.unwrap();
+    assert_eq!(lab.ledger().await.census, of(3));
+    let now = BTreeMap::from([(TopicName::new("orders"), 9)]);
+    assert_eq!(committer.census(&now).await.unwrap(), of(3).unwrap());
+}

@@ -157,6 +157,7 @@ fn progress(target: &Target, partition: i32) -> IcebergCommit {
         claims: vec![claim],
         floor: BTreeMap::new(),
         cluster_id: None,
+        census: None,
         topic_ids: BTreeMap::new(),
         files: Vec::new(),
         spec: Arc::clone(&target.spec),
