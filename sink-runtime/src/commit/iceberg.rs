@@ -23,6 +23,7 @@ use crate::record::{Offset, TopicName, TopicPartition};
 use crate::schema::Schema;
 use crate::schema::evolution::{self, NewSchema, TableColumns};
 
+mod by_hand;
 pub mod declare;
 mod failure;
 mod opening;
@@ -32,6 +33,7 @@ mod standing;
 pub mod table_ledger;
 mod told;
 
+pub use by_hand::SetByHand;
 pub use declare::{Declaration, Declared};
 pub use failure::{IcebergFailure, NotCommitted};
 pub use opening::{Opened, Reset, partition_fields};
@@ -354,11 +356,23 @@ impl IcebergCommitter {
 
     fn settled(&self, base: &Base) -> Result<TableLedger, IcebergFailure> {
         match standing(&base.metadata, &self.keys).map_err(IcebergFailure::LedgerUnreadable)? {
-            Standing::Settled(ledger) => Ok(ledger),
+            Standing::Settled(ledger) => self.ours(ledger),
             Standing::RolledBack { recorded, held } => Err(IcebergFailure::RolledBack {
                 table: self.ops.describe(),
                 recorded: recorded.next,
                 held,
+            }),
+        }
+    }
+
+    /// A ledger to go on with.
+    fn ours(&self, ledger: TableLedger) -> Result<TableLedger, IcebergFailure> {
+        match ledger.moved_to {
+            None => Ok(ledger),
+            Some(to) => Err(IcebergFailure::LedgerMoved {
+                table: self.ops.describe(),
+                sink: self.sink.to_string(),
+                to,
             }),
         }
     }

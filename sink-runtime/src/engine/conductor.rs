@@ -16,7 +16,7 @@ use super::identity::Identity;
 use super::recovery::{Ask, Looked};
 use super::router::Router;
 use super::settling::Settling;
-use super::worker::{FromWorker, Share, ToWorker};
+use super::worker::{FromWorker, Refused, Share, ToWorker};
 use super::{EngineError, Until, committing};
 use crate::deadletter::DeadLetters;
 use crate::errors::{Classified, OneLine, class};
@@ -81,6 +81,8 @@ pub(super) struct Conductor<D: Deliver> {
     settling: Settling,
     /// Each ends with what could not be settled.
     settlements: JoinSet<Unsettled>,
+    /// A record that stops the sink once everything before it is committed.
+    refused: Option<Refused>,
 }
 
 impl<D: Deliver> Conductor<D> {
@@ -116,6 +118,7 @@ impl<D: Deliver> Conductor<D> {
             generations: BTreeMap::new(),
             settling: Settling::default(),
             settlements: JoinSet::new(),
+            refused: None,
         }
     }
 
@@ -163,6 +166,17 @@ impl<D: Deliver> Conductor<D> {
     /// Asks the source to give everything up. What is open is committed on the way; the source then says `Closed`.
     pub(super) fn close(&self) {
         self.source.send(SourceCommand::Close);
+    }
+
+    /// A record was met that stops the sink.
+    pub(super) fn is_refused(&self) -> bool {
+        self.refused.is_some()
+    }
+
+    /// How the sink ended that gave everything up.
+    pub(super) fn ended(&mut self) -> Result<(), EngineError> {
+        let refused = self.refused.take().map(EngineError::Refused);
+        refused.map_or(Ok(()), Err)
     }
 
     /// Stops what runs, and hands back the source: it ends when it is joined.
@@ -419,19 +433,11 @@ impl<D: Deliver> Conductor<D> {
                     self.apply(Input::Sealed(cut));
                 }
             }
-            FromWorker::Refused {
-                tp,
-                offset,
-                class,
-                message,
-            } => {
-                return Err(EngineError::Refused {
-                    tp,
-                    offset,
-                    class,
-                    message,
-                });
+            FromWorker::Refused(refused) if refused.before => {
+                let first = self.refused.get_or_insert(refused);
+                tracing::error!(tp = %first.tp, offset = %first.offset, "a record does not fit: what is before it is committed, then the sink stops");
             }
+            FromWorker::Refused(refused) => return Err(EngineError::Refused(refused)),
             FromWorker::Broken { class, message } => {
                 return Err(EngineError::Stopped { class, message });
             }

@@ -59,16 +59,23 @@ pub enum FromWorker<F> {
         share: Share<F>,
     },
     /// `onError: Fail` met a record that does not fit.
-    Refused {
-        tp: TopicPartition,
-        offset: Offset,
-        class: RejectClass,
-        message: String,
-    },
+    Refused(Refused),
     Broken {
         class: Class,
         message: String,
     },
+}
+
+/// A record that stops the sink.
+#[derive(Debug)]
+pub struct Refused {
+    pub tp: TopicPartition,
+    pub offset: Offset,
+    pub class: RejectClass,
+    pub message: String,
+    /// The lane stands right before it, and what is before it may be committed. Otherwise rows behind it are in open
+    /// files, and nothing of this worker may be cut any more.
+    pub before: bool,
 }
 
 /// What one worker sealed for a cut.
@@ -178,9 +185,15 @@ struct Lane {
     /// Since when there is progress to commit.
     dirty: Option<Instant>,
     asked: bool,
+    /// The record at its position stops the sink: nothing more is taken.
+    halted: bool,
 }
 
 impl Lane {
+    fn takes(&self, epoch: AssignmentEpoch) -> bool {
+        self.epoch == epoch && !self.halted
+    }
+
     /// There is progress to commit. Whether it is the first since the last cut.
     fn begins(&mut self, now: Instant) -> bool {
         let first = self.dirty.is_none();
@@ -201,7 +214,7 @@ pub(super) struct Worker<S: Shelf> {
     lanes: BTreeMap<TopicPartition, Lane>,
     decoders: HashMap<TopicName, Box<dyn Decoder>>,
     counted_files: usize,
-    /// A record was refused under `onError: Fail`: nothing after it may be cut.
+    /// A record was refused under `onError: Fail`, and rows behind it are in open files: nothing may be cut.
     halted: bool,
 }
 
@@ -288,6 +301,7 @@ impl<S: Shelf> Worker<S> {
                     letters: Pile::default(),
                     dirty: None,
                     asked: false,
+                    halted: false,
                 };
                 self.lanes.insert(tp, lane);
                 Ok(())
@@ -300,7 +314,7 @@ impl<S: Shelf> Worker<S> {
                 result
             }
             ToWorker::Advance { tp, epoch, at } => {
-                if let Some(lane) = self.lanes.get_mut(&tp).filter(|lane| lane.epoch == epoch)
+                if let Some(lane) = self.lanes.get_mut(&tp).filter(|lane| lane.takes(epoch))
                     && at.0 > lane.position
                 {
                     lane.position = at.0;
@@ -326,7 +340,7 @@ impl<S: Shelf> Worker<S> {
         let Some(lane) = self
             .lanes
             .get_mut(&raw.tp)
-            .filter(|lane| lane.epoch == raw.epoch)
+            .filter(|lane| lane.takes(raw.epoch))
         else {
             return Ok(());
         };
@@ -370,10 +384,18 @@ impl<S: Shelf> Worker<S> {
         };
         let now = Instant::now();
         let Decoded {
-            batch,
-            rows: from,
+            mut batch,
+            rows: mut from,
             mut rejects,
         } = decoded;
+        // Of what is behind a record that stops the sink nothing is written: what is before it can be committed.
+        let stops = rejects.iter().filter(|reject| self.stops(reject));
+        let stop = stops.min_by_key(|reject| reject.row).cloned();
+        if let Some(stop) = &stop {
+            from.truncate(from.partition_point(|row| *row < stop.row));
+            batch = batch.slice(0, from.len());
+            rejects.retain(|reject| reject.row < stop.row);
+        }
         let mut count = from.len();
         if count > 0 {
             let pick = |all: &[i64]| from.iter().map(|row| all[*row as usize]).collect();
@@ -394,22 +416,58 @@ impl<S: Shelf> Worker<S> {
                 rejects.sort_unstable_by_key(|reject| reject.row);
             }
         }
-        self.count(raw, count, rejects.len());
+        let end = stop.as_ref().map(|stop| stop.row as usize);
+        self.count(raw, end.unwrap_or(raw.len()), count, rejects.len());
         if !rejects.is_empty() && !self.rejects(raw, &rejects) {
             return Ok(());
         }
         if let Some(lane) = self.lanes.get_mut(&raw.tp) {
+            let position = end.map_or(last + 1, |end| raw.offsets[end]);
+            let moved = position > lane.position;
             lane.rows += count as u64;
-            lane.position = last + 1;
-            if lane.begins(now) {
+            lane.position = position;
+            lane.halted = stop.is_some();
+            if moved && lane.begins(now) {
                 self.send(FromWorker::Began(raw.tp.clone()));
             }
+        }
+        if let Some(stop) = stop {
+            self.refuse(raw, &stop, true);
         }
         Ok(())
     }
 
-    fn count(&self, raw: &RawBatch, rows: usize, rejects: usize) {
-        let (records, bytes) = (raw.len(), raw.values.bytes.len());
+    fn policy(&self, reject: &Reject) -> OnError {
+        match reject.class {
+            RejectClass::Tombstone => OnError::DeadLetter,
+            _ => self.plan.decode.on_error,
+        }
+    }
+
+    fn stops(&self, reject: &Reject) -> bool {
+        self.policy(reject) == OnError::Fail
+    }
+
+    fn refuse(&self, raw: &RawBatch, reject: &Reject, before: bool) {
+        self.counters.rejected[reject.class as usize].fetch_add(1, Ordering::Relaxed);
+        self.send(FromWorker::Refused(Refused {
+            tp: raw.tp.clone(),
+            offset: Offset(raw.offsets[reject.row as usize]),
+            class: reject.class,
+            message: reject.message.clone(),
+            before,
+        }));
+    }
+
+    /// Of the first records of a batch.
+    fn count(&self, raw: &RawBatch, records: usize, rows: usize, rejects: usize) {
+        let bytes = match records == raw.len() {
+            true => raw.values.bytes.len(),
+            false => (0..records)
+                .filter_map(|row| raw.values.get(row))
+                .map(<[u8]>::len)
+                .sum(),
+        };
         let counters = &self.counters;
         for (counter, more) in [
             (&counters.records, records),
@@ -427,26 +485,15 @@ impl<S: Shelf> Worker<S> {
     fn rejects(&mut self, raw: &RawBatch, rejects: &[Reject]) -> bool {
         let mut letters = Vec::new();
         for reject in rejects {
+            let policy = self.policy(reject);
+            if policy == OnError::Fail {
+                self.halted = true;
+                self.refuse(raw, reject, false);
+                return false;
+            }
             self.counters.rejected[reject.class as usize].fetch_add(1, Ordering::Relaxed);
-            let policy = match reject.class {
-                RejectClass::Tombstone => OnError::DeadLetter,
-                _ => self.plan.decode.on_error,
-            };
-            match policy {
-                OnError::Skip => {}
-                OnError::DeadLetter => letters.push(Letter::of(raw, reject)),
-                OnError::Fail => {
-                    let offset = Offset(raw.offsets[reject.row as usize]);
-                    let message = reject.message.clone();
-                    self.halted = true;
-                    self.send(FromWorker::Refused {
-                        tp: raw.tp.clone(),
-                        offset,
-                        class: reject.class,
-                        message,
-                    });
-                    return false;
-                }
+            if policy == OnError::DeadLetter {
+                letters.push(Letter::of(raw, reject));
             }
         }
         if let Some(lane) = self.lanes.get_mut(&raw.tp)
