@@ -68,6 +68,13 @@ async fn a_record_that_stops_a_sink_is_passed_by_hand_and_nothing_else_is_left_o
             answer.stderr
         );
     }
+    let other = Lab::shared().await?.topic("others", 1).await?;
+    let elsewhere = ["--topic", other.name(), "--to", "latest", "--apply"];
+    let why = refused(sink.command_with("ledger set", &elsewhere).await?)?;
+    ensure!(
+        why.contains("no topic of that name is there and read by"),
+        "{why}"
+    );
     let apply = [&skip("51")[..], &["--apply"]].concat();
     let done = said(sink.command_with("ledger skip", &apply).await?)?;
     ensure!(done.contains("is read on at 51"), "{done}");

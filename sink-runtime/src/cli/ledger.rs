@@ -139,6 +139,14 @@ struct Told {
 
 fn ask(plan: &Plan, topic: &TopicName, partition: Option<i32>) -> Result<Told, CliError> {
     let facts = Facts::of_whole_logs(&plan.source, PATIENCE)?;
+    let census = facts.census(&plan.source.topics)?;
+    if !census.contains_key(topic) {
+        return Err(CliError(format!(
+            "--topic {topic}: no topic of that name is there and read by {} ({})",
+            plan.sink,
+            show::source(plan)
+        )));
+    }
     let there = facts.partitions(topic)?;
     let wanted: Vec<i32> = match partition {
         None => there,
@@ -167,7 +175,7 @@ fn ask(plan: &Plan, topic: &TopicName, partition: Option<i32>) -> Result<Told, C
         cluster_id: facts.cluster_id(),
         topic_ids: facts.topic_ids(&BTreeSet::from([topic.clone()])),
         logs,
-        census: facts.census(&plan.source.topics)?,
+        census,
     })
 }
 
