@@ -11,10 +11,11 @@ use super::super::CliError;
 use super::content::{self, Content, Each, Reading};
 use crate::catalog::{self, CatalogError, TableOps, snapshot};
 use crate::commit::dataset::{DatasetFileName, ledgers};
-use crate::commit::iceberg::{Keys, Standing, partition_fields, standing};
+use crate::commit::iceberg::{Keys, Standing, standing};
 use crate::errors::OneLine;
 use crate::plan::{Destination, Evolution, Plan};
 use crate::record::{Offset, TopicName, TopicPartition};
+use crate::schema::evolution::partition_fields;
 use crate::schema::precedent::Precedent;
 use crate::store::{self, Store};
 
