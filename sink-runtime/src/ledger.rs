@@ -79,6 +79,8 @@ pub struct Claim {
     /// `next` as the owner last saw it; `None` when the destination knew nothing of the topic-partition.
     pub expected: Option<Offset>,
     pub range: OffsetRange,
+    /// Of the ledger as the owner recovered it, before the first record of the range was read; 0 where there was none.
+    pub generation: u64,
 }
 
 /// A ledger's answer to claims, given in the same atomic step that would apply them.

@@ -310,7 +310,9 @@ impl IcebergCommitter {
         }
         self.check_source(&ledger, wish.cluster_id.as_deref(), &wish.topic_ids)?;
         let next = advance(&ledger, wish);
-        if let Verdict::Fenced { found } = judge_all(&ledger.next, &wish.claims) {
+        if let Verdict::Fenced { found } =
+            judge_all(&ledger.next, &ledger.generations, &wish.claims)
+        {
             return Err(IcebergFailure::Fenced { found });
         }
         let spec_id = wish.spec.spec_id();

@@ -278,7 +278,8 @@ impl Deliver for TableDeliver {
             return Ok(false);
         };
         let ids = told([(tp, &facts.topic_id)]);
-        let marks = vec![mark(tp, None, at)];
+        // It was never read, so never set back.
+        let marks = vec![mark(tp, None, at, 0)];
         let marked = self.submit(CommitId::fresh(), marks, ids, &target, Vec::new());
         marked.await.map(|_| true)
     }
@@ -306,6 +307,7 @@ impl Deliver for TableDeliver {
                 tp: lane.tp.clone(),
                 expected: lane.expected,
                 range: lane.range,
+                generation: lane.generation,
             })
             .collect();
         let topic_ids = told(job.lanes.iter().map(|lane| (&lane.tp, &lane.topic_id)));

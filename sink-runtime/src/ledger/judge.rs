@@ -5,15 +5,9 @@ use std::collections::BTreeMap;
 use super::{Claim, CommitId, LedgerDocument, Verdict};
 use crate::record::{Offset, TopicPartition};
 
-/// Judges one claim on a dataset's ledger. `generation` is the ledger's as the claim's files were begun under (0 when
-/// there was none).
-pub fn judge(
-    ledger: Option<&LedgerDocument>,
-    claim: &Claim,
-    generation: u64,
-    my_commit: CommitId,
-) -> Verdict {
-    let current = ledger.is_none_or(|document| document.generation == generation);
+/// Judges one claim on a dataset's ledger.
+pub fn judge(ledger: Option<&LedgerDocument>, claim: &Claim, my_commit: CommitId) -> Verdict {
+    let current = ledger.is_none_or(|document| document.generation == claim.generation);
     if let Some(document) = ledger
         && current
         && document.commit_id == my_commit
@@ -33,14 +27,21 @@ pub fn judge(
 }
 
 /// Judges claims on a ledger of many topic-partitions: all or nothing. Claims on one topic-partition are taken in
-/// order, each on top of the one before. Whether my own commit is there already is looked up before.
-pub fn judge_all(known: &BTreeMap<TopicPartition, Offset>, claims: &[Claim]) -> Verdict {
+/// order, each on top of the one before. Whether my own commit is there already is looked up before. `generations` of
+/// those that were ever set back.
+pub fn judge_all(
+    known: &BTreeMap<TopicPartition, Offset>,
+    generations: &BTreeMap<TopicPartition, u64>,
+    claims: &[Claim],
+) -> Verdict {
     let mut moved: BTreeMap<&TopicPartition, Offset> = BTreeMap::new();
     let mut fenced = BTreeMap::new();
     for claim in claims {
         let stored = known.get(&claim.tp).copied();
         let next = moved.get(&claim.tp).copied().or(stored);
-        if follows(next, claim) {
+        // Offsets that fit again after they were set back may be those of other records.
+        let current = generations.get(&claim.tp).copied().unwrap_or(0) == claim.generation;
+        if current && follows(next, claim) {
             moved.insert(&claim.tp, claim.range.end);
         } else {
             fenced.insert(claim.tp.clone(), stored);

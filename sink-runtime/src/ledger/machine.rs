@@ -294,8 +294,9 @@ impl Machine {
                     tp: self.tp.clone(),
                     expected: proposal.expected,
                     range: proposal.range,
+                    generation: self.generation,
                 };
-                let verdict = judge(document, &claim, self.generation, proposal.commit_id);
+                let verdict = judge(document, &claim, proposal.commit_id);
                 match verdict {
                     Verdict::AlreadyCommitted => self.stands(),
                     Verdict::Commit if same_source(document, proposal) => {

@@ -61,7 +61,7 @@ impl IcebergCommitter {
             let Some(base) = self.load(&mut attempts).await? else {
                 continue;
             };
-            let other = self.standing_of(&base, &theirs)?;
+            let mut other = self.standing_of(&base, &theirs)?;
             let mine = self.standing_of(&base, &self.keys)?;
             match other.moved_to {
                 Some(to) if to == self.sink.0 => return Ok(mine),
@@ -80,6 +80,9 @@ impl IcebergCommitter {
                 return Err(IcebergFailure::Fenced {
                     found: found.collect(),
                 });
+            }
+            for tp in other.next.keys().cloned().collect::<Vec<_>>() {
+                other.begin_anew(&tp);
             }
             let beside = theirs.left_to(&self.sink.0);
             self.rewrite_beside(&base, other, beside, &mut attempts)
@@ -111,6 +114,10 @@ fn set(ledger: &TableLedger, wish: &SetByHand) -> Option<TableLedger> {
         let next = changed.next.insert(tp.clone(), *to);
         if next != *expected && next != Some(*to) {
             return None;
+        }
+        if next != Some(*to) {
+            // What a sink that runs on has read and not committed is void, also where its offsets fit again.
+            changed.begin_anew(tp);
         }
         changed.floor.insert(tp.clone(), *to);
         // A late reply to a commit from before is not looked up any more.

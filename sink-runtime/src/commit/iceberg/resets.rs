@@ -120,8 +120,8 @@ impl IcebergCommitter {
         self.rewrite_until_settled(change).await
     }
 
-    /// Kafka lost records that the table holds, and the user chose to go on: sets `next` back to where these logs end.
-    /// The rows stay. Doing it twice does it once.
+    /// Kafka lost records that the table holds, and the user chose to go on: sets `next` back to where these logs end,
+    /// in a new generation. The rows stay. Doing it twice does it once.
     ///
     /// # Errors
     /// As for a commit.
@@ -253,6 +253,8 @@ fn truncated(ledger: &TableLedger, ends: &Offsets) -> Option<TableLedger> {
             Some(next) if *next > *end => *next = *end,
             _ => continue,
         }
+        // Once the log has grown again the offsets of a claim of before may fit: its records are other ones.
+        set_back.begin_anew(tp);
         if let Some(floor) = set_back.floor.get_mut(tp) {
             *floor = (*floor).min(*end);
         }
@@ -296,6 +298,10 @@ fn restarted(
     let begun: Vec<_> = held.filter(|topic| stale(topic)).collect();
     let begun = begun.into_iter().map(|topic| (topic, sequence));
     ledger.topic_since.extend(begun);
+    let known: BTreeSet<_> = ledger.next.keys().chain(logs.keys()).cloned().collect();
+    for tp in known.iter().filter(|tp| stale(&tp.topic)) {
+        ledger.begin_anew(tp);
+    }
     ledger.next.retain(|tp, _| !stale(&tp.topic));
     ledger.floor.retain(|tp, _| !stale(&tp.topic));
     ledger.commits.retain(|tp, _| !stale(&tp.topic));

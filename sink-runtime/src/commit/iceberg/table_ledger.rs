@@ -36,6 +36,8 @@ pub struct TableLedger {
     /// Topics that were recreated: files with a lower sequence number hold rows of an earlier topic. 0 where the table
     /// has no sequence numbers (format version 1).
     pub topic_since: BTreeMap<TopicName, i64>,
+    /// How often `next` was set other than by a commit, where it ever was: a claim of an earlier one is void.
+    pub generations: BTreeMap<TopicPartition, u64>,
     /// Topics and their numbers of partitions when the sink first started, where it was to start at the end.
     pub census: Option<BTreeMap<TopicName, i32>>,
     /// The sink that goes on with this ledger: nobody else may. Nothing else is known then.
@@ -67,7 +69,20 @@ pub struct Keys {
     pub topic_ids: String,
     pub snapshot_id: String,
     pub topic_since: String,
+    pub generations: String,
     pub census: String,
+}
+
+impl TableLedger {
+    /// 0 where the table does not speak of one.
+    pub fn generation(&self, tp: &TopicPartition) -> u64 {
+        self.generations.get(tp).copied().unwrap_or(0)
+    }
+
+    /// From here on the offsets of the topic-partition mean something else: claims of before are void.
+    pub(super) fn begin_anew(&mut self, tp: &TopicPartition) {
+        *self.generations.entry(tp.clone()).or_default() += 1;
+    }
 }
 
 impl Keys {
@@ -82,6 +97,7 @@ impl Keys {
             topic_ids: key("topic-ids"),
             snapshot_id: key("snapshot-id"),
             topic_since: key("topic-since"),
+            generations: key("generations"),
             census: key("census"),
         }
     }
@@ -130,6 +146,7 @@ impl Keys {
             commits,
             snapshot_id: parse(properties, &self.snapshot_id)?,
             topic_since: parse(properties, &self.topic_since)?.unwrap_or_default(),
+            generations: flatten(parse(properties, &self.generations)?.unwrap_or_default()),
             census: parse(properties, &self.census)?,
             moved_to: None,
         })
@@ -161,6 +178,10 @@ impl Keys {
         if !ledger.topic_since.is_empty() {
             properties.insert(self.topic_since.clone(), json(&ledger.topic_since));
         }
+        if !ledger.generations.is_empty() {
+            let generations = json(&by_topic(&ledger.generations));
+            properties.insert(self.generations.clone(), generations);
+        }
         if let Some(census) = &ledger.census {
             properties.insert(self.census.clone(), json(census));
         }
@@ -181,6 +202,7 @@ impl Keys {
             topic_ids,
             snapshot_id,
             topic_since,
+            generations,
             census,
         } = self.clone();
         let set = BTreeMap::from([(offsets, format!("{MOVED_TO}{to}"))]);
@@ -192,6 +214,7 @@ impl Keys {
             topic_ids,
             snapshot_id,
             topic_since,
+            generations,
             census,
         ];
         (set, remove.into())
@@ -207,24 +230,24 @@ impl Keys {
     }
 }
 
-pub(super) fn by_topic(offsets: &Offsets) -> ByTopic<Offset> {
-    let mut topics: ByTopic<Offset> = BTreeMap::new();
-    for (tp, offset) in offsets {
+pub(super) fn by_topic<V: Copy>(each: &BTreeMap<TopicPartition, V>) -> ByTopic<V> {
+    let mut topics: ByTopic<V> = BTreeMap::new();
+    for (tp, value) in each {
         topics
             .entry(tp.topic.clone())
             .or_default()
-            .insert(tp.partition, *offset);
+            .insert(tp.partition, *value);
     }
     topics
 }
 
-pub(super) fn flatten(topics: ByTopic<Offset>) -> Offsets {
+pub(super) fn flatten<V>(topics: ByTopic<V>) -> BTreeMap<TopicPartition, V> {
     topics
         .into_iter()
         .flat_map(|(topic, partitions)| {
-            partitions.into_iter().map(move |(partition, offset)| {
+            partitions.into_iter().map(move |(partition, value)| {
                 let topic = topic.clone();
-                (TopicPartition { topic, partition }, offset)
+                (TopicPartition { topic, partition }, value)
             })
         })
         .collect()
@@ -277,6 +300,7 @@ mod tests {
             commits: [(tp(0), a), (tp(2), b), (tp(10), b)].into(),
             snapshot_id: Some(42),
             topic_since: [(TopicName::new("orders"), 7)].into(),
+            generations: [(tp(2), 1), (tp(10), 3)].into(),
             census: Some([(TopicName::new("orders"), 11)].into()),
             moved_to: None,
         };
@@ -284,6 +308,10 @@ mod tests {
         assert_eq!(
             properties["tidewater.default.orders.offsets"],
             r#"{"orders":{"0":123,"2":0,"10":7}}"#
+        );
+        assert_eq!(
+            properties["tidewater.default.orders.generations"],
+            r#"{"orders":{"2":1,"10":3}}"#
         );
         assert_eq!(
             keys.read(&properties.into_iter().collect::<HashMap<_, _>>())

@@ -30,6 +30,7 @@ mod merging;
 mod resets;
 mod schemas;
 mod staging;
+mod truncations;
 
 const SINK: &str = "default.orders";
 
@@ -109,17 +110,25 @@ fn claim(partition: i32, expected: Option<i64>, start: i64, end: i64) -> Claim {
             start: Offset(start),
             end: Offset(end),
         },
+        generation: 0,
     }
 }
 
 /// A file whose name tells what is in it.
 fn file(partition: i32, start: i64, end: i64) -> DataFile {
+    named(
+        &format!("{partition}+{start}-{end}.parquet"),
+        (end - start) as u64,
+    )
+}
+
+fn named(name: &str, rows: u64) -> DataFile {
     DataFileBuilder::default()
         .content(DataContentType::Data)
-        .file_path(format!("memory:///data/{partition}+{start}-{end}.parquet"))
+        .file_path(format!("memory:///data/{name}"))
         .file_format(DataFileFormat::Parquet)
         .partition(Struct::empty())
-        .record_count((end - start) as u64)
+        .record_count(rows)
         .file_size_in_bytes(100)
         .build()
         .unwrap()

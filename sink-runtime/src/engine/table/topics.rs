@@ -33,6 +33,7 @@ pub(super) fn known(ledger: &TableLedger, tp: &TopicPartition) -> Known {
     Known {
         next,
         floor: next,
+        generation: ledger.generation(tp),
         anew: ledger.topic_since.contains_key(&tp.topic),
         ..Known::default()
     }
@@ -86,18 +87,24 @@ pub(super) fn unrecorded(
             && !ledger.topic_ids.contains_key(&tp.topic)
             && ids.insert(tp.topic.clone(), id.clone()).is_none()
         {
-            marks.push(mark(tp, Some(*next), *next));
+            marks.push(mark(tp, Some(*next), *next, ledger.generation(tp)));
         }
     }
     (marks, ids)
 }
 
 /// Says how far was read.
-pub(super) fn mark(tp: &TopicPartition, expected: Option<Offset>, at: Offset) -> Claim {
+pub(super) fn mark(
+    tp: &TopicPartition,
+    expected: Option<Offset>,
+    at: Offset,
+    generation: u64,
+) -> Claim {
     Claim {
         tp: tp.clone(),
         expected,
         range: OffsetRange { start: at, end: at },
+        generation,
     }
 }
 
@@ -209,11 +216,13 @@ mod tests {
             (tp("refunds", 0), facts(Some("r1"), 99)),
         ]
         .into();
-        let (marks, ids) = unrecorded(&ledger(None), &asked);
+        let mut untold = ledger(None);
+        untold.generations.insert(tp("orders", 0), 4);
+        let (marks, ids) = unrecorded(&untold, &asked);
         assert_eq!(ids, [(TopicName::new("orders"), "o1".to_owned())].into());
         assert_eq!(
             marks,
-            [mark(&tp("orders", 0), Some(Offset(10)), Offset(10))]
+            [mark(&tp("orders", 0), Some(Offset(10)), Offset(10), 4)]
         );
         let (marks, ids) = unrecorded(&ledger(Some("o1")), &asked);
         assert!(marks.is_empty() && ids.is_empty());

@@ -30,7 +30,12 @@ fn claim(expected: Option<i64>, start: i64, end: i64) -> Claim {
         tp: tp(0),
         expected: expected.map(Offset),
         range: range(start, end),
+        generation: 0,
     }
+}
+
+fn judge_all(known: &BTreeMap<TopicPartition, Offset>, claims: &[Claim]) -> Verdict {
+    super::judge_all(known, &BTreeMap::new(), claims)
 }
 
 /// Holds `[0, 10)` by commit 1.
@@ -125,7 +130,7 @@ fn the_table_of_verdicts_holds() {
         ),
     ];
     for (what, ledger, claim, commit, verdict) in rows {
-        let got = judge(*ledger, claim, 0, id(*commit));
+        let got = judge(*ledger, claim, id(*commit));
         assert_eq!(&got, verdict, "{what}");
     }
 }
@@ -135,11 +140,31 @@ fn a_claim_of_an_earlier_generation_is_fenced_even_where_the_offsets_fit() {
     let mut document = ledger();
     document.generation = 1;
     let fits = claim(Some(10), 10, 20);
-    assert_eq!(judge(Some(&document), &fits, 0, id(2)), fenced(Some(10)));
-    assert_eq!(judge(Some(&document), &fits, 1, id(2)), Verdict::Commit);
+    assert_eq!(judge(Some(&document), &fits, id(2)), fenced(Some(10)));
+    let begun_since = Claim {
+        generation: 1,
+        ..fits
+    };
+    assert_eq!(judge(Some(&document), &begun_since, id(2)), Verdict::Commit);
     // Its own commit was taken back: not "already committed".
     let own = claim(None, 0, 10);
-    assert_eq!(judge(Some(&document), &own, 0, id(1)), fenced(Some(10)));
+    assert_eq!(judge(Some(&document), &own, id(1)), fenced(Some(10)));
+}
+
+#[test]
+fn of_many_partitions_a_claim_is_held_to_the_generation_of_its_own() {
+    let known = BTreeMap::from([(tp(0), Offset(10)), (tp(1), Offset(10))]);
+    let set_back = BTreeMap::from([(tp(0), 2)]);
+    let of = |partition, generation| Claim {
+        tp: tp(partition),
+        generation,
+        ..claim(Some(10), 10, 20)
+    };
+    let judge = |claims: &[Claim]| super::judge_all(&known, &set_back, claims);
+    assert_eq!(judge(&[of(0, 2), of(1, 0)]), Verdict::Commit);
+    for other in [0, 1, 3] {
+        assert_eq!(judge(&[of(0, other), of(1, 0)]), fenced(Some(10)));
+    }
 }
 
 #[test]

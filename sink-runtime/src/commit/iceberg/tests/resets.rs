@@ -267,15 +267,20 @@ async fn a_commit_from_another_kafka_cluster_is_stopped_until_the_restart_is_cho
         IcebergFailure::SourceReset { .. }
     ));
 
+    let mut restarts = Vec::new();
+    let (ids, logs) = (BTreeMap::new(), BTreeMap::new());
     for _ in 0..2 {
-        let ledger = committer
-            .restart_source(Some("cluster-2"), &BTreeMap::new(), &BTreeMap::new())
-            .await
-            .unwrap();
-        assert!(ledger.next.is_empty());
+        let restart = committer.restart_source(Some("cluster-2"), &ids, &logs);
+        restarts.push(restart.await.unwrap());
     }
+    assert!(restarts.iter().all(|ledger| ledger.next.is_empty()));
+    let ledger = &restarts[1];
     let mut anew = commit_of(&opened, 0, None, 3);
     anew.cluster_id = Some("cluster-2".into());
+    let old = committer.commit(&anew).await.unwrap_err();
+    let fenced = matches!(old.failure, IcebergFailure::Fenced { .. });
+    assert!(fenced, "it was begun before the restart: {old:?}");
+    anew.claims[0].generation = ledger.generation(&tp(0));
     committer.commit(&anew).await.unwrap();
     assert_eq!(lab.ledger().await.next, offsets(&[(0, 3)]));
 }
@@ -348,12 +353,21 @@ async fn a_topic_that_ends_below_the_ledger_begins_anew_at_its_logs_start() {
     assert_eq!(snapshots, 2, "the second call found nothing to do");
 
     let mut anew = commit_of(&opened, 0, Some(2), 4);
-    anew.claims[0].range.start = Offset(2);
+    anew.claims[0].generation = 1;
     committer.commit(&anew).await.unwrap();
-    let mut zombie = commit_of(&opened, 0, Some(10), 12);
-    zombie.claims[0].range.start = Offset(10);
-    let stopped = committer.commit(&zombie).await.unwrap_err();
-    assert!(matches!(stopped.failure, IcebergFailure::Fenced { .. }));
+    // Of what was read of the old topic nothing goes in, also not where its offsets fit the new one.
+    let mut grown = commit_of(&opened, 0, Some(4), 10);
+    grown.claims[0].generation = 1;
+    committer.commit(&grown).await.unwrap();
+    for zombie in [
+        commit_of(&opened, 0, Some(10), 12),
+        commit_of(&opened, 1, Some(0), 3),
+        commit_of(&opened, 2, None, 3),
+    ] {
+        let stopped = committer.commit(&zombie).await.unwrap_err();
+        let fenced = matches!(stopped.failure, IcebergFailure::Fenced { .. });
+        assert!(fenced, "{:?}: {stopped:?}", zombie.claims);
+    }
 }
 
 // T15
@@ -379,10 +393,21 @@ async fn a_log_that_lost_its_end_sets_back_its_partition_and_fences_who_does_not
     let late = committer.commit(&commit_of(&opened, 0, Some(10), 12)).await;
     let fenced = late.unwrap_err().failure;
     assert!(matches!(fenced, IcebergFailure::Fenced { .. }), "{fenced}");
-    let on = commit_of(&opened, 0, Some(7), 9);
+    let mut on = commit_of(&opened, 0, Some(7), 10);
+    on.claims[0].generation = 1;
+    on.claims.push(claim(1, Some(30), 30, 31));
     committer.commit(&on).await.unwrap();
     let reopened = lab.committer().open(&plan(), &columns(&["id"])).await;
-    assert_eq!(reopened.unwrap().ledger.next, offsets(&[(0, 9), (1, 30)]));
+    let ledger = reopened.unwrap().ledger;
+    assert_eq!(ledger.next, offsets(&[(0, 10), (1, 31)]));
+    assert_eq!(
+        (ledger.generation(&tp(0)), ledger.generation(&tp(1))),
+        (1, 0)
+    );
+    // The log has grown again, and what was read before it was cut begins where the ledger stands.
+    let late = committer.commit(&commit_of(&opened, 0, Some(10), 12)).await;
+    let fenced = late.unwrap_err().failure;
+    assert!(matches!(fenced, IcebergFailure::Fenced { .. }), "{fenced}");
 }
 
 #[tokio::test]

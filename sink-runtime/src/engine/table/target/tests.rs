@@ -150,6 +150,7 @@ fn progress(target: &Target, partition: i32) -> IcebergCommit {
         tp: TopicPartition::new("orders", partition),
         expected: None,
         range: OffsetRange { start, end },
+        generation: 0,
     };
     IcebergCommit {
         table: target.uuid,
