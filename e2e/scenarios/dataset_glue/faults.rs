@@ -180,7 +180,7 @@ async fn a_batch_that_glue_refuses_is_registered_in_parts() -> Result<()> {
     for (operation, times) in refused {
         way.spoil(operation, Spoil::Refuse("InvalidInputException"), times);
     }
-    let glue = glue_spec(&glued.database, &way.endpoint());
+    let glue = glue_spec(&glued.database, way.endpoint());
     glued.sink.change(json!({"glue": glue}));
     let _running = glued.sink.start()?;
     glued.await_all_registered().await?;
