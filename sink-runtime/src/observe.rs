@@ -23,6 +23,8 @@ pub mod metrics;
 mod table;
 mod trouble;
 
+use extent::Slow;
+
 pub use extent::Extent;
 use health::{Ailment, Health};
 pub use table::TableProgress;
@@ -133,6 +135,7 @@ struct Inner {
     stopped: Option<Stop>,
     table: Option<TableProgress>,
     extent: Option<Extent>,
+    slow: Slow,
     partitions: BTreeMap<TopicPartition, PartitionProgress>,
     commit: CommitProgress,
     troubles: Troubles,
@@ -231,6 +234,7 @@ impl Progress {
                 stopped: None,
                 table: None,
                 extent: None,
+                slow: Slow::default(),
                 partitions: BTreeMap::new(),
                 commit: CommitProgress::default(),
                 troubles: Troubles::default(),
