@@ -70,7 +70,7 @@ pub struct PartitionProgress {
     /// What is read next, where anything was read.
     pub position: Option<Offset>,
     /// Where reading began, where the destination knew nothing.
-    #[serde(skip)]
+    #[serde(skip_serializing_if = "Option::is_none")]
     began: Option<Offset>,
     /// Absent where it is known where to go on.
     #[serde(skip_serializing_if = "Option::is_none")]
