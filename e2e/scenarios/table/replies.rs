@@ -47,7 +47,7 @@ async fn a_commit_whose_answer_is_lost_makes_one_snapshot() -> Result<()> {
 
 #[tokio::test]
 async fn a_table_whose_creation_was_not_acknowledged_is_made_once() -> Result<()> {
-    for mode in ["500-after", "502-after", "drop-after"] {
+    for mode in ["500-after", "502-after", "503-after", "drop-after"] {
         let sink = TableSink::new(Catalog::Rest, 1).await?;
         let tables = format!("/{}/tables", sink.namespace);
         sink.produce(50, 1).await?;
