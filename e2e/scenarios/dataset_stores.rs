@@ -4,7 +4,11 @@ use std::collections::BTreeSet;
 
 use anyhow::{Context, Result, ensure};
 use aws_sdk_s3::operation::head_object::HeadObjectOutput;
-use aws_sdk_s3::types::{ServerSideEncryption, StorageClass};
+use aws_sdk_s3::types::{
+    BucketVersioningStatus, DefaultRetention, ObjectLockConfiguration, ObjectLockEnabled,
+    ObjectLockRetentionMode, ObjectLockRule, ServerSideEncryption, StorageClass,
+    VersioningConfiguration,
+};
 use serde_json::json;
 use tidewater_e2e::{Forwarder, Lab, await_until, orders};
 
@@ -35,6 +39,38 @@ impl DatasetSink {
 
     async fn offsets(&self) -> Result<i64> {
         Ok(self.count().await?.1)
+    }
+
+    /// From now on the bucket keeps every version of an object, and nobody removes one for a day.
+    async fn lock_bucket(&self) -> Result<()> {
+        let versions = VersioningConfiguration::builder().status(BucketVersioningStatus::Enabled);
+        let request = self.s3().put_bucket_versioning().bucket(self.bucket());
+        request
+            .versioning_configuration(versions.build())
+            .send()
+            .await?;
+        let retention = DefaultRetention::builder()
+            .mode(ObjectLockRetentionMode::Compliance)
+            .days(1);
+        let rule = ObjectLockRule::builder().default_retention(retention.build());
+        let lock = ObjectLockConfiguration::builder()
+            .object_lock_enabled(ObjectLockEnabled::Enabled)
+            .rule(rule.build());
+        let request = self.s3().put_object_lock_configuration();
+        let request = request.bucket(self.bucket());
+        request
+            .object_lock_configuration(lock.build())
+            .send()
+            .await?;
+        Ok(())
+    }
+
+    /// Versions of an object, the newest first.
+    async fn versions(&self, key: &str) -> Result<Vec<String>> {
+        let request = self.s3().list_object_versions().bucket(self.bucket());
+        let listed = request.prefix(key).send().await?;
+        let ids = listed.versions().iter().filter_map(|v| v.version_id());
+        Ok(ids.map(str::to_owned).collect())
     }
 }
 
@@ -253,5 +289,36 @@ async fn at_least_once_misses_nothing_when_two_processes_believe_to_own_a_partit
     sink.catch_up().await?;
     assert_eq!(sink.offsets().await?, 400);
     sink.assert_as_sent().await?;
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_bucket_that_locks_its_objects_takes_a_dataset_whose_ledgers_go_on_in_new_versions()
+-> Result<()> {
+    let lab = Lab::shared().await?;
+    let topic = lab.topic("orders", 1).await?;
+    let sink = DatasetSink::of(lab, &topic).await?.alone();
+    sink.lock_bucket().await?;
+    topic.produce(orders(100, 1)).await?;
+    sink.catch_up().await?;
+    let ledgers = sink.ledgers().await?;
+    let ledger = ledgers.iter().find(|key| key.ends_with("/0.json"));
+    let ledger = ledger.with_context(|| format!("{ledgers:?}"))?;
+    let before = sink.versions(ledger).await?;
+    let first = before.last().context("no version")?;
+    let request = sink.s3().delete_object();
+    let request = request.bucket(sink.bucket()).key(ledger).version_id(first);
+    ensure!(request.send().await.is_err(), "the bucket locks nothing");
+
+    topic.produce(orders(130, 2)).await?;
+    let tidewater = sink.start()?;
+    sink.await_rows(230).await?;
+    tidewater.kill9();
+    topic.produce(orders(70, 3)).await?;
+    sink.catch_up().await?;
+    sink.assert_once(300).await?;
+    let after = sink.versions(ledger).await?;
+    ensure!(after.ends_with(&before), "{before:?}, {after:?}");
+    ensure!(after.len() > before.len() + 1, "{before:?}, {after:?}");
     Ok(())
 }

@@ -228,7 +228,7 @@ impl Lab {
 
     /// Spoils the next `count` POSTs to the shared REST catalog whose path contains `path` (a table's name, so that
     /// other scenarios are left alone), and answers how many the last order for that path spoilt. Modes: `500-before`, `503-before`,
-    /// `429-before`, `409-before` (nothing happened); `500-after`, `502-after`, `504-after` (it happened, the answer is
+    /// `429-before`, `409-before` (nothing happened); `500-after`, `502-after`, `503-after`, `504-after` (it happened, the answer is
     /// an error); `drop-after` (it happened, the connection is cut); `slow`.
     pub async fn fault(&self, mode: &str, count: u32, path: &str) -> Result<u32> {
         iceberg_rest::arm(&self.endpoints.iceberg_rest, mode, count, path).await

@@ -20,11 +20,17 @@ mod health;
 pub mod http;
 pub mod logs;
 pub mod metrics;
+mod partition;
+mod snapshot;
 mod table;
 mod trouble;
 
+use extent::Slow;
+
 pub use extent::Extent;
 use health::{Ailment, Health};
+pub use partition::{PartitionProgress, Waits};
+pub use snapshot::Snapshot;
 pub use table::TableProgress;
 use trouble::Troubles;
 
@@ -52,49 +58,6 @@ impl CommitOutcome {
             Self::Fenced => "fenced",
             Self::Failed => "failed",
         }
-    }
-}
-
-/// One owned topic-partition, as `/status` shows it.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "camelCase")]
-pub struct PartitionProgress {
-    /// The ledger's `next`.
-    pub committed: Option<Offset>,
-    /// The log's end, where known.
-    pub end: Option<Offset>,
-    /// The log's start, where known.
-    pub start: Option<Offset>,
-    /// What is read next, where anything was read.
-    pub position: Option<Offset>,
-    /// Where reading began, where the destination knew nothing.
-    #[serde(skip)]
-    began: Option<Offset>,
-    /// Absent where it is known where to go on.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub waits: Option<Waits>,
-}
-
-/// Why a partition is not read yet: the brokers do not say enough of it.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "camelCase")]
-pub struct Waits {
-    /// As in the table of errors.
-    pub reason: &'static str,
-    pub message: String,
-}
-
-impl PartitionProgress {
-    /// Records not yet in the destination; `None` when unknown.
-    pub fn lag(&self) -> Option<i64> {
-        let end = self.end?.0;
-        let from = match (self.committed.or(self.began), self.start) {
-            (Some(committed), Some(start)) => committed.0.max(start.0),
-            (Some(committed), None) => committed.0,
-            (None, Some(start)) => start.0,
-            (None, None) => return None,
-        };
-        Some((end - from).max(0))
     }
 }
 
@@ -133,6 +96,7 @@ struct Inner {
     stopped: Option<Stop>,
     table: Option<TableProgress>,
     extent: Option<Extent>,
+    slow: Slow,
     partitions: BTreeMap<TopicPartition, PartitionProgress>,
     commit: CommitProgress,
     troubles: Troubles,
@@ -173,53 +137,6 @@ impl Inner {
     }
 }
 
-/// Over all owned partitions; unknown before there is any.
-fn lag(partitions: &BTreeMap<TopicPartition, PartitionProgress>) -> Option<i64> {
-    if partitions.is_empty() {
-        return None;
-    }
-    partitions.values().map(PartitionProgress::lag).sum()
-}
-
-fn first_waiting(
-    partitions: &BTreeMap<TopicPartition, PartitionProgress>,
-) -> Option<(&TopicPartition, &Waits)> {
-    let mut each = partitions.iter();
-    each.find_map(|(tp, partition)| Some((tp, partition.waits.as_ref()?)))
-}
-
-/// What `/status` answers.
-#[derive(Clone, Debug, Serialize)]
-#[serde(rename_all = "camelCase")]
-pub struct Snapshot {
-    pub sink: String,
-    pub ready: bool,
-    /// Absent while the sink runs.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub stopped: Option<Stop>,
-    pub partitions: BTreeMap<String, PartitionProgress>,
-    /// Absent while unknown for any partition.
-    pub lag_records: Option<i64>,
-    pub commit: CommitProgress,
-    /// Absent where no table in Glue is asked for.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub table: Option<TableProgress>,
-    /// Absent for datasets, and before the first commit.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub metadata: Option<Extent>,
-    pub records: u64,
-    pub bytes: u64,
-    pub rows: u64,
-    pub dead_letters: u64,
-    pub dead_letters_cut: u64,
-    pub dead_letters_lost: u64,
-    pub rejected: BTreeMap<String, u64>,
-    pub expired_records: u64,
-    pub open_files: u64,
-    pub memory_used: usize,
-    pub memory_budget: usize,
-}
-
 impl Progress {
     /// `stalled_after`: how long records may wait while nothing moves before the sink is called unhealthy.
     pub fn new(sink: &str, budget: Budget, stalled_after: Duration) -> Self {
@@ -231,6 +148,7 @@ impl Progress {
                 stopped: None,
                 table: None,
                 extent: None,
+                slow: Slow::default(),
                 partitions: BTreeMap::new(),
                 commit: CommitProgress::default(),
                 troubles: Troubles::default(),
@@ -471,53 +389,6 @@ impl Progress {
     /// Whether a partition that this holds of is ours.
     pub fn owns(&self, holds: impl Fn(&TopicPartition) -> bool) -> bool {
         self.inner.lock().partitions.keys().any(holds)
-    }
-
-    pub fn snapshot(&self) -> Snapshot {
-        let inner = self.inner.lock();
-        let counters = &self.counters;
-        let mut commit = inner.commit.clone();
-        if commit.last_error.is_none()
-            && let Some((tp, waits)) = first_waiting(&inner.partitions)
-        {
-            commit.last_error = Some(format!("{tp} waits: {}", waits.message));
-            commit.last_error_reason = Some(waits.reason);
-        }
-        let rejected = crate::decode::RejectClass::ALL
-            .iter()
-            .map(|class| {
-                (
-                    format!("{class:?}"),
-                    counters.rejected[*class as usize].load(Relaxed),
-                )
-            })
-            .filter(|(_, count)| *count > 0)
-            .collect();
-        Snapshot {
-            sink: self.sink.to_string(),
-            ready: inner.ready,
-            stopped: inner.stopped.clone(),
-            partitions: inner
-                .partitions
-                .iter()
-                .map(|(tp, p)| (tp.to_string(), p.clone()))
-                .collect(),
-            lag_records: lag(&inner.partitions),
-            commit,
-            table: inner.table.clone(),
-            metadata: inner.extent,
-            records: counters.records.load(Relaxed),
-            bytes: counters.bytes.load(Relaxed),
-            rows: counters.rows.load(Relaxed),
-            dead_letters: inner.dead_letters.letters,
-            dead_letters_cut: inner.dead_letters.cut,
-            dead_letters_lost: inner.dead_letters.lost,
-            rejected,
-            expired_records: inner.gap_records,
-            open_files: counters.open_files.load(Relaxed),
-            memory_used: self.budget.used(),
-            memory_budget: self.budget.total(),
-        }
     }
 
     /// Why the sink is not alive, if so: the consumer thread is silent, or records wait and nothing moves. One that

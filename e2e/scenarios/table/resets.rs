@@ -4,6 +4,7 @@
 use tidewater_e2e::{delete_group, evenly};
 
 use super::*;
+use crate::dataset_sink::status;
 
 /// Drops the table, and makes another of its name.
 const RECREATE: &str = "
@@ -49,6 +50,34 @@ async fn a_table_whose_group_offsets_expired_goes_on_where_it_stands() -> Result
     let sink = sink.set("/source/startup", json!({"mode": "Latest"}));
     sink.catch_up().await?;
     sink.assert_rows_once().await
+}
+
+#[tokio::test]
+async fn records_that_expired_unread_stop_a_tables_sink_or_are_counted_once() -> Result<()> {
+    let mut sink = TableSink::new(Catalog::Local, 2).await?;
+    sink.produce(100, 1).await?;
+    sink.catch_up().await?;
+    let first = |ends: BTreeMap<i32, i64>| ends.get(&0).copied().context("no partition 0");
+    let held = first(sink.ends().await?)?;
+    sink.produce(100, 2).await?;
+    let left = first(sink.ends().await?)? - 7;
+    sink.topic.delete_records(0, left).await?;
+    let lost = left - held;
+    ensure!(lost > 0, "partition 0 got too few records: {held}, {left}");
+
+    let error = sink.fail().await?;
+    ensure!(error.contains("spec.source.onRecordsExpired"), "{error}");
+    assert_eq!(sink.count().await?, json!(100));
+
+    sink.change("/source/onRecordsExpired", json!("Skip"));
+    let running = sink.start()?;
+    sink.await_rows(u64::try_from(200 - lost)?).await?;
+    let now = status(&running).await?;
+    assert_eq!(now["expiredRecords"], json!(lost), "{now}");
+    end(&running).await?;
+    let (whole, report) = sink.look("verify").await?;
+    ensure!(whole, "{report}");
+    Ok(())
 }
 
 // T10

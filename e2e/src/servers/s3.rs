@@ -32,7 +32,9 @@ impl S3Server {
         let port = free_port()?;
         let objects = folder.join("objects");
         let users = folder.join("users");
+        let versions = folder.join("versions");
         fs::create_dir_all(&objects)?;
+        fs::create_dir_all(&versions)?;
         fs::create_dir_all(&users)?;
         // Never --keep-alive: with it, every fourth CompleteMultipartUpload of the AWS C++ SDK (pyarrow) is answered 400.
         let process = Launch::new("s3", program, folder)
@@ -48,6 +50,9 @@ impl S3Server {
                 "--iam-dir",
                 &users.display().to_string(),
                 "posix",
+                // For buckets that ask for them.
+                "--versioning-dir",
+                &versions.display().to_string(),
             ])
             .arg(objects)
             .start()?;

@@ -169,13 +169,48 @@ pub(crate) async fn remove_expired(io: &FileIO, built: &TableMetadataBuildResult
 }
 
 #[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "tests")]
 mod tests {
-    use super::version_of;
+    use std::collections::HashMap;
+
+    use iceberg::spec::{FormatVersion, PartitionSpec, Schema, SortOrder, TableMetadataBuilder};
+
+    use super::*;
 
     #[test]
     fn the_version_is_read_from_every_usual_name() {
         assert_eq!(version_of("s3://b/t/metadata/00012-1c8e.metadata.json"), 12);
         assert_eq!(version_of("/t/metadata/v7.metadata.json"), 7);
         assert_eq!(version_of("/t/metadata/snapshot.metadata.json"), 0);
+    }
+
+    #[test]
+    fn no_key_has_an_empty_level_where_a_tables_location_ends_with_a_slash() {
+        let built = TableMetadataBuilder::new(
+            Schema::builder().build().unwrap(),
+            PartitionSpec::unpartition_spec(),
+            SortOrder::unsorted_order(),
+            "s3://lake/t".to_owned(),
+            FormatVersion::V2,
+            HashMap::from([("owner".to_owned(), "shop".to_owned())]),
+        );
+        let metadata = built
+            .and_then(TableMetadataBuilder::build)
+            .unwrap()
+            .metadata;
+        let with = |key: &str, value: &str| {
+            let mut json = serde_json::to_value(&metadata).unwrap();
+            match key {
+                "location" => json[key] = value.into(),
+                _ => json["properties"][key] = value.into(),
+            }
+            let read = decode(json.to_string().as_bytes()).unwrap();
+            (directory(&read), read.location().to_owned())
+        };
+        let (directory, location) = with("location", "s3://lake/elsewhere/");
+        assert_eq!(directory, "s3://lake/elsewhere/metadata");
+        assert_eq!(location, "s3://lake/elsewhere");
+        let (directory, _) = with("write.metadata.path", "s3://lake/metadata/");
+        assert_eq!(directory, "s3://lake/metadata");
     }
 }

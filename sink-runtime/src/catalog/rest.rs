@@ -146,6 +146,32 @@ impl RestTable {
     }
 }
 
+/// The request for a table like `initial`. Partition fields go with their ids: some servers insist on them, and those
+/// that give their own are followed, since the table is read after it was made.
+fn creation(table: &str, initial: &TableMetadata) -> CreateTableRequest {
+    let mut properties = initial.properties().clone();
+    properties.insert(
+        "format-version".to_owned(),
+        (initial.format_version() as u8).to_string(),
+    );
+    let location = initial.location();
+    CreateTableRequest {
+        name: table.to_owned(),
+        location: (!location.is_empty()).then(|| location.to_owned()),
+        schema: initial.current_schema().as_ref().clone(),
+        partition_spec: Some(
+            initial
+                .default_partition_spec()
+                .as_ref()
+                .clone()
+                .into_unbound(),
+        ),
+        write_order: Some(initial.default_sort_order().as_ref().clone()),
+        stage_create: Some(false),
+        properties,
+    }
+}
+
 /// The server's word over ours over its defaults.
 async fn configuration(
     client: &RestClient,
@@ -247,28 +273,8 @@ impl TableOps for RestTable {
     async fn create(&self, initial: TableMetadata) -> Result<Base, CatalogError> {
         self.ensure_namespace().await?;
         let operation = "create table";
-        let mut properties = initial.properties().clone();
-        properties.insert(
-            "format-version".to_owned(),
-            (initial.format_version() as u8).to_string(),
-        );
-        let location = initial.location();
-        let request = CreateTableRequest {
-            name: self.table.clone(),
-            location: (!location.is_empty()).then(|| location.to_owned()),
-            schema: initial.current_schema().as_ref().clone(),
-            partition_spec: Some(
-                initial
-                    .default_partition_spec()
-                    .as_ref()
-                    .clone()
-                    .into_unbound(),
-            ),
-            write_order: Some(initial.default_sort_order().as_ref().clone()),
-            stage_create: Some(false),
-            properties,
-        };
-        let body = serde_json::to_value(request).map_err(|e| metadata_error(operation, e))?;
+        let body = serde_json::to_value(creation(&self.table, &initial))
+            .map_err(|e| metadata_error(operation, e))?;
         let url = format!("{}/tables", self.namespace_url());
         let answer = self
             .client
@@ -278,7 +284,7 @@ impl TableOps for RestTable {
         match answer.status.as_u16() {
             200..=299 => self.load().await,
             409 => Err(CatalogError::TableExists { table: self.name() }),
-            _ => Err(answer.error(operation, &self.name())),
+            _ => Err(answer.not_created(&self.name(), !initial.location().is_empty())),
         }
     }
 

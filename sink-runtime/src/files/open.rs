@@ -28,8 +28,11 @@ use crate::layout::iceberg::RowOrder;
 use crate::record::TopicPartition;
 
 mod file;
+mod group;
+mod shedding;
 
 use file::{OpenFile, carries_ids};
+use group::Group;
 
 /// Names a file within its table of open files; never used twice.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -96,22 +99,6 @@ pub struct Totals {
     /// Encoded, buffered rows estimated.
     pub bytes: u64,
 }
-
-struct Group<K: Ord, U> {
-    open: BTreeMap<Arc<K>, OpenFile<U>>,
-    sealed: Vec<Sealed<K, U>>,
-    first: Duration,
-    last: Duration,
-    /// A rule has asked for the cut; stays until it is done.
-    due: bool,
-    rows: u64,
-    sealed_bytes: u64,
-    open_bytes: u64,
-}
-
-/// What is worth ending a row group for: some hundred rows. Below it, what the footer says of the row group is as large
-/// as the row group.
-const WORTH_RELIEVING: usize = 16 << 10;
 
 /// The table.
 pub struct OpenFiles<G: Ord + Clone, K: Ord, U> {
@@ -288,54 +275,6 @@ impl<G: Ord + Clone, K: Ord, U> OpenFiles<G, K, U> {
             .collect()
     }
 
-    /// When the process is above its shedding mark, takes files until this table holds as much less as the process is
-    /// above its resting mark: first they end their row groups, those that give back most before others; where that is
-    /// not enough the largest are sealed. Bytes that are on their way to the store ask for nothing: they go by
-    /// themselves. Returns how many files were sealed.
-    ///
-    /// # Errors
-    /// When a file cannot be encoded.
-    pub fn shed<O: Outlet<G, K, Upload = U>>(
-        &mut self,
-        outlet: &mut O,
-    ) -> Result<usize, FileError> {
-        let target = self.memory.saturating_sub(self.budget.excess());
-        if target == self.memory {
-            return Ok(0);
-        }
-        for (relievable, group, key) in self.ranked(|file| file.relievable) {
-            if self.memory <= target || relievable < WORTH_RELIEVING {
-                break;
-            }
-            self.relieve(&group, &key, outlet)?;
-        }
-        if self.memory <= target {
-            return Ok(0);
-        }
-        let mut sealed = 0;
-        for (_, group, key) in self.ranked(|file| file.memory) {
-            if self.memory <= target {
-                break;
-            }
-            self.seal(&group, &key, outlet)?;
-            self.reservation.resize(self.memory);
-            sealed += 1;
-        }
-        Ok(sealed)
-    }
-
-    /// Open files, the largest by `size` first.
-    fn ranked(&self, size: impl Fn(&OpenFile<U>) -> usize) -> Vec<(usize, G, Arc<K>)> {
-        let mut files: Vec<_> = self
-            .groups
-            .iter()
-            .flat_map(|(name, group)| group.open.iter().map(move |file| (name, file)))
-            .map(|(name, (key, file))| (size(file), name.clone(), key.clone()))
-            .collect();
-        files.sort_by_key(|(size, _, _)| std::cmp::Reverse(*size));
-        files
-    }
-
     /// Bytes that the open files hold.
     pub fn memory(&self) -> usize {
         self.memory
@@ -466,26 +405,6 @@ impl<G: Ord + Clone, K: Ord, U> OpenFiles<G, K, U> {
         }
     }
 
-    fn relieve<O: Outlet<G, K, Upload = U>>(
-        &mut self,
-        name: &G,
-        key: &Arc<K>,
-        outlet: &mut O,
-    ) -> Result<(), FileError> {
-        let Some(group) = self.groups.get_mut(name) else {
-            return Ok(());
-        };
-        let Some(file) = group.open.get_mut(key) else {
-            return Ok(());
-        };
-        let before = (file.memory, file.size);
-        file.relieve(name, key, outlet)?;
-        self.memory = self.memory - before.0 + file.memory;
-        group.open_bytes = group.open_bytes - before.1 + file.size;
-        self.reservation.resize(self.memory);
-        Ok(())
-    }
-
     /// Finishes a file and hands out its last bytes; it waits in its group for the cut.
     fn seal<O: Outlet<G, K, Upload = U>>(
         &mut self,
@@ -519,32 +438,6 @@ enum Fitting {
     NeedsNew,
     /// There is none.
     Closed,
-}
-
-impl<K: Ord, U> Group<K, U> {
-    fn new(now: Duration) -> Self {
-        Self {
-            open: BTreeMap::new(),
-            sealed: Vec::new(),
-            first: now,
-            last: now,
-            due: false,
-            rows: 0,
-            sealed_bytes: 0,
-            open_bytes: 0,
-        }
-    }
-
-    fn deadline(&self, limits: &Limits, schedule: Option<Duration>) -> Duration {
-        let mut deadline = self.first.saturating_add(limits.open_for);
-        if let Some(idle) = limits.idle_for {
-            deadline = deadline.min(self.last.saturating_add(idle));
-        }
-        match schedule {
-            Some(at) if self.first < at => deadline.min(at),
-            _ => deadline,
-        }
-    }
 }
 
 impl<G: Ord + Clone, K: Ord, U> std::fmt::Debug for OpenFiles<G, K, U> {

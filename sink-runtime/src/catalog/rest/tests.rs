@@ -5,7 +5,10 @@
     reason = "tests"
 )]
 
-use iceberg::spec::{NestedField, PrimitiveType, Schema, Type};
+use iceberg::spec::{
+    FormatVersion, NestedField, PartitionSpec, PrimitiveType, Schema, SortOrder,
+    TableMetadataBuilder, Transform, Type,
+};
 
 use super::*;
 
@@ -43,4 +46,40 @@ fn a_missing_main_branch_is_required_by_name() {
         serde_json::to_value(requirement).unwrap(),
         json!({"type": "assert-ref-snapshot-id", "ref": "main", "snapshot-id": null})
     );
+}
+
+#[test]
+fn a_table_is_asked_for_with_the_ids_of_its_partition_fields() {
+    let schema = Schema::builder()
+        .with_fields([NestedField::optional(1, "c", Type::Primitive(PrimitiveType::Int)).into()])
+        .build()
+        .unwrap();
+    let spec = PartitionSpec::builder(schema.clone())
+        .add_partition_field("c", "shard", Transform::Bucket(4))
+        .and_then(|builder| builder.add_partition_field("c", "c", Transform::Identity))
+        .and_then(|builder| builder.build())
+        .unwrap();
+    let asked = |location: &str| {
+        let initial = TableMetadataBuilder::new(
+            schema.clone(),
+            spec.clone(),
+            SortOrder::unsorted_order(),
+            location.to_owned(),
+            FormatVersion::V3,
+            HashMap::new(),
+        );
+        let initial = initial.and_then(TableMetadataBuilder::build).unwrap();
+        serde_json::to_value(creation("t", &initial.metadata)).unwrap()
+    };
+    let request = asked("s3://lake/t");
+    let field = |at: usize| request["partition-spec"]["fields"][at].clone();
+    assert_eq!(
+        field(0),
+        json!({"source-id": 1, "field-id": 1000, "name": "shard", "transform": "bucket[4]"})
+    );
+    assert_eq!(field(1)["field-id"], 1001);
+    assert_eq!(request["properties"]["format-version"], "3");
+    assert_eq!(request["location"], "s3://lake/t");
+    // A server that chooses the place is told none.
+    assert!(asked("").get("location").is_none());
 }

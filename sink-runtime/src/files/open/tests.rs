@@ -10,6 +10,7 @@ use arrow::datatypes::Int64Type;
 use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
 use proptest::prelude::*;
 
+use super::shedding::WORTH_RELIEVING;
 use super::*;
 use crate::files::Places;
 use crate::files::samples::orders;
