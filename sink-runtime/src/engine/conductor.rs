@@ -432,6 +432,11 @@ impl<D: Deliver> Conductor<D> {
                     message,
                 });
             }
+            FromWorker::Waits { class, message } => {
+                let advice = class.advice;
+                tracing::warn!(error = %message, advice, "rows wait for the destination");
+                self.progress.hindered(class, message);
+            }
             FromWorker::Broken { class, message } => {
                 return Err(EngineError::Stopped { class, message });
             }

@@ -10,12 +10,14 @@ use arrow::datatypes::SchemaRef;
 use crossbeam_channel::{Receiver, RecvTimeoutError};
 use tokio::sync::mpsc::UnboundedSender;
 
+use self::backlog::Backlog;
 use self::letters::{Pile, fullest};
 use super::coordinator::CutId;
+use crate::backoff::Backoff;
 use crate::budget::{Budget, Reservation};
 use crate::deadletter::Letter;
 use crate::decode::{Decoded, Decoder, Reject, RejectClass, decoder};
-use crate::errors::{Class, Classified};
+use crate::errors::{Class, Classified, class};
 use crate::layout::{Rows, Unfit};
 use crate::plan::{OnError, Plan};
 use crate::record::{AssignmentEpoch, Offset, OffsetRange, RawBatch, TopicName, TopicPartition};
@@ -24,7 +26,10 @@ use crate::source::Spares;
 
 /// Longest time between two looks at the clock.
 const TURN: Duration = Duration::from_millis(50);
+/// Between tries of a batch that the destination cannot take yet: each decodes it again.
+const RETRY: Backoff = Backoff::new(TURN, Duration::from_secs(1));
 
+mod backlog;
 mod letters;
 
 #[derive(Debug)]
@@ -63,6 +68,11 @@ pub enum FromWorker<F> {
         tp: TopicPartition,
         offset: Offset,
         class: RejectClass,
+        message: String,
+    },
+    /// Rows wait, because of this.
+    Waits {
+        class: Class,
         message: String,
     },
     Broken {
@@ -105,6 +115,9 @@ pub enum ShelfError {
         column: String,
         why: Box<ShelfError>,
     },
+    /// The destination cannot take rows yet, and nothing was taken: what it waits for may pass. With news of it, if any.
+    #[error("the destination cannot take rows yet")]
+    Later { told: Option<(Class, String)> },
 }
 
 impl ShelfError {
@@ -117,6 +130,7 @@ impl ShelfError {
         match self {
             Self::Fatal(_, _, class) => *class,
             Self::Unlike { why, .. } => why.class(),
+            Self::Later { told } => told.as_ref().map_or(class::INTERNAL, |(class, _)| *class),
         }
     }
 }
@@ -199,6 +213,8 @@ pub(super) struct Worker<S: Shelf> {
     inbox: Receiver<ToWorker>,
     outbox: UnboundedSender<FromWorker<S::File>>,
     lanes: BTreeMap<TopicPartition, Lane>,
+    /// Batches, and what followed them, that the destination cannot take yet.
+    backlog: Backlog,
     decoders: HashMap<TopicName, Box<dyn Decoder>>,
     counted_files: usize,
     /// A record was refused under `onError: Fail`: nothing after it may be cut.
@@ -234,6 +250,7 @@ impl<S: Shelf> Worker<S> {
             inbox,
             outbox,
             lanes: BTreeMap::new(),
+            backlog: Backlog::default(),
             decoders: HashMap::new(),
             counted_files: 0,
             halted: false,
@@ -250,6 +267,7 @@ impl<S: Shelf> Worker<S> {
                 Ok(message) => self.handle(message),
                 Err(RecvTimeoutError::Timeout) => Ok(()),
             };
+            let result = result.and_then(|()| self.catch_up(Instant::now()));
             let result = result.and_then(|()| {
                 if looked.elapsed() < TURN && !self.budget.must_shed() {
                     return Ok(());
@@ -292,13 +310,27 @@ impl<S: Shelf> Worker<S> {
                 self.lanes.insert(tp, lane);
                 Ok(())
             }
-            ToWorker::Batch(fetched) => {
-                let (raw, held) = *fetched;
-                let result = self.batch(&raw);
-                drop(held);
-                self.spares.give(raw);
-                result
+            // In the order of the log.
+            ToWorker::Batch(_) | ToWorker::Advance { .. } if !self.backlog.is_empty() => {
+                self.backlog.messages.push_back(message);
+                Ok(())
             }
+            ToWorker::Batch(fetched) => match self.batch(&fetched.0) {
+                Err(ShelfError::Later { told }) => {
+                    // On the budget all the while: reading stops when it is full.
+                    self.backlog.begin(fetched, Instant::now());
+                    if let Some((class, message)) = told {
+                        self.send(FromWorker::Waits { class, message });
+                    }
+                    Ok(())
+                }
+                result => {
+                    let (raw, held) = *fetched;
+                    drop(held);
+                    self.spares.give(raw);
+                    result
+                }
+            },
             ToWorker::Advance { tp, epoch, at } => {
                 if let Some(lane) = self.lanes.get_mut(&tp).filter(|lane| lane.epoch == epoch)
                     && at.0 > lane.position
@@ -313,6 +345,7 @@ impl<S: Shelf> Worker<S> {
             ToWorker::Cut { cut, lanes } => self.cut(cut, &lanes),
             ToWorker::Discard(tps) => {
                 self.shelf.discard(&tps);
+                self.backlog.discard(&tps);
                 for tp in &tps {
                     self.lanes.remove(tp);
                 }
@@ -320,6 +353,26 @@ impl<S: Shelf> Worker<S> {
             }
             ToWorker::Stop => Ok(()),
         }
+    }
+
+    /// Tries the backlog when it is time.
+    fn catch_up(&mut self, now: Instant) -> Result<(), ShelfError> {
+        if self.halted || self.backlog.is_empty() || now < self.backlog.again {
+            return Ok(());
+        }
+        let mut messages = std::mem::take(&mut self.backlog.messages);
+        while let Some(message) = messages.pop_front() {
+            self.handle(message)?;
+            if self.halted {
+                return Ok(());
+            }
+            if !self.backlog.is_empty() {
+                self.backlog.messages.append(&mut messages);
+                return Ok(());
+            }
+        }
+        self.backlog.tries = 0;
+        Ok(())
     }
 
     fn batch(&mut self, raw: &RawBatch) -> Result<(), ShelfError> {
@@ -539,3 +592,5 @@ impl<S: Shelf> Worker<S> {
 mod found_columns;
 #[cfg(test)]
 mod tests;
+#[cfg(test)]
+mod waiting;

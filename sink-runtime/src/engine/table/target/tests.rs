@@ -2,10 +2,13 @@
 
 use tempfile::TempDir;
 
+use iceberg::TableRequirement;
+use iceberg::spec::{TableMetadata, TableMetadataBuildResult};
+
 use super::*;
-use crate::catalog::TableOps;
 use crate::catalog::faulty::{FaultyTable, Outcome, Step, foreign};
 use crate::catalog::memory::MemoryTable;
+use crate::catalog::{Base, CatalogError, CommitError, TableOps};
 use crate::commit::iceberg::Pace;
 use crate::ledger::{Claim, CommitId};
 use crate::plan::{
@@ -50,7 +53,7 @@ fn plan(folder: &TempDir) -> IcebergPlan {
     }
 }
 
-fn targets(plan: IcebergPlan, table: Arc<dyn TableOps>) -> Targets {
+fn targets(plan: IcebergPlan, table: Arc<dyn TableOps>) -> Arc<Targets> {
     let decode = DecodePlan {
         value: ValueSchema::Inferred(Inference::new(1, OnConflict::String)),
         on_error: OnError::DeadLetter,
@@ -65,7 +68,8 @@ fn targets(plan: IcebergPlan, table: Arc<dyn TableOps>) -> Targets {
     let clock = || chrono::Utc::now().timestamp_millis();
     let committer = IcebergCommitter::new(table, &SinkId("default.orders".into()), pace, clock);
     let budget = Budget::new(1 << 20);
-    Targets::new(plan, &decode, committer, Handle::current(), budget)
+    let runtime = Handle::current();
+    Arc::new(Targets::new(plan, &decode, committer, runtime, budget, 5))
 }
 
 async fn owner(table: &MemoryTable) -> Option<String> {
@@ -279,7 +283,7 @@ async fn a_table_is_made_with_what_it_is_laid_out_by_though_no_record_has_it_yet
         by("place.city", PartitionTransform::Truncate(3), None),
     ];
     let table = Arc::new(MemoryTable::new("orders"));
-    let targets = Arc::new(targets(plan, table.clone()));
+    let targets = targets(plan, table.clone());
     assert!(targets.open().await.unwrap().is_none());
     let made = for_rows(&targets, vec![Field::optional("id", Type::Long)]).await;
     let made = made.unwrap();
@@ -306,9 +310,9 @@ async fn a_table_that_somebody_made_before_the_first_rows_keeps_its_types() {
     let folder = TempDir::new().unwrap();
     let plan = plan(&folder);
     let table = Arc::new(MemoryTable::new("orders"));
-    let late = Arc::new(targets(plan.clone(), table.clone()));
+    let late = targets(plan.clone(), table.clone());
     assert!(late.open().await.unwrap().is_none());
-    let first = Arc::new(targets(plan, table));
+    let first = targets(plan, table);
     let int = Field::optional("id", Type::Int);
     for_rows(&first, vec![int.clone()]).await.unwrap();
     let text = Field::optional("id", Type::String);
@@ -325,8 +329,7 @@ async fn a_column_too_many_or_with_the_name_of_a_partition_field_is_turned_down(
     let mut plan = plan(&folder);
     plan.partition_by = vec![by("id", PartitionTransform::Bucket(4), Some("shard"))];
     let mut targets = targets(plan, Arc::new(MemoryTable::new("orders")));
-    targets.max_columns = 3;
-    let targets = Arc::new(targets);
+    Arc::get_mut(&mut targets).unwrap().max_columns = 3;
     let long = |name: &str| Field::optional(name, Type::Long);
     for_rows(&targets, vec![long("id")]).await.unwrap();
     let refused = for_rows(&targets, vec![long("id"), long("shard")]).await;
@@ -353,7 +356,7 @@ async fn what_a_table_requires_stays_required_until_a_record_lacks_it() {
     let made = targets(plan.clone(), table.clone());
     made.open_with(&columns).await.unwrap();
 
-    let targets = Arc::new(targets(plan, table));
+    let targets = targets(plan, table);
     targets.open().await.unwrap();
     let opened = targets.current().unwrap();
     let required =
@@ -363,4 +366,106 @@ async fn what_a_table_requires_stays_required_until_a_record_lacks_it() {
     assert_eq!(precedent.columns.fields, [id(), inner]);
     let asked = for_rows(&targets, vec![Field::optional("id", Type::Int)]).await;
     assert!(!required(&asked.unwrap(), "id"));
+}
+
+/// A table whose catalog answers, or does not.
+#[derive(Debug)]
+struct Distant {
+    table: Arc<MemoryTable>,
+    away: AtomicBool,
+}
+
+#[async_trait::async_trait]
+impl TableOps for Distant {
+    fn describe(&self) -> String {
+        self.table.describe()
+    }
+
+    fn file_io(&self) -> iceberg::io::FileIO {
+        self.table.file_io()
+    }
+
+    async fn store(
+        &self,
+        plan: &S3Plan,
+    ) -> Result<Arc<dyn crate::store::Store>, crate::store::StoreError> {
+        self.table.store(plan).await
+    }
+
+    async fn load(&self) -> Result<Base, CatalogError> {
+        if self.away.load(Ordering::Relaxed) {
+            return Err(CatalogError::Unavailable {
+                operation: "load",
+                source: "nobody answers".into(),
+            });
+        }
+        self.table.load().await
+    }
+
+    async fn create(&self, initial: TableMetadata) -> Result<Base, CatalogError> {
+        self.table.create(initial).await
+    }
+
+    async fn commit(
+        &self,
+        base: &Base,
+        built: TableMetadataBuildResult,
+        requirements: Vec<TableRequirement>,
+    ) -> Result<(), CommitError> {
+        self.table.commit(base, built, requirements).await
+    }
+
+    async fn drop_table(&self, base: &Base) -> Result<(), CatalogError> {
+        self.table.drop_table(base).await
+    }
+}
+
+#[tokio::test]
+async fn a_catalog_that_is_away_when_rows_need_the_table_is_asked_again_without_end() {
+    let folder = TempDir::new().unwrap();
+    let distant = Arc::new(Distant {
+        table: Arc::new(MemoryTable::new("orders")),
+        away: AtomicBool::new(true),
+    });
+    let targets = targets(plan(&folder), distant.clone());
+    let id = || vec![Field::optional("id", Type::Long)];
+    let mut told = 0;
+    while told < 20 {
+        match for_rows(&targets, id()).await {
+            Err(ShelfError::Later {
+                told: Some((class, message)),
+            }) => {
+                assert_eq!(class, class::CATALOG_UNAVAILABLE);
+                assert!(message.contains("nobody answers"), "{message}");
+                told += 1;
+                // Not before its time.
+                let early = for_rows(&targets, id()).await.unwrap_err();
+                assert!(
+                    matches!(early, ShelfError::Later { told: None }),
+                    "{early:?}"
+                );
+                targets.opening.lock().again = None;
+            }
+            // Under way.
+            Err(ShelfError::Later { told: None }) => {}
+            other => panic!("{other:?}"),
+        }
+    }
+    distant.away.store(false, Ordering::Relaxed);
+    let opened = for_rows(&targets, id()).await.unwrap();
+    assert!(targets.is_current(&opened));
+}
+
+#[tokio::test]
+async fn a_table_that_only_a_person_can_make_is_not_waited_for() {
+    let folder = TempDir::new().unwrap();
+    let absent = IcebergPlan {
+        create_if_missing: false,
+        ..plan(&folder)
+    };
+    let targets = targets(absent, Arc::new(MemoryTable::new("orders")));
+    let refused = for_rows(&targets, vec![Field::optional("id", Type::Long)]).await;
+    let missing =
+        matches!(&refused, Err(ShelfError::Fatal(_, _, class)) if *class == class::TABLE_MISSING);
+    assert!(missing, "{refused:?}");
 }
