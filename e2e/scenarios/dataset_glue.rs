@@ -30,10 +30,7 @@ impl Glued {
         let database = lab.unique("db");
         let sink = DatasetSink::of(lab, &topic).await?.with(json!({
             "partitioning": [{"column": "country"}],
-            "glue": {
-                "database": database, "table": "orders", "createDatabase": true, "repairInterval": "1h",
-                "endpoint": lab.ministack().endpoint, "timeouts": {"attempt": "3s", "maxAttempts": 2},
-            },
+            "glue": glue_spec(&database, &lab.ministack().endpoint),
         }));
         Ok(Glued {
             lab,
@@ -145,6 +142,13 @@ impl Glued {
         };
         values.iter().map(record).collect()
     }
+}
+
+fn glue_spec(database: &str, endpoint: &str) -> Value {
+    json!({
+        "database": database, "table": "orders", "createDatabase": true, "repairInterval": "1h",
+        "endpoint": endpoint, "timeouts": {"attempt": "3s", "maxAttempts": 2},
+    })
 }
 
 fn described(columns: &[Column]) -> Vec<String> {

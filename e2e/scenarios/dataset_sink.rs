@@ -278,7 +278,7 @@ impl DatasetSink {
     /// The same with more arguments.
     pub(crate) async fn command_with(&self, verb: &str, more: &[&str]) -> Result<Answer> {
         let output = tokio::process::Command::new(tidewater_binary()?)
-            .arg(verb)
+            .args(verb.split(' '))
             .arg("-f")
             .arg(self.file()?)
             .args(more)

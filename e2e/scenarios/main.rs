@@ -23,6 +23,7 @@ mod dataset_time;
 mod dead_letters;
 mod docs;
 mod lab;
+mod ledger_by_hand;
 mod lost_replies;
 mod memory;
 mod neighbours;

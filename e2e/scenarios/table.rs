@@ -16,6 +16,7 @@ use tidewater_e2e::{
 
 use crate::witness::Rows;
 
+mod by_hand;
 mod catalogs;
 mod clock;
 mod crashes;
@@ -235,8 +236,15 @@ impl TableSink {
 
     /// A command that looks; its output, and whether it was content.
     async fn look(&self, command: &str) -> Result<(bool, String)> {
+        self.command(command, "").await
+    }
+
+    /// The same with more arguments, separated by spaces.
+    async fn command(&self, command: &str, more: &str) -> Result<(bool, String)> {
         let output = tokio::process::Command::new(tidewater_binary()?)
-            .args([command, "-f", &self.manifest()?])
+            .args(command.split(' '))
+            .args(["-f", &self.manifest()?])
+            .args(more.split_whitespace())
             .stdin(Stdio::null())
             .output()
             .await?;

@@ -162,6 +162,7 @@ rows! {
     DESTINATION_NO_PODS = DestinationReady, "NoPods", Unknown, Nothing, "there is no pod to tell";
 
     SYNCED = TableSynced, "Synced", True, Recovery, "the table is as the spec says";
+    LARGE_METADATA = TableSynced, "LargeMetadata", True, Warning, "the table's metadata are large: readers and commits become slow";
     DIFFERS = TableSynced, "Differs", False, Warning, "the table cannot become what the spec says";
     TABLE_MISSING = TableSynced, "TableMissing", False, Warning, "the table does not exist: make it, or set spec.createIfMissing: true";
     TABLE_ACCESS_DENIED = TableSynced, "CatalogAccessDenied", False, Warning, "the catalog does not let the pods in: data goes on, the table falls behind";

@@ -35,6 +35,8 @@ pub struct CommitState {
     pub trouble: Option<Trouble>,
     /// What the pods say of the dataset's table in a catalog, where they keep one.
     pub table: Option<TableWord>,
+    /// How large an IcebergTable's metadata are and what to do, where a pod finds them too large.
+    pub large_metadata: Option<String>,
     /// What the owners of the partitions know of them.
     pub partitions: BTreeMap<TopicPartition, Standing>,
 }
@@ -57,6 +59,7 @@ pub struct Told {
     partitions: BTreeMap<String, ToldPartition>,
     commit: ToldCommit,
     table: Option<ToldTable>,
+    metadata: Option<ToldMetadata>,
 }
 
 #[derive(Clone, Copy, Debug, Default, Deserialize)]
@@ -83,6 +86,27 @@ impl ToldTable {
                 self.message.unwrap_or_default(),
             ),
         })
+    }
+}
+
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+struct ToldMetadata {
+    snapshots: u64,
+    manifests: u64,
+    metadata_bytes: u64,
+    advice: Option<String>,
+}
+
+impl ToldMetadata {
+    fn word(self) -> Option<String> {
+        let advice = self.advice?;
+        Some(format!(
+            "{} snapshots, {} manifests, {} MiB of metadata: {advice}",
+            self.snapshots,
+            self.manifests,
+            self.metadata_bytes >> 20
+        ))
     }
 }
 
@@ -170,6 +194,8 @@ pub fn together(answers: Vec<Told>, words: Vec<Trouble>) -> Option<CommitState> 
         if !matches!(state.table, Some(TableWord::Trouble(..))) {
             state.table = word.or(state.table);
         }
+        let large = pod.metadata.and_then(ToldMetadata::word);
+        state.large_metadata = state.large_metadata.or(large);
         for (tp, partition) in pod.partitions {
             let Some(tp) = topic_partition(&tp) else {
                 continue;
@@ -213,11 +239,13 @@ mod tests {
         let old = page(json!({
             "ready": true,
             "partitions": {"orders-eu-0": {"committed": 5, "position": 9}},
+            "metadata": {"snapshots": 11, "manifests": 7, "metadataBytes": 5},
             "commit": {"lastCommitId": "a", "lastCommitTime": "2026-11-25T01:00:00+00:00", "committedRows": 10, "filesInFlight": 1},
         }));
         let new = page(json!({
             "ready": false,
             "partitions": {"orders-eu-1": {"committed": null}},
+            "metadata": {"snapshots": 12000, "manifests": 7, "metadataBytes": 5 << 20, "advice": "expire"},
             "commit": {"lastCommitId": "b", "lastCommitTime": "2026-11-25T01:00:01.5+00:00", "snapshotId": 7, "committedRows": 32,
                        "consecutiveFailures": 2, "lastError": "no route", "lastErrorReason": "StoreUnavailable"},
         }));
@@ -235,6 +263,10 @@ mod tests {
         assert_eq!(
             state.trouble,
             Some(Trouble::told("StoreUnavailable", "no route"))
+        );
+        assert_eq!(
+            state.large_metadata.as_deref(),
+            Some("12000 snapshots, 7 manifests, 5 MiB of metadata: expire")
         );
         let first = state.partitions[&TopicPartition::new("orders-eu", 0)];
         assert_eq!((first.ledger, first.position), (Some(5), Some(9)));

@@ -12,6 +12,7 @@ use crate::observe::http::address;
 use crate::plan::{Container, NoSecrets, Plan, SecretFolder};
 
 mod demo;
+mod ledger;
 mod run;
 mod show;
 mod status;
@@ -72,6 +73,14 @@ enum Command {
         #[command(flatten)]
         resources: Resources,
     },
+    /// Show the ledger of a sink, or move it by hand: past a record, back, to another name.
+    ///
+    /// What would become of it is told; with --apply it is done, by the same compare-and-swap as any commit. The sink has
+    /// to stand still (spec.paused: true) or to be fenced (--fence).
+    Ledger {
+        #[command(subcommand)]
+        what: ledger::What,
+    },
     /// See it work, with an embedded broker and a local warehouse; needs nothing.
     Demo {
         /// Folder for the warehouse; emptied first.
@@ -108,6 +117,7 @@ pub fn main() -> ExitCode {
                 offsets_only,
             } => Box::pin(verify::verify(resources.plans()?, offsets_only)).await,
             Command::Status { resources } => Box::pin(status::status(resources.plans()?)).await,
+            Command::Ledger { what } => Box::pin(ledger::ledger(what)).await,
             Command::Demo { dir, records } => Box::pin(demo::demo(&dir, records)).await,
         }
     });

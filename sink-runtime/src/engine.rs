@@ -12,7 +12,6 @@ use crate::deadletter::DeadLetters;
 use crate::errors::{Class, Classified, OneLine, class};
 use crate::observe::Progress;
 use crate::plan::Plan;
-use crate::record::{Offset, TopicPartition};
 use crate::source::{BatchSink, Facts as KafkaFacts, Needs, Source, SourceEvent, Spares};
 
 mod committing;
@@ -32,7 +31,7 @@ pub(crate) use committing::ends;
 use conductor::{Conductor, Wires};
 use deliver::Deliver;
 use router::Router;
-use worker::{FromWorker, Shelf, ToWorker, Worker};
+use worker::{FromWorker, Refused, Shelf, ToWorker, Worker};
 
 /// What the client's queue takes, as a multiple of the record bytes in it: records of 200 bytes measured.
 const CLIENT_OVERHEAD: usize = 4;
@@ -45,13 +44,8 @@ pub(crate) const RETRY: Backoff = Backoff::new(Duration::from_millis(250), Durat
 pub enum EngineError {
     #[error("{message}")]
     Stopped { class: Class, message: String },
-    #[error("record {tp} offset {offset} does not fit ({class:?}): {message}")]
-    Refused {
-        tp: TopicPartition,
-        offset: Offset,
-        class: crate::decode::RejectClass,
-        message: String,
-    },
+    #[error("record {} offset {} does not fit ({:?}): {}", .0.tp, .0.offset, .0.class, .0.message)]
+    Refused(Refused),
     #[error("a worker thread cannot be started")]
     Thread(#[source] std::io::Error),
 }
@@ -60,7 +54,7 @@ impl Classified for EngineError {
     fn class(&self) -> Class {
         match self {
             Self::Stopped { class, .. } => *class,
-            Self::Refused { .. } => class::RECORD_REFUSED,
+            Self::Refused(_) => class::RECORD_REFUSED,
             Self::Thread(_) => class::INTERNAL,
         }
     }
@@ -155,7 +149,7 @@ where
     let result = loop {
         let step = tokio::select! {
             event = from_source.recv() => match event {
-                Some(SourceEvent::Closed) => break Ok(()),
+                Some(SourceEvent::Closed) => break conductor.ended(),
                 Some(event) => conductor.on_source(event),
                 None => Err(EngineError::Stopped {
                     class: class::SOURCE_FATAL,
@@ -170,7 +164,7 @@ where
         if let Err(error) = step {
             break Err(error);
         }
-        if !closing && (*shutdown.borrow() || conductor.caught_up()) {
+        if !closing && (*shutdown.borrow() || conductor.caught_up() || conductor.is_refused()) {
             closing = true;
             conductor.close();
         }

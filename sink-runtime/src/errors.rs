@@ -78,6 +78,7 @@ pub mod class {
         TABLE_DIFFERS = Backoff, User, "TableDiffers", "change the table or the resource as the message says";
         CATALOG_REFUSED = Never, External, "CatalogRefused", "read the catalog's message";
         LEDGER_UNREADABLE = Never, External, "LedgerUnreadable", "restore the ledger object from a backup or a bucket version";
+        LEDGER_MOVED = Never, User, "LedgerMoved", "delete this resource, or move its ledger back: tidewater ledger move --from <namespace>.<name>";
         FILES_LOST = Reload, External, "StagedFilesLost", "a lifecycle rule or another tool removed uploads in progress; the records are read again";
         FILE_ALTERED = Never, User, "FileAltered", "restore the file named in the message, or delete it: its records are then read again";
         RECORD_REFUSED = Never, User, "RecordRefused", "a record does not fit the schema; set spec.onError or correct the producer";

@@ -1,6 +1,7 @@
 //! The heart: what a destination holds of each topic-partition, and who may move that on. Pure: no I/O, no clock, no
 //! randomness; commit ids and times are given in. `commit` drives it against a store or a catalog.
 //!
+//! * [`by_hand`]: where a person wants a partition to be read on.
 //! * [`document`]: the ledger of one topic-partition of one dataset, as stored.
 //! * [`judge`](mod@judge): claims against a ledger.
 //! * [`machine`]: commit, recovery, settling and reset of a dataset's ledger, step by step.
@@ -15,6 +16,7 @@ use serde::{Deserialize, Serialize};
 use crate::record::{Offset, OffsetRange, TopicPartition};
 use crate::store::{ObjectKey, PartTag, UploadId};
 
+pub mod by_hand;
 pub mod document;
 pub mod judge;
 pub mod machine;

@@ -238,6 +238,12 @@ impl Inference {
             whole_names: false,
         }
     }
+
+    /// Full names of the columns in `placed`, and of what they stand in.
+    pub fn placed_names(&self) -> impl Iterator<Item = &str> {
+        let names = self.placed.iter().map(|placed| placed.column.as_str());
+        names.flat_map(columns::outermost_first)
+    }
 }
 
 /// A column that rows are placed or sorted by: a scalar, and text where the records' values have no other type that can be.

@@ -8,6 +8,7 @@ use tokio::runtime::Handle;
 use tokio::sync::watch;
 
 use crate::budget::Budget;
+use crate::catalog::TableOps;
 #[cfg(feature = "cloud")]
 use crate::catalog::hive::Keeper;
 use crate::catalog::hive::Registrar;
@@ -148,6 +149,13 @@ pub fn committer(plan: &Plan, store: &Arc<dyn Store>) -> DatasetCommitter {
     )
 }
 
+/// The committer of a table's ledger, as the runtime and `tidewater ledger` use it.
+pub fn table_committer(plan: &Plan, ops: Arc<dyn TableOps>) -> IcebergCommitter {
+    IcebergCommitter::new(ops, &plan.sink, Pace::default(), || {
+        chrono::Utc::now().timestamp_millis()
+    })
+}
+
 async fn run_table(
     plan: Arc<Plan>,
     table: IcebergPlan,
@@ -162,9 +170,7 @@ async fn run_table(
     let beside = BesideTable::new(table.clone(), Arc::clone(&ops));
     let shelf = Shelf::Table(Arc::new(beside));
     let letters = DeadLetters::open(&plan, shelf).map_err(|e| stopped(&e))?;
-    let committer = IcebergCommitter::new(ops, &plan.sink, Pace::default(), || {
-        chrono::Utc::now().timestamp_millis()
-    });
+    let committer = table_committer(&plan, ops);
     let committer = committer.heard_by(Arc::new(progress.clone()));
     let budget = progress.budget.clone();
     let targets = Targets::new(

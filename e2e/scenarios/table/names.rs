@@ -81,6 +81,47 @@ async fn columns_that_two_processes_and_another_engine_add_apart_hold_their_own_
 }
 
 #[tokio::test]
+async fn a_partition_field_that_somebody_adds_while_a_sink_runs_costs_the_records_that_have_its_name()
+-> Result<()> {
+    let sink = TableSink::new(Catalog::Rest, 1).await?.inferred();
+    let letters = sink.lab.topic("letters", 1).await?;
+    let sink = sink.set("/deadLetter", json!({"topic": letters.name()}));
+    let running = sink.start()?;
+    sink.produce_to(0, &[json!({"id": 1})]).await?;
+    sink.await_rows(1).await?;
+    sink.python(
+        "from pyiceberg.transforms import BucketTransform\n\
+         with table.update_spec() as update: update.add_field('id', BucketTransform(4), 'shard')\n\
+         result = None",
+    )
+    .await?;
+    sink.produce_to(
+        0,
+        &[
+            json!({"id": 2, "shard": "x"}),
+            json!({"id": 3, "other": "other"}),
+        ],
+    )
+    .await?;
+    sink.await_rows(2).await?;
+    end(&running).await?;
+    assert_eq!(
+        sink.select("id, other WHERE true ORDER BY id").await?,
+        [[json!(1), Value::Null], [json!(3), json!("other")]]
+    );
+    let refused = letters.read_all().await?;
+    let told: Vec<_> = refused
+        .iter()
+        .flat_map(|letter| &letter.record.headers)
+        .filter(|(name, _)| name == "tidewater.error.message")
+        .filter_map(|(_, value)| Some(String::from_utf8_lossy(value.as_deref()?).into_owned()))
+        .collect();
+    assert_eq!(told.len(), 1, "{told:?}");
+    assert!(told[0].contains("`shard`"), "{told:?}");
+    Ok(())
+}
+
+#[tokio::test]
 async fn a_column_that_somebody_renamed_while_a_sink_runs_is_made_again_only_by_leave() -> Result<()>
 {
     let sink = TableSink::new(Catalog::Rest, 1).await?.inferred();

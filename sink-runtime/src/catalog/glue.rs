@@ -32,6 +32,7 @@ pub struct GlueTable {
     client: GlueClient,
     warehouse: String,
     io: FileIO,
+    latest: metadata_file::Latest,
 }
 
 impl GlueTable {
@@ -63,6 +64,7 @@ impl GlueTable {
             client: GlueClient::new(&config, glue.catalog_id.as_deref(), database, table),
             warehouse: plan.warehouse.trim_end_matches('/').to_owned(),
             io: s3_file_io(&files, options),
+            latest: metadata_file::Latest::default(),
         })
     }
 
@@ -135,9 +137,17 @@ impl TableOps for GlueTable {
             .await
             .map_err(|f| self.catalog_error("get table", f))?;
         let location = metadata_location(&table)?;
-        let (metadata, metadata_bytes) = metadata_file::read(&self.io, &location).await?;
+        let (metadata, metadata_bytes) = match self.latest.get(&location) {
+            Some(latest) => latest,
+            None => {
+                let (metadata, bytes) = metadata_file::read(&self.io, &location).await?;
+                let metadata = Arc::new(metadata);
+                self.latest.keep(&location, Arc::clone(&metadata), bytes);
+                (metadata, bytes)
+            }
+        };
         Ok(Base {
-            metadata: Arc::new(metadata),
+            metadata,
             metadata_location: Some(location),
             version_token: table.version_id,
             metadata_bytes,
@@ -204,7 +214,7 @@ impl TableOps for GlueTable {
         }
         let location =
             metadata_file::next_location(&built.metadata, base.metadata_location.as_deref());
-        metadata_file::write(&self.io, &location, &built.metadata)
+        let bytes = metadata_file::write(&self.io, &location, &built.metadata)
             .await
             .map_err(|e| match e {
                 CatalogError::Unavailable { source, .. } => CommitError::Unavailable(source),
@@ -220,6 +230,7 @@ impl TableOps for GlueTable {
         match self.client.update(Some(version), input).await {
             Ok(()) => {
                 metadata_file::remove_expired(&self.io, &built).await;
+                self.latest.keep(&location, Arc::new(built.metadata), bytes);
                 Ok(())
             }
             Err(fault) => {

@@ -7,11 +7,12 @@
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use async_trait::async_trait;
 use iceberg::TableRequirement;
 use iceberg::io::FileIO;
-use iceberg::spec::{TableMetadata, TableMetadataBuildResult};
+use iceberg::spec::{TableMetadata, TableMetadataBuildResult, TableMetadataRef};
 
 use super::metadata_file;
 use super::{Base, CatalogError, CommitError, TableOps};
@@ -25,6 +26,7 @@ pub struct LocalTable {
     directory: PathBuf,
     name: String,
     io: FileIO,
+    latest: metadata_file::Latest,
 }
 
 impl LocalTable {
@@ -51,6 +53,7 @@ impl LocalTable {
             directory,
             name: format!("{}.{table}", namespace.join(".")),
             io: FileIO::new_with_fs(),
+            latest: metadata_file::Latest::default(),
         })
     }
 
@@ -92,12 +95,21 @@ impl LocalTable {
             .map_err(unavailable)?
             .ok_or_else(|| self.missing())?;
         let location = self.location_of(&version);
-        let bytes = fs::read(&location).map_err(unavailable)?;
+        let (metadata, metadata_bytes) = match self.latest.get(&location) {
+            Some(latest) => latest,
+            None => {
+                let bytes = fs::read(&location).map_err(unavailable)?;
+                let metadata: TableMetadataRef = metadata_file::decode(&bytes)?.into();
+                let length = bytes.len();
+                self.latest.keep(&location, Arc::clone(&metadata), length);
+                (metadata, length)
+            }
+        };
         Ok(Base {
-            metadata: metadata_file::decode(&bytes)?.into(),
+            metadata,
             metadata_location: Some(location),
             version_token: Some(version),
-            metadata_bytes: bytes.len(),
+            metadata_bytes,
         })
     }
 
@@ -112,8 +124,12 @@ impl LocalTable {
         Ok(file)
     }
 
-    /// Makes `metadata` the current version; the caller holds the lock.
-    fn publish(&self, metadata: &TableMetadata, after: Option<&str>) -> Result<(), Publish> {
+    /// Makes `metadata` the current version; the caller holds the lock. Gives where it is, and its length.
+    fn publish(
+        &self,
+        metadata: &TableMetadata,
+        after: Option<&str>,
+    ) -> Result<(String, usize), Publish> {
         let location = metadata_file::next_location(metadata, after);
         let version = location
             .rsplit('/')
@@ -131,7 +147,8 @@ impl LocalTable {
             .map_err(Publish::Before)?;
         File::open(&directory)
             .and_then(|d| d.sync_all())
-            .map_err(Publish::After)
+            .map_err(Publish::After)?;
+        Ok((self.location_of(&version), body.len()))
     }
 
     fn create_now(&self, initial: TableMetadata) -> Result<Base, CatalogError> {
@@ -166,7 +183,7 @@ impl LocalTable {
             });
         }
         match self.publish(&initial, None) {
-            Ok(()) => self.read_current(),
+            Ok(_) => self.read_current(),
             Err(Publish::Metadata(e)) => Err(e),
             Err(Publish::Before(e) | Publish::After(e)) => Err(unavailable(e)),
         }
@@ -199,7 +216,7 @@ impl LocalTable {
         base: &Base,
         metadata: &TableMetadata,
         requirements: &[TableRequirement],
-    ) -> Result<(), CommitError> {
+    ) -> Result<(String, usize), CommitError> {
         let unavailable = |e: io::Error| CommitError::Unavailable(e.into());
         let _lock = match self.lock() {
             Err(e) if e.kind() == io::ErrorKind::NotFound => {
@@ -219,7 +236,7 @@ impl LocalTable {
             return Err(CommitError::Conflict);
         }
         match self.publish(metadata, base.metadata_location.as_deref()) {
-            Ok(()) => Ok(()),
+            Ok(published) => Ok(published),
             Err(Publish::Metadata(e)) => Err(CommitError::Refused(e)),
             Err(Publish::Before(e)) => Err(unavailable(e)),
             Err(Publish::After(e)) => Err(CommitError::Unknown(e.into())),
@@ -288,8 +305,9 @@ impl TableOps for LocalTable {
         })
         .await
         .map_err(|e| CommitError::Unknown(e.into()))?;
-        outcome?;
+        let (location, bytes) = outcome?;
         metadata_file::remove_expired(&self.io, &built).await;
+        self.latest.keep(&location, built.metadata.into(), bytes);
         Ok(())
     }
 

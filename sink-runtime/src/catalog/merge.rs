@@ -49,9 +49,52 @@ impl Rules {
     }
 }
 
-/// Manifests that are left alone, so that they are not looked at in each commit again.
+/// Commits that go without a merge at most after one that could not be written.
+const LONGEST_REST: u32 = 64;
+
+/// What is left alone, so that it is not tried in each commit again.
 #[derive(Debug, Default)]
-pub struct LeftAlone(Mutex<BTreeSet<String>>);
+pub struct LeftAlone(Mutex<Left>);
+
+#[derive(Debug, Default)]
+struct Left {
+    manifests: BTreeSet<String>,
+    /// Commits that go without a merge yet.
+    rest: u32,
+    /// And after the last failure had to.
+    rested: u32,
+}
+
+impl Left {
+    /// What of these is left alone. No more is remembered than the table has.
+    fn of(&mut self, carried: &[ManifestFile]) -> &BTreeSet<String> {
+        if !self.manifests.is_empty() {
+            let paths: BTreeSet<&str> = carried.iter().map(|m| m.manifest_path.as_str()).collect();
+            self.manifests.retain(|path| paths.contains(path.as_str()));
+        }
+        &self.manifests
+    }
+
+    /// Whether this commit goes without a merge.
+    fn rests(&mut self) -> bool {
+        let rests = self.rest > 0;
+        self.rest = self.rest.saturating_sub(1);
+        rests
+    }
+
+    fn failed(&mut self) {
+        self.rested = (2 * self.rested).clamp(1, LONGEST_REST);
+        self.rest = self.rested;
+    }
+}
+
+/// Why manifests stay as they are.
+enum NotMerged {
+    /// These cannot be merged by this process.
+    Of(BTreeSet<String>, CatalogError),
+    /// The one that they would become could not be written: perhaps later.
+    Unwritten(CatalogError),
+}
 
 /// What is merged into.
 pub(super) struct Merge<'a> {
@@ -78,23 +121,18 @@ impl Merge<'_> {
     ) -> Vec<ManifestFile> {
         let rules = Rules::of(self.properties);
         let bin = {
-            let mut left_alone = self.left_alone.0.lock();
-            // No more are remembered than the table has.
-            let paths: BTreeSet<&str> = match left_alone.is_empty() {
-                true => BTreeSet::new(),
-                false => carried.iter().map(|m| m.manifest_path.as_str()).collect(),
-            };
-            left_alone.retain(|path| paths.contains(path.as_str()));
-            bin(&carried, rules, usize::from(added), &left_alone)
+            let mut left = self.left_alone.0.lock();
+            if left.rests() {
+                return carried;
+            }
+            bin(&carried, rules, usize::from(added), left.of(&carried))
         };
         let Some(first) = bin.first().copied() else {
             return carried;
         };
         let sources: Vec<ManifestFile> = bin.iter().map(|at| carried[*at].clone()).collect();
-        let merged = match spec(carried[first].partition_spec_id) {
-            Some(spec) => self.merge(sources, spec, paths).await,
-            None => Ok(None),
-        };
+        let spec = spec(carried[first].partition_spec_id);
+        let merged = self.merge(sources, spec, paths).await;
         match merged {
             Ok(Some((merged, used))) => {
                 let mut manifests = Vec::with_capacity(carried.len());
@@ -109,7 +147,18 @@ impl Merge<'_> {
                 manifests
             }
             Ok(None) => carried,
-            Err(error) => {
+            Err(not) => {
+                let mut left = self.left_alone.0.lock();
+                let error = match not {
+                    NotMerged::Of(manifests, error) => {
+                        left.manifests.extend(manifests);
+                        error
+                    }
+                    NotMerged::Unwritten(error) => {
+                        left.failed();
+                        error
+                    }
+                };
                 let error = crate::errors::OneLine(&error);
                 tracing::warn!(%error, "manifests stay as they are: merging them failed");
                 carried
@@ -120,13 +169,24 @@ impl Merge<'_> {
     async fn merge(
         &self,
         sources: Vec<ManifestFile>,
-        spec: PartitionSpecRef,
+        spec: Option<PartitionSpecRef>,
         paths: &mut Vec<String>,
-    ) -> Result<Option<(ManifestFile, BTreeSet<String>)>, CatalogError> {
+    ) -> Result<Option<(ManifestFile, BTreeSet<String>)>, NotMerged> {
+        let operation = "merge manifests";
+        let all: BTreeSet<String> = sources.iter().map(|m| m.manifest_path.clone()).collect();
+        let none_of_them = |error| NotMerged::Of(all.clone(), error);
+        let spec = spec.ok_or_else(|| {
+            none_of_them(metadata_error(operation, "their partition spec is gone"))
+        })?;
+        // Nothing is read for a spec that no entry can be read by: its source columns may be dropped.
+        Form::new(self.version, self.schema, &spec)
+            .map_err(|e| none_of_them(metadata_error(operation, e)))?;
         let io = self.io;
         let fetched = futures::stream::iter(sources).map(|manifest: ManifestFile| async move {
-            let bytes = snapshot::fetch_manifest(io, &manifest).await?;
-            Ok::<_, CatalogError>((manifest, bytes))
+            match snapshot::fetch_manifest(io, &manifest).await {
+                Ok(bytes) => Ok((manifest, bytes)),
+                Err(error) => Err(NotMerged::Of([manifest.manifest_path].into(), error)),
+            }
         });
         let fetched: Vec<_> = fetched.buffered(ABREAST).try_collect().await?;
         let (schema, path) = (Arc::clone(self.schema), self.path.clone());
@@ -135,20 +195,21 @@ impl Merge<'_> {
             let form = Form::new(version, &schema, &spec)?;
             rewrite(&form, fetched, path, snapshot_id)
         });
-        let operation = "merge manifests";
-        let rewritten = rewritten.await.map_err(|e| metadata_error(operation, e))?;
-        let rewritten = rewritten.map_err(|e| metadata_error(operation, e))?;
-        self.left_alone.0.lock().extend(rewritten.refused);
+        let rewritten = rewritten
+            .await
+            .map_err(|e| none_of_them(metadata_error(operation, e)))?;
+        let rewritten = rewritten.map_err(|e| none_of_them(metadata_error(operation, e)))?;
+        self.left_alone.0.lock().manifests.extend(rewritten.refused);
         let Some((bytes, manifest)) = rewritten.merged else {
             return Ok(None);
         };
         paths.push(self.path.clone());
-        self.io
-            .new_output(&self.path)
-            .map_err(|e| metadata_error(operation, e))?
-            .write(bytes.into())
-            .await
-            .map_err(|e| io_error(operation, e))?;
+        let written = match self.io.new_output(&self.path) {
+            Ok(output) => output.write(bytes.into()).await,
+            Err(error) => Err(error),
+        };
+        written.map_err(|e| NotMerged::Unwritten(io_error(operation, e)))?;
+        self.left_alone.0.lock().rested = 0;
         Ok(Some((manifest, rewritten.used)))
     }
 }

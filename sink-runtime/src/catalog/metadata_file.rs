@@ -2,14 +2,34 @@
 //! of expired ones.
 
 use std::io::Write;
+use std::sync::Arc;
 
 use bytes::Bytes;
 use iceberg::io::FileIO;
-use iceberg::spec::{TableMetadata, TableMetadataBuildResult};
+use iceberg::spec::{TableMetadata, TableMetadataBuildResult, TableMetadataRef};
+use parking_lot::Mutex;
 
 use super::CatalogError;
 
 const SUFFIX: &str = ".metadata.json";
+
+/// The metadata that were read or published last. A metadata file never changes: while the catalog points to the same one
+/// it is not read and parsed again, which would cost every commit more with every snapshot that the table has.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Latest(Arc<Mutex<Option<(String, TableMetadataRef, usize)>>>);
+
+impl Latest {
+    /// The metadata in this file and its length, where they are the last.
+    pub(crate) fn get(&self, location: &str) -> Option<(TableMetadataRef, usize)> {
+        let kept = self.0.lock();
+        let (_, metadata, bytes) = kept.as_ref().filter(|(at, ..)| at == location)?;
+        Some((Arc::clone(metadata), *bytes))
+    }
+
+    pub(crate) fn keep(&self, location: &str, metadata: TableMetadataRef, bytes: usize) {
+        *self.0.lock() = Some((location.to_owned(), metadata, bytes));
+    }
+}
 
 /// A failure of the file system or the object store under the warehouse. Our own storage reports want of rights as a
 /// failed precondition, and a missing bucket as a missing namespace; anything else may pass.
@@ -87,19 +107,22 @@ pub(crate) fn encode(metadata: &TableMetadata) -> Result<Bytes, CatalogError> {
         .map_err(|e| metadata_error(operation, e))
 }
 
+/// Gives the file's length.
 #[cfg(feature = "cloud")]
 pub(crate) async fn write(
     io: &FileIO,
     location: &str,
     metadata: &TableMetadata,
-) -> Result<(), CatalogError> {
+) -> Result<usize, CatalogError> {
     let operation = "write metadata file";
     let body = encode(metadata)?;
+    let bytes = body.len();
     io.new_output(location)
         .map_err(|e| metadata_error(operation, e))?
         .write(body)
         .await
-        .map_err(|e| io_error(operation, e))
+        .map_err(|e| io_error(operation, e))?;
+    Ok(bytes)
 }
 
 /// The metadata, and the file's length.

@@ -118,9 +118,18 @@ async fn stage_into(
     let schema = match change.schema {
         None => table.current_schema().clone(),
         Some(schema) => {
-            requirements.push(TableRequirement::LastAssignedFieldIdMatch {
-                last_assigned_field_id: table.last_column_id(),
-            });
+            // Names of new columns are none of partition fields, which nothing above speaks of.
+            requirements.extend([
+                TableRequirement::LastAssignedFieldIdMatch {
+                    last_assigned_field_id: table.last_column_id(),
+                },
+                TableRequirement::DefaultSpecIdMatch {
+                    default_spec_id: table.default_partition_spec_id(),
+                },
+                TableRequirement::LastAssignedPartitionIdMatch {
+                    last_assigned_partition_id: table.last_partition_id(),
+                },
+            ]);
             let id = schema_id(table, &schema);
             let schema = schema.into_builder().with_schema_id(id).build();
             let schema = schema.map_err(building)?;

@@ -377,7 +377,7 @@ pub(super) async fn standing(plan: &Plan) -> Result<Standing, CliError> {
         .collect())
 }
 
-fn topic_partitions(
+pub(super) fn topic_partitions(
     facts: &Facts,
     topics: &Topics,
 ) -> Result<Vec<TopicPartition>, crate::source::SourceError> {

@@ -23,11 +23,13 @@ use crate::ledger::{LedgerDocument, PendingFile, Stamp};
 use crate::record::{OffsetRange, TopicPartition};
 use crate::store::{Completed, Expect, ObjectKey, Store, StoreError, Version};
 
+mod by_hand;
 mod census;
 mod name;
 mod request;
 mod sweep;
 
+pub use by_hand::ledgers;
 pub use name::DatasetFileName;
 use request::check;
 pub use request::{CommitFailure, CommitRequest, Committed, Recovered, ResetRequest};
@@ -160,6 +162,7 @@ impl DatasetCommitter {
         let tp = request.tp;
         let known = self.borrow(&tp)?;
         let restart = Restart {
+            expected: request.expected,
             next: request.next,
             recreated: request.recreated,
             commit_id: request.commit_id,
@@ -430,6 +433,7 @@ fn before_put(purpose: Purpose) {
         Purpose::Retracting => failpoint::pass("dataset.before-retracting"),
         Purpose::Retracted => failpoint::pass("dataset.before-retracted"),
         Purpose::Reset => failpoint::pass("dataset.before-reset"),
+        Purpose::Move => {}
     }
 }
 
@@ -443,6 +447,7 @@ fn after_put(purpose: Purpose, event: &Event) {
         Purpose::Retracting => failpoint::pass("dataset.after-retracting"),
         Purpose::Retracted => failpoint::pass("dataset.after-retracted"),
         Purpose::Reset => failpoint::pass("dataset.after-reset"),
+        Purpose::Move => {}
     }
 }
 

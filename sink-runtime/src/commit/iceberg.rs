@@ -21,8 +21,9 @@ use crate::observe::Extent;
 use crate::plan::{IcebergPlan, SinkId};
 use crate::record::{Offset, TopicName, TopicPartition};
 use crate::schema::Schema;
-use crate::schema::evolution::{self, NewSchema, TableColumns};
+use crate::schema::evolution::{self, NewSchema, Partitions, TableColumns};
 
+mod by_hand;
 pub mod declare;
 mod failure;
 mod opening;
@@ -32,9 +33,10 @@ mod standing;
 pub mod table_ledger;
 mod told;
 
+pub use by_hand::SetByHand;
 pub use declare::{Declaration, Declared};
 pub use failure::{IcebergFailure, NotCommitted};
-pub use opening::{Opened, Reset, partition_fields};
+pub use opening::{Opened, Reset};
 pub use pace::Pace;
 pub use standing::{Standing, find_commit, standing};
 pub use table_ledger::{Keys, Offsets, TableLedger};
@@ -330,7 +332,10 @@ impl IcebergCommitter {
             table.current_schema(),
             table.last_column_id(),
             &wish.columns.schema,
-            &sources,
+            Partitions {
+                sources: &sources,
+                names: &evolution::partition_fields(table),
+            },
         )
         .map_err(IcebergFailure::SchemaMoved)?;
         Ok(Look::Publish {
@@ -356,11 +361,23 @@ impl IcebergCommitter {
 
     fn settled(&self, base: &Base) -> Result<TableLedger, IcebergFailure> {
         match standing(&base.metadata, &self.keys).map_err(IcebergFailure::LedgerUnreadable)? {
-            Standing::Settled(ledger) => Ok(ledger),
+            Standing::Settled(ledger) => self.ours(ledger),
             Standing::RolledBack { recorded, held } => Err(IcebergFailure::RolledBack {
                 table: self.ops.describe(),
                 recorded: recorded.next,
                 held,
+            }),
+        }
+    }
+
+    /// A ledger to go on with.
+    fn ours(&self, ledger: TableLedger) -> Result<TableLedger, IcebergFailure> {
+        match ledger.moved_to {
+            None => Ok(ledger),
+            Some(to) => Err(IcebergFailure::LedgerMoved {
+                table: self.ops.describe(),
+                sink: self.sink.to_string(),
+                to,
             }),
         }
     }
@@ -433,11 +450,20 @@ impl IcebergCommitter {
         }
     }
 
-    /// Whether the table has another format version by now.
-    async fn upgraded(&self, base: &Base) -> bool {
-        let had = base.metadata.format_version();
+    /// Whether the table has another format version, other columns or other partition fields by now.
+    async fn is_another(&self, base: &Base) -> bool {
+        let shape = |table: &TableMetadata| {
+            (
+                table.format_version(),
+                table.current_schema_id(),
+                table.last_column_id(),
+                table.default_partition_spec_id(),
+                table.last_partition_id(),
+            )
+        };
+        let had = shape(&base.metadata);
         let now = self.ops.load().await;
-        now.is_ok_and(|now| now.metadata.format_version() != had)
+        now.is_ok_and(|now| shape(&now.metadata) != had)
     }
 
     /// Whether it is certainly published.
@@ -471,9 +497,9 @@ impl IcebergCommitter {
                 self.tried_again("commit", answer.class(), &answer);
                 attempts.last = Some(answer);
             }
-            // Staged for the format version that the table had: refused, where it was upgraded meanwhile, not told a
-            // conflict.
-            Err(CommitError::Refused(_)) if self.upgraded(base).await => {
+            // Staged for the table as it was: where it was upgraded meanwhile, or a partition field got a column's name,
+            // that is refused, not told a conflict.
+            Err(CommitError::Refused(_)) if self.is_another(base).await => {
                 attempts.lost.push((snapshot_id, paths));
                 attempts.last = Some(CommitError::Conflict);
             }
@@ -493,6 +519,7 @@ impl IcebergCommitter {
 /// The columns of a table that holds the commit: mostly those that its files were written with.
 fn columns_after(table: &TableMetadata, wish: &IcebergCommit) -> TableColumns {
     let unchanged = table.last_column_id() == wish.columns.last_column_id
+        && evolution::partition_fields(table) == *wish.columns.partition_fields
         && table.current_schema().as_struct() == wish.columns.schema.as_struct();
     match unchanged {
         true => wish.columns.clone(),

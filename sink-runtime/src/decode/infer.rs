@@ -63,6 +63,8 @@ pub(super) struct InferringDecoder {
     known: Shape,
     /// Of the destination, once it is there.
     precedent: Option<Arc<Precedent>>,
+    /// How the names of what the destination is laid out by are spelled, by the full name in lower case.
+    spelled: BTreeMap<String, String>,
     /// What the destination turned down though nothing here spoke against it, by full name in lower case.
     forbidden: BTreeMap<String, String>,
     /// Columns that could not be, by full name, and why: where all records have one it is not found out anew each time.
@@ -88,6 +90,10 @@ impl InferringDecoder {
             schema,
             known: Shape::Struct(known),
             precedent: None,
+            spelled: plan
+                .placed_names()
+                .map(|name| (name.to_lowercase(), name.to_owned()))
+                .collect(),
             forbidden: BTreeMap::new(),
             refused: BTreeMap::new(),
             to_sample: plan.sample_records,
@@ -170,6 +176,7 @@ impl InferringDecoder {
         Names {
             whole,
             taken: &taken,
+            spelled: &self.spelled,
         }
         .check(members)?;
         if self.beside() + joined.size() > self.plan.max_columns {

@@ -16,7 +16,7 @@ use super::identity::Identity;
 use super::recovery::{Ask, Looked};
 use super::router::Router;
 use super::settling::Settling;
-use super::worker::{FromWorker, Share, ToWorker};
+use super::worker::{FromWorker, Refused, Share, ToWorker};
 use super::{EngineError, Until, committing};
 use crate::deadletter::DeadLetters;
 use crate::errors::{Classified, OneLine, class};
@@ -30,6 +30,7 @@ use crate::source::{
     Facts as KafkaFacts, SourceCommand, SourceError, SourceEvent, SourceHandle, StartAt,
 };
 
+mod heard;
 mod looks;
 
 struct PendingCut<F> {
@@ -81,6 +82,8 @@ pub(super) struct Conductor<D: Deliver> {
     settling: Settling,
     /// Each ends with what could not be settled.
     settlements: JoinSet<Unsettled>,
+    /// A record that stops the sink once everything before it is committed.
+    refused: Option<Refused>,
 }
 
 impl<D: Deliver> Conductor<D> {
@@ -116,6 +119,7 @@ impl<D: Deliver> Conductor<D> {
             generations: BTreeMap::new(),
             settling: Settling::default(),
             settlements: JoinSet::new(),
+            refused: None,
         }
     }
 
@@ -163,6 +167,17 @@ impl<D: Deliver> Conductor<D> {
     /// Asks the source to give everything up. What is open is committed on the way; the source then says `Closed`.
     pub(super) fn close(&self) {
         self.source.send(SourceCommand::Close);
+    }
+
+    /// A record was met that stops the sink.
+    pub(super) fn is_refused(&self) -> bool {
+        self.refused.is_some()
+    }
+
+    /// How the sink ended that gave everything up.
+    pub(super) fn ended(&mut self) -> Result<(), EngineError> {
+        let refused = self.refused.take().map(EngineError::Refused);
+        refused.map_or(Ok(()), Err)
     }
 
     /// Stops what runs, and hands back the source: it ends when it is joined.
@@ -390,55 +405,6 @@ impl<D: Deliver> Conductor<D> {
                 if let Some(statistics) = ClientStatistics::parse(&json, read_committed) {
                     self.progress.statistics(statistics);
                 }
-            }
-        }
-        Ok(())
-    }
-
-    pub(super) fn on_worker(&mut self, event: FromWorker<D::File>) -> Result<(), EngineError> {
-        match event {
-            FromWorker::Due(tps) => self.apply(Input::Due(tps)),
-            FromWorker::Began(tp) => {
-                if self.topic_ids.contains_key(&tp) {
-                    self.settling.gathers(tp);
-                }
-            }
-            FromWorker::Sealed { cut, mut share } => {
-                let Some(pending) = self.cuts.get_mut(&cut) else {
-                    self.deliver.abandon(share.files);
-                    return Ok(());
-                };
-                for lane in &share.lanes {
-                    self.settling.sealed(&lane.tp);
-                }
-                pending.share.lanes.append(&mut share.lanes);
-                pending.share.files.append(&mut share.files);
-                pending.waiting -= 1;
-                if pending.waiting == 0 {
-                    failpoint::pass("engine.sealed");
-                    self.apply(Input::Sealed(cut));
-                }
-            }
-            FromWorker::Refused {
-                tp,
-                offset,
-                class,
-                message,
-            } => {
-                return Err(EngineError::Refused {
-                    tp,
-                    offset,
-                    class,
-                    message,
-                });
-            }
-            FromWorker::Waits { class, message } => {
-                let advice = class.advice;
-                tracing::warn!(error = %message, advice, "rows wait for the destination");
-                self.progress.hindered(class, message);
-            }
-            FromWorker::Broken { class, message } => {
-                return Err(EngineError::Stopped { class, message });
             }
         }
         Ok(())

@@ -128,6 +128,7 @@ impl DatasetDeliver {
         tracing::warn!(%tp, %next, "{message}; the ledger starts anew");
         let request = ResetRequest {
             tp: tp.clone(),
+            expected: Some(document.next),
             next,
             recreated,
             commit_id: CommitId::fresh(),

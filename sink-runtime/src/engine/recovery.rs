@@ -6,11 +6,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::coordinator::Recovered;
-use super::deliver::{Census, Deliver, Facts, Failure};
+use super::deliver::{Deliver, Facts, Failure};
 use super::identity::changed;
 use crate::errors::{Class, Classified, OneLine, Retry, class};
 use crate::ledger::{FirstCheck, Progress as Known, check_first, positions};
-use crate::plan::{Isolation, OnRecordsExpired, Plan, Startup, Topics};
+use crate::plan::{Isolation, OnRecordsExpired, Plan, Startup};
 use crate::record::{AssignmentEpoch, Offset, TopicPartition};
 use crate::source::{Facts as KafkaFacts, SourceError, StartAt};
 
@@ -165,7 +165,10 @@ impl Look {
             }
         }
         if !latest.is_empty() {
-            match self.blocking((), |look, ()| take_census(look)).await? {
+            match self
+                .blocking((), |look, ()| look.facts.census(&look.plan.source.topics))
+                .await?
+            {
                 Ok(now) => {
                     let first = deliver.census(&now).await?;
                     let later = |tp: &TopicPartition| {
@@ -355,31 +358,6 @@ fn stable_ends(
         }
     };
     tps.into_iter().zip(bounds.into_iter().map(end)).collect()
-}
-
-/// The topics that are read and their partitions, as they are now. A topic that may not be looked into counts as there
-/// with any number of them.
-fn take_census(look: &Look) -> Result<Census, SourceError> {
-    let facts = &look.facts;
-    let found: Vec<_> = match &look.plan.source.topics {
-        Topics::List(topics) => {
-            let partitions = |topic| (topic, facts.partitions(topic));
-            let found = topics.iter().map(partitions);
-            found.map(|(topic, p)| (topic.clone(), p)).collect()
-        }
-        Topics::Pattern(pattern) => facts.matching_topics(pattern)?.into_iter().collect(),
-    };
-    let mut census = Census::new();
-    for (topic, partitions) in found {
-        let count = match partitions {
-            Ok(partitions) => partitions.last().map_or(0, |last| last + 1),
-            Err(SourceError::NoSuchTopic(_)) => continue,
-            Err(SourceError::Denied(_)) => i32::MAX,
-            Err(error) => return Err(error),
-        };
-        census.insert(topic, count);
-    }
-    Ok(census)
 }
 
 /// How far the group is with partitions that others own; `None` of those that are no more. What is not told is left out.

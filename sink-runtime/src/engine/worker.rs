@@ -6,165 +6,33 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-use arrow::datatypes::SchemaRef;
 use crossbeam_channel::{Receiver, RecvTimeoutError};
 use tokio::sync::mpsc::UnboundedSender;
 
 use self::backlog::Backlog;
-use self::letters::{Pile, fullest};
+use self::lane::Lane;
+use self::letters::fullest;
+use self::messages::Fetched;
 use super::coordinator::CutId;
-use crate::backoff::Backoff;
-use crate::budget::{Budget, Reservation};
+use crate::budget::Budget;
 use crate::deadletter::Letter;
 use crate::decode::{Decoded, Decoder, Reject, RejectClass, decoder};
-use crate::errors::{Class, Classified, class};
-use crate::layout::{Rows, Unfit};
+use crate::layout::Rows;
 use crate::plan::{OnError, Plan};
 use crate::record::{AssignmentEpoch, Offset, OffsetRange, RawBatch, TopicName, TopicPartition};
-use crate::schema::precedent::Precedent;
 use crate::source::Spares;
 
 /// Longest time between two looks at the clock.
 const TURN: Duration = Duration::from_millis(50);
-/// Between tries of a batch that the destination cannot take yet: each decodes it again.
-const RETRY: Backoff = Backoff::new(TURN, Duration::from_secs(1));
 
 mod backlog;
+mod lane;
 mod letters;
+mod messages;
+mod shelf;
 
-#[derive(Debug)]
-pub enum ToWorker {
-    Start {
-        tp: TopicPartition,
-        epoch: AssignmentEpoch,
-        position: Offset,
-    },
-    Batch(Box<(RawBatch, [Reservation; 2])>),
-    /// Everything below `at` has been read: offsets up to there without records are done with.
-    Advance {
-        tp: TopicPartition,
-        epoch: AssignmentEpoch,
-        at: Offset,
-    },
-    Cut {
-        cut: CutId,
-        lanes: Vec<(TopicPartition, AssignmentEpoch)>,
-    },
-    Discard(Vec<TopicPartition>),
-    Stop,
-}
-
-#[derive(Debug)]
-pub enum FromWorker<F> {
-    Due(Vec<TopicPartition>),
-    /// The first progress since the lane's last cut.
-    Began(TopicPartition),
-    Sealed {
-        cut: CutId,
-        share: Share<F>,
-    },
-    /// `onError: Fail` met a record that does not fit.
-    Refused {
-        tp: TopicPartition,
-        offset: Offset,
-        class: RejectClass,
-        message: String,
-    },
-    /// Rows wait, because of this.
-    Waits {
-        class: Class,
-        message: String,
-    },
-    Broken {
-        class: Class,
-        message: String,
-    },
-}
-
-/// What one worker sealed for a cut.
-#[derive(Debug)]
-pub struct Share<F> {
-    pub lanes: Vec<SealedLane>,
-    pub files: Vec<F>,
-}
-
-#[derive(Debug)]
-pub struct SealedLane {
-    pub tp: TopicPartition,
-    pub range: OffsetRange,
-    pub rows: u64,
-    pub letters: Vec<Letter>,
-    /// Keeps the letters' bytes on the budget.
-    pub held: Option<Reservation>,
-}
-
-#[derive(Debug, thiserror::Error)]
-pub enum ShelfError {
-    #[error("{0}")]
-    Fatal(
-        String,
-        #[source] Box<dyn std::error::Error + Send + Sync>,
-        Class,
-    ),
-    /// Columns that were found in records are not what the destination has: decoded for its columns, or without the one
-    /// that it cannot have, they fit.
-    #[error("{why}")]
-    Unlike {
-        precedent: Arc<Precedent>,
-        /// The full name of the first that does not fit.
-        column: String,
-        why: Box<ShelfError>,
-    },
-    /// The destination cannot take rows yet, and nothing was taken: what it waits for may pass. With news of it, if any.
-    #[error("the destination cannot take rows yet")]
-    Later { told: Option<(Class, String)> },
-}
-
-impl ShelfError {
-    pub fn new(error: impl Classified + Send + Sync + 'static) -> Self {
-        let class = error.class();
-        Self::Fatal(error.to_string(), Box::new(error), class)
-    }
-
-    pub fn class(&self) -> Class {
-        match self {
-            Self::Fatal(_, _, class) => *class,
-            Self::Unlike { why, .. } => why.class(),
-            Self::Later { told } => told.as_ref().map_or(class::INTERNAL, |(class, _)| *class),
-        }
-    }
-}
-
-/// Where decoded rows of a worker wait for their cut: a dataset's or a table's open files.
-pub trait Shelf: Send {
-    type File: Send + 'static;
-
-    /// What the destination says of found columns, once it is there.
-    fn precedent(&mut self) -> Option<Arc<Precedent>> {
-        None
-    }
-
-    /// Makes ready for rows of this schema, before anything is done with them.
-    fn prepare(&mut self, _schema: &SchemaRef) -> Result<(), ShelfError> {
-        Ok(())
-    }
-
-    /// Takes the rows that have a place, and gives back which have none.
-    fn write(&mut self, rows: Rows, now: Instant) -> Result<Vec<Unfit>, ShelfError>;
-
-    /// Seals all that these lanes wrote since their last seal. (A table's shelf seals everything it has.)
-    fn seal(&mut self, lanes: &[TopicPartition]) -> Result<Vec<Self::File>, ShelfError>;
-
-    fn discard(&mut self, lanes: &[TopicPartition]);
-
-    /// Lanes that a rotation rule wants committed.
-    fn due(&mut self, now: Instant) -> Vec<TopicPartition>;
-
-    /// Gives memory back while the budget is above its mark.
-    fn shed(&mut self, budget: &Budget) -> Result<(), ShelfError>;
-
-    fn open_files(&self) -> usize;
-}
+pub use messages::{FromWorker, Refused, SealedLane, Share, ToWorker};
+pub use shelf::{Shelf, ShelfError};
 
 /// Counted by the workers, read by metrics.
 #[derive(Debug, Default)]
@@ -178,29 +46,6 @@ pub struct Counters {
     pub uncut_bytes: AtomicU64,
     pub uncut_records: AtomicU64,
     pub open_files: AtomicU64,
-}
-
-#[derive(Debug)]
-struct Lane {
-    epoch: AssignmentEpoch,
-    /// Start of the next cut's range.
-    start: i64,
-    /// One past the last offset done with.
-    position: i64,
-    rows: u64,
-    letters: Pile,
-    /// Since when there is progress to commit.
-    dirty: Option<Instant>,
-    asked: bool,
-}
-
-impl Lane {
-    /// There is progress to commit. Whether it is the first since the last cut.
-    fn begins(&mut self, now: Instant) -> bool {
-        let first = self.dirty.is_none();
-        self.dirty.get_or_insert(now);
-        first
-    }
 }
 
 pub(super) struct Worker<S: Shelf> {
@@ -217,7 +62,7 @@ pub(super) struct Worker<S: Shelf> {
     backlog: Backlog,
     decoders: HashMap<TopicName, Box<dyn Decoder>>,
     counted_files: usize,
-    /// A record was refused under `onError: Fail`: nothing after it may be cut.
+    /// A record was refused under `onError: Fail`, and rows behind it are in open files: nothing may be cut.
     halted: bool,
 }
 
@@ -261,7 +106,10 @@ impl<S: Shelf> Worker<S> {
     pub(super) fn run(mut self) {
         let mut looked = Instant::now();
         loop {
-            let result = match self.inbox.recv_timeout(TURN) {
+            let now = Instant::now();
+            let goes_on = !self.halted && self.backlog.is_due(now);
+            let patience = if goes_on { Duration::ZERO } else { TURN };
+            let result = match self.inbox.recv_timeout(patience) {
                 Ok(ToWorker::Stop) | Err(RecvTimeoutError::Disconnected) => return,
                 Ok(_) if self.halted => Ok(()),
                 Ok(message) => self.handle(message),
@@ -298,48 +146,17 @@ impl<S: Shelf> Worker<S> {
                 epoch,
                 position,
             } => {
-                let lane = Lane {
-                    epoch,
-                    start: position.0,
-                    position: position.0,
-                    rows: 0,
-                    letters: Pile::default(),
-                    dirty: None,
-                    asked: false,
-                };
-                self.lanes.insert(tp, lane);
+                self.lanes.insert(tp, Lane::new(epoch, position));
                 Ok(())
             }
             // In the order of the log.
             ToWorker::Batch(_) | ToWorker::Advance { .. } if !self.backlog.is_empty() => {
-                self.backlog.messages.push_back(message);
+                self.backlog.add(message);
                 Ok(())
             }
-            ToWorker::Batch(fetched) => match self.batch(&fetched.0) {
-                Err(ShelfError::Later { told }) => {
-                    // On the budget all the while: reading stops when it is full.
-                    self.backlog.begin(fetched, Instant::now());
-                    if let Some((class, message)) = told {
-                        self.send(FromWorker::Waits { class, message });
-                    }
-                    Ok(())
-                }
-                result => {
-                    let (raw, held) = *fetched;
-                    drop(held);
-                    self.spares.give(raw);
-                    result
-                }
-            },
+            ToWorker::Batch(fetched) => self.take(fetched, Instant::now()),
             ToWorker::Advance { tp, epoch, at } => {
-                if let Some(lane) = self.lanes.get_mut(&tp).filter(|lane| lane.epoch == epoch)
-                    && at.0 > lane.position
-                {
-                    lane.position = at.0;
-                    if lane.begins(Instant::now()) {
-                        self.send(FromWorker::Began(tp));
-                    }
-                }
+                self.advance(tp, epoch, at);
                 Ok(())
             }
             ToWorker::Cut { cut, lanes } => self.cut(cut, &lanes),
@@ -355,31 +172,53 @@ impl<S: Shelf> Worker<S> {
         }
     }
 
-    /// Tries the backlog when it is time.
+    /// Tries the backlog when it is time, for a turn: cuts and revocations do not wait for all of it.
     fn catch_up(&mut self, now: Instant) -> Result<(), ShelfError> {
-        if self.halted || self.backlog.is_empty() || now < self.backlog.again {
-            return Ok(());
-        }
-        let mut messages = std::mem::take(&mut self.backlog.messages);
-        while let Some(message) = messages.pop_front() {
-            self.handle(message)?;
-            if self.halted {
-                return Ok(());
-            }
-            if !self.backlog.is_empty() {
-                self.backlog.messages.append(&mut messages);
-                return Ok(());
+        while !self.halted && self.backlog.is_due(now) && now.elapsed() < TURN {
+            match self.backlog.pop() {
+                Some(ToWorker::Batch(fetched)) => self.take(fetched, now)?,
+                Some(ToWorker::Advance { tp, epoch, at }) => self.advance(tp, epoch, at),
+                _ => {}
             }
         }
-        self.backlog.tries = 0;
         Ok(())
+    }
+
+    fn take(&mut self, fetched: Fetched, now: Instant) -> Result<(), ShelfError> {
+        match self.batch(&fetched.0) {
+            Err(ShelfError::Later { told }) => {
+                self.backlog.put_back(fetched, now);
+                if let Some((class, message)) = told {
+                    self.send(FromWorker::Waits { class, message });
+                }
+                Ok(())
+            }
+            result => {
+                self.backlog.taken();
+                let (raw, held) = *fetched;
+                drop(held);
+                self.spares.give(raw);
+                result
+            }
+        }
+    }
+
+    fn advance(&mut self, tp: TopicPartition, epoch: AssignmentEpoch, at: Offset) {
+        if let Some(lane) = self.lanes.get_mut(&tp).filter(|lane| lane.takes(epoch))
+            && at.0 > lane.position
+        {
+            lane.position = at.0;
+            if lane.begins(Instant::now()) {
+                self.send(FromWorker::Began(tp));
+            }
+        }
     }
 
     fn batch(&mut self, raw: &RawBatch) -> Result<(), ShelfError> {
         let Some(lane) = self
             .lanes
             .get_mut(&raw.tp)
-            .filter(|lane| lane.epoch == raw.epoch)
+            .filter(|lane| lane.takes(raw.epoch))
         else {
             return Ok(());
         };
@@ -423,10 +262,18 @@ impl<S: Shelf> Worker<S> {
         };
         let now = Instant::now();
         let Decoded {
-            batch,
-            rows: from,
+            mut batch,
+            rows: mut from,
             mut rejects,
         } = decoded;
+        // Of what is behind a record that stops the sink nothing is written: what is before it can be committed.
+        let stops = rejects.iter().filter(|reject| self.stops(reject));
+        let stop = stops.min_by_key(|reject| reject.row).cloned();
+        if let Some(stop) = &stop {
+            from.truncate(from.partition_point(|row| *row < stop.row));
+            batch = batch.slice(0, from.len());
+            rejects.retain(|reject| reject.row < stop.row);
+        }
         let mut count = from.len();
         if count > 0 {
             let pick = |all: &[i64]| from.iter().map(|row| all[*row as usize]).collect();
@@ -447,22 +294,58 @@ impl<S: Shelf> Worker<S> {
                 rejects.sort_unstable_by_key(|reject| reject.row);
             }
         }
-        self.count(raw, count, rejects.len());
+        let end = stop.as_ref().map(|stop| stop.row as usize);
+        self.count(raw, end.unwrap_or(raw.len()), count, rejects.len());
         if !rejects.is_empty() && !self.rejects(raw, &rejects) {
             return Ok(());
         }
         if let Some(lane) = self.lanes.get_mut(&raw.tp) {
+            let position = end.map_or(last + 1, |end| raw.offsets[end]);
+            let moved = position > lane.position;
             lane.rows += count as u64;
-            lane.position = last + 1;
-            if lane.begins(now) {
+            lane.position = position;
+            lane.halted = stop.is_some();
+            if moved && lane.begins(now) {
                 self.send(FromWorker::Began(raw.tp.clone()));
             }
+        }
+        if let Some(stop) = stop {
+            self.refuse(raw, &stop, true);
         }
         Ok(())
     }
 
-    fn count(&self, raw: &RawBatch, rows: usize, rejects: usize) {
-        let (records, bytes) = (raw.len(), raw.values.bytes.len());
+    fn policy(&self, reject: &Reject) -> OnError {
+        match reject.class {
+            RejectClass::Tombstone => OnError::DeadLetter,
+            _ => self.plan.decode.on_error,
+        }
+    }
+
+    fn stops(&self, reject: &Reject) -> bool {
+        self.policy(reject) == OnError::Fail
+    }
+
+    fn refuse(&self, raw: &RawBatch, reject: &Reject, before: bool) {
+        self.counters.rejected[reject.class as usize].fetch_add(1, Ordering::Relaxed);
+        self.send(FromWorker::Refused(Refused {
+            tp: raw.tp.clone(),
+            offset: Offset(raw.offsets[reject.row as usize]),
+            class: reject.class,
+            message: reject.message.clone(),
+            before,
+        }));
+    }
+
+    /// Of the first records of a batch.
+    fn count(&self, raw: &RawBatch, records: usize, rows: usize, rejects: usize) {
+        let bytes = match records == raw.len() {
+            true => raw.values.bytes.len(),
+            false => (0..records)
+                .filter_map(|row| raw.values.get(row))
+                .map(<[u8]>::len)
+                .sum(),
+        };
         let counters = &self.counters;
         for (counter, more) in [
             (&counters.records, records),
@@ -480,26 +363,15 @@ impl<S: Shelf> Worker<S> {
     fn rejects(&mut self, raw: &RawBatch, rejects: &[Reject]) -> bool {
         let mut letters = Vec::new();
         for reject in rejects {
+            let policy = self.policy(reject);
+            if policy == OnError::Fail {
+                self.halted = true;
+                self.refuse(raw, reject, false);
+                return false;
+            }
             self.counters.rejected[reject.class as usize].fetch_add(1, Ordering::Relaxed);
-            let policy = match reject.class {
-                RejectClass::Tombstone => OnError::DeadLetter,
-                _ => self.plan.decode.on_error,
-            };
-            match policy {
-                OnError::Skip => {}
-                OnError::DeadLetter => letters.push(Letter::of(raw, reject)),
-                OnError::Fail => {
-                    let offset = Offset(raw.offsets[reject.row as usize]);
-                    let message = reject.message.clone();
-                    self.halted = true;
-                    self.send(FromWorker::Refused {
-                        tp: raw.tp.clone(),
-                        offset,
-                        class: reject.class,
-                        message,
-                    });
-                    return false;
-                }
+            if policy == OnError::DeadLetter {
+                letters.push(Letter::of(raw, reject));
             }
         }
         if let Some(lane) = self.lanes.get_mut(&raw.tp)
@@ -534,7 +406,6 @@ impl<S: Shelf> Worker<S> {
             });
             lane.start = lane.position;
             lane.dirty = None;
-            lane.asked = false;
             tps.push(tp.clone());
         }
         let files = if tps.is_empty() {

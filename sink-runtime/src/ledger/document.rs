@@ -14,12 +14,19 @@ use crate::errors::{Class, Classified, class};
 use crate::record::{Offset, OffsetRange, TopicPartition};
 use crate::store::ObjectKey;
 
-/// Format that this code writes and the newest that it reads. Whoever adds a field raises it: an older program would
-/// drop the field with its next commit, so it must not go on, and has to say why.
-pub const FORMAT: u32 = 1;
+/// Newest format that this code reads. Each version is written in the lowest that can say it: a field that an older
+/// program must not pass over raises the number, for it would drop the field with its next commit; so it must not go on,
+/// and has to say why.
+pub const FORMAT: u32 = 2;
+
+/// What a ledger says of commits.
+pub const PLAIN: u32 = 1;
+
+/// That the ledger was moved to another sink.
+const MOVED: u32 = 2;
 
 /// The fields of [`FORMAT`].
-const FIELDS: [&str; 19] = [
+const FIELDS: [&str; 20] = [
     "format",
     "sink",
     "topic",
@@ -36,6 +43,7 @@ const FIELDS: [&str; 19] = [
     "range",
     "pending",
     "retracting",
+    "movedTo",
     "rows",
     "writer",
     "writtenAt",
@@ -84,6 +92,9 @@ pub struct LedgerDocument {
     /// A commit being taken back. Whoever loads the ledger finishes that first.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub retracting: Option<Retraction>,
+    /// The sink that goes on with what this ledger says: nobody else may.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub moved_to: Option<String>,
     /// Rows committed since the ledger began.
     pub rows: u64,
     /// Who wrote it (host name and process id) and when (RFC 3339): for people, never for decisions.
@@ -135,11 +146,16 @@ pub enum DocumentError {
         topic: String,
         partition: i32,
     },
+    #[error("ledger \"{key}\" was moved to sink \"{to}\", which goes on with it")]
+    Moved { key: ObjectKey, to: String },
 }
 
 impl Classified for DocumentError {
     fn class(&self) -> Class {
-        class::LEDGER_UNREADABLE
+        match self {
+            Self::Moved { .. } => class::LEDGER_MOVED,
+            _ => class::LEDGER_UNREADABLE,
+        }
     }
 }
 
@@ -160,9 +176,34 @@ pub struct Entry<'a> {
 }
 
 impl LedgerDocument {
+    /// A ledger to go on with.
+    ///
     /// # Errors
-    /// When the bytes are no ledger, or that of another sink or topic-partition, or of a format unknown here.
+    /// When the bytes are no ledger, or that of another sink or topic-partition, or of a format unknown here, or one that
+    /// was moved away.
     pub fn parse(bytes: &[u8], sink: &str, tp: &TopicPartition) -> Result<Self, DocumentError> {
+        Self::read(bytes, sink, tp)?.here()
+    }
+
+    /// This ledger, to go on with.
+    ///
+    /// # Errors
+    /// When it was moved away.
+    pub fn here(self) -> Result<Self, DocumentError> {
+        match &self.moved_to {
+            None => Ok(self),
+            Some(to) => Err(DocumentError::Moved {
+                key: ledger_key(&self.sink, &self.tp()),
+                to: to.clone(),
+            }),
+        }
+    }
+
+    /// The same, of a ledger that may have been moved away.
+    ///
+    /// # Errors
+    /// As for [`Self::parse`], but for that.
+    pub fn read(bytes: &[u8], sink: &str, tp: &TopicPartition) -> Result<Self, DocumentError> {
         let key = || ledger_key(sink, tp);
         let malformed = |source| DocumentError::Malformed { key: key(), source };
         // The format first: a newer document may have any other fields.
@@ -173,7 +214,7 @@ impl LedgerDocument {
                 found: format,
             });
         }
-        if format != FORMAT {
+        if format < PLAIN {
             return Err(DocumentError::UnknownFormat {
                 key: key(),
                 found: format,
@@ -237,7 +278,7 @@ impl LedgerDocument {
             given.map(str::to_owned).or_else(|| old.cloned())
         };
         Self {
-            format: FORMAT,
+            format: PLAIN,
             sink: sink.to_owned(),
             topic: tp.topic.as_str().to_owned(),
             partition: tp.partition,
@@ -254,6 +295,7 @@ impl LedgerDocument {
             range: entry.range,
             pending: entry.files.to_vec(),
             retracting: None,
+            moved_to: None,
             rows: base.map_or(0, |b| b.rows) + rows_of(entry.files),
             writer: stamp.writer.clone(),
             written_at: stamp.written_at.clone(),
@@ -319,6 +361,32 @@ impl LedgerDocument {
         }
     }
 
+    /// The last version of a ledger that is whole: another sink goes on.
+    pub fn moved(&self, to: &str, stamp: &Stamp) -> Self {
+        Self {
+            format: MOVED,
+            pending: Vec::new(),
+            moved_to: Some(to.to_owned()),
+            ..self.successor(stamp)
+        }
+    }
+
+    /// This ledger, moved away, as `sink` goes on with it, in a generation of its own. `base`: what that sink had, which
+    /// was moved away from it.
+    pub fn moved_in(&self, sink: &str, base: Option<&Self>, stamp: &Stamp) -> Self {
+        let generation = base.map_or(0, |base| base.generation);
+        Self {
+            format: PLAIN,
+            sink: sink.to_owned(),
+            revision: base.map_or(0, |base| base.revision) + 1,
+            generation: self.generation.max(generation) + 1,
+            moved_to: None,
+            writer: stamp.writer.clone(),
+            written_at: stamp.written_at.clone(),
+            ..self.clone()
+        }
+    }
+
     fn successor(&self, stamp: &Stamp) -> Self {
         Self {
             revision: self.revision + 1,
@@ -342,166 +410,4 @@ fn rows_of(files: &[PendingFile]) -> u64 {
 }
 
 #[cfg(test)]
-mod tests {
-    #![allow(clippy::unwrap_used, reason = "tests")]
-
-    use super::*;
-    use crate::store::{PartTag, UploadId};
-
-    fn stamp() -> Stamp {
-        Stamp {
-            writer: "pod-0/1".into(),
-            written_at: "2026-01-01T00:00:00Z".into(),
-        }
-    }
-
-    fn tp() -> TopicPartition {
-        TopicPartition::new("orders", 3)
-    }
-
-    fn file() -> PendingFile {
-        PendingFile {
-            key: "dt=1/orders-3-0010.abc.parquet".into(),
-            upload: UploadId("u1".into()),
-            parts: vec![PartTag {
-                number: 1,
-                etag: "e".into(),
-                checksum: None,
-            }],
-            size: 7,
-            rows: 10,
-            partition: vec!["1".into()],
-            first_offset: Offset(10),
-            last_offset: Offset(19),
-        }
-    }
-
-    fn document() -> LedgerDocument {
-        LedgerDocument::committed(
-            None,
-            "default.orders",
-            &tp(),
-            Entry {
-                range: OffsetRange {
-                    start: Offset(10),
-                    end: Offset(20),
-                },
-                floor: Offset(10),
-                commit_id: CommitId(uuid::Uuid::from_u128(7)),
-                files: &[file()],
-                cluster_id: Some("c"),
-                topic_id: None,
-            },
-            &stamp(),
-        )
-    }
-
-    #[test]
-    fn a_document_survives_being_stored() {
-        for document in [document(), document().retracting(&stamp())] {
-            let back = LedgerDocument::parse(&document.to_bytes(), "default.orders", &tp());
-            assert_eq!(back.unwrap(), document);
-        }
-    }
-
-    #[test]
-    fn a_document_of_a_newer_format_is_refused_by_its_number() {
-        let bytes = br#"{"format": 2, "something": "new"}"#;
-        let error = LedgerDocument::parse(bytes, "default.orders", &tp()).unwrap_err();
-        assert!(matches!(error, DocumentError::NewerFormat { found: 2, .. }));
-        assert!(error.to_string().contains("newer"));
-    }
-
-    #[test]
-    fn a_field_of_a_newer_release_is_named_and_not_dropped() {
-        let text = String::from_utf8(document().to_bytes().to_vec()).unwrap();
-        let newer = text.replacen('{', r#"{"leaderEpoch":7,"#, 1);
-        let error = LedgerDocument::parse(newer.as_bytes(), "default.orders", &tp()).unwrap_err();
-        assert!(
-            matches!(&error, DocumentError::NewerField { field, .. } if field == "leaderEpoch")
-        );
-        assert!(error.to_string().contains("newer"), "{error}");
-    }
-
-    #[test]
-    fn the_fields_are_those_of_the_format() {
-        let mut all = document().retracting(&stamp());
-        all.topic_since = 1;
-        let fields: serde_json::Map<String, serde_json::Value> =
-            serde_json::from_slice(&all.to_bytes()).unwrap();
-        let mut expected = FIELDS.to_vec();
-        expected.sort_unstable();
-        let mut found: Vec<_> = fields.keys().map(String::as_str).collect();
-        found.sort_unstable();
-        assert_eq!(
-            (FORMAT, found),
-            (1, expected),
-            "a new field raises the format"
-        );
-    }
-
-    #[test]
-    fn bytes_that_are_no_ledger_are_refused() {
-        for bytes in [
-            &b""[..],
-            b"{}",
-            b"{\"format\": 1}",
-            b"[]",
-            b"{\"format\": 0}",
-        ] {
-            assert!(LedgerDocument::parse(bytes, "default.orders", &tp()).is_err());
-        }
-    }
-
-    #[test]
-    fn a_ledger_copied_from_another_sink_or_partition_is_refused() {
-        let bytes = document().to_bytes();
-        let other = TopicPartition::new("orders", 4);
-        for result in [
-            LedgerDocument::parse(&bytes, "default.other", &tp()),
-            LedgerDocument::parse(&bytes, "default.orders", &other),
-        ] {
-            assert!(matches!(result, Err(DocumentError::Foreign { .. })));
-        }
-    }
-
-    #[test]
-    fn the_documented_example_is_a_ledger() {
-        let page = include_str!("../../../docs/commit-protocol.md");
-        let example = page.split("```json").nth(1).unwrap().split("```").next();
-        let bytes = example.unwrap().as_bytes();
-        let document = LedgerDocument::parse(bytes, "default.orders", &tp()).unwrap();
-        let ending = format!(".{}.parquet", document.commit_id.short());
-        assert!(document.pending[0].key.ends_with(&ending));
-    }
-
-    #[test]
-    fn a_commit_adds_an_id_that_became_known_and_keeps_one_that_is_not_told() {
-        let entry = Entry {
-            range: OffsetRange {
-                start: Offset(20),
-                end: Offset(20),
-            },
-            floor: Offset(10),
-            commit_id: CommitId(uuid::Uuid::from_u128(8)),
-            files: &[],
-            cluster_id: None,
-            topic_id: Some("t"),
-        };
-        let next =
-            LedgerDocument::committed(Some(&document()), "default.orders", &tp(), entry, &stamp());
-        assert_eq!(next.cluster_id.as_deref(), Some("c"));
-        assert_eq!(next.topic_id.as_deref(), Some("t"));
-        assert_eq!((next.next, next.rows), (Offset(20), 10));
-    }
-
-    #[test]
-    fn taking_a_commit_back_leaves_rows_and_next_as_before_it() {
-        let retracted = document().retracting(&stamp()).retracted(&stamp());
-        assert_eq!(retracted.next, Offset(10));
-        assert_eq!(retracted.rows, 0);
-        assert_eq!(retracted.generation, 1);
-        assert_eq!(retracted.revision, 3);
-        assert!(retracted.reread && retracted.pending.is_empty() && retracted.retracting.is_none());
-    }
-}
+mod tests;

@@ -113,7 +113,8 @@ impl Machine {
             (Waiting::Begin, Event::Begin) => self.advance(),
             (Waiting::Get, Event::Got(found)) => self.got(found),
             (Waiting::Put(document, purpose), Event::Put(version)) => {
-                self.put_by_me |= matches!(purpose, Purpose::Commit | Purpose::Reset);
+                self.put_by_me |=
+                    matches!(purpose, Purpose::Commit | Purpose::Reset | Purpose::Move);
                 let whole = document.pending.is_empty() && document.retracting.is_none();
                 self.seen = Seen::Present {
                     document,
@@ -142,7 +143,7 @@ impl Machine {
     fn got(&mut self, found: Option<(Bytes, Version)>) -> Step {
         self.seen = match found {
             None => Seen::Absent,
-            Some((body, version)) => match LedgerDocument::parse(&body, &self.sink, &self.tp) {
+            Some((body, version)) => match self.parsed(&body) {
                 Ok(document) => Seen::Present {
                     whole: document.pending.is_empty() && document.retracting.is_none(),
                     document: Box::new(document),
@@ -155,6 +156,15 @@ impl Machine {
             },
         };
         self.advance()
+    }
+
+    fn parsed(&self, body: &[u8]) -> Result<LedgerDocument, DocumentError> {
+        let (sink, tp) = (&self.sink, &self.tp);
+        match &self.intent {
+            // What was moved away may be moved again, and to where it went.
+            Intent::Leave { .. } | Intent::Arrive(_) => LedgerDocument::read(body, sink, tp),
+            _ => LedgerDocument::parse(body, sink, tp),
+        }
     }
 
     /// First makes the ledger whole, then acts.
@@ -304,7 +314,9 @@ impl Machine {
                 let mine = document.is_some_and(|d| d.commit_id == restart.commit_id);
                 if mine && generation == self.generation + 1 {
                     self.stands()
-                } else if generation == self.generation {
+                } else if generation == self.generation
+                    && document.map(|d| d.next) == restart.expected
+                {
                     let (sink, tp, entry) = (&self.sink, &self.tp, restart.entry());
                     let recreated = restart.recreated;
                     let next =
@@ -314,6 +326,24 @@ impl Machine {
                     self.fenced()
                 }
             }
+            Intent::Leave { to } => match document {
+                Some(document) if document.moved_to.as_ref() == Some(to) => self.stands(),
+                Some(document) if document.moved_to.is_none() => {
+                    let next = document.moved(to, &self.stamp);
+                    self.put(next, Purpose::Move)
+                }
+                _ => self.fenced(),
+            },
+            Intent::Arrive(left) => match document {
+                Some(document) if document.commit_id == left.commit_id && is_here(document) => {
+                    self.stands()
+                }
+                Some(document) if is_here(document) => self.fenced(),
+                _ => {
+                    let next = left.moved_in(&self.sink, document, &self.stamp);
+                    self.put(next, Purpose::Move)
+                }
+            },
         }
     }
 
@@ -362,6 +392,10 @@ impl Machine {
             purpose,
         }
     }
+}
+
+fn is_here(document: &LedgerDocument) -> bool {
+    document.moved_to.is_none()
 }
 
 /// Records of another cluster or topic never continue a ledger; an unknown id proves nothing.

@@ -54,6 +54,11 @@ impl Columns {
             let remedy =
                 "leads into a hint that is no struct: name a column, or a field of a struct";
             checks.add(field, column, remedy);
+        } else if let (true, Some(near)) = (found.is_empty() && self.open, self.near(column)) {
+            let remedy = format!(
+                "there is a column \"{near}\" already, and most engines do not tell names apart by case: spell them alike"
+            );
+            checks.add(field, column, remedy);
         } else if found.is_empty() && !self.open {
             let names: Vec<&str> = self.known.fields.iter().map(|f| f.name.as_str()).collect();
             let close = names.iter().find(|name| name.eq_ignore_ascii_case(column));
@@ -106,6 +111,12 @@ impl Columns {
         self.open && self.get(column).is_none()
     }
 
+    /// A known column that differs from this one, or from what it stands in, only in case.
+    fn near(&self, column: &str) -> Option<String> {
+        let names: Vec<&str> = outermost_first(column).collect();
+        near(&self.known.fields, "", &names)
+    }
+
     fn is_inside_a_value(&self, column: &str) -> bool {
         let dots = column.match_indices('.').map(|(at, _)| &column[..at]);
         let known = dots.filter_map(|above| self.get(above));
@@ -148,6 +159,20 @@ fn twin(fields: &[Field], path: &str, used: &mut BTreeMap<String, String>) -> Op
     })
 }
 
+/// The first full name of a field that differs from one of `names` only in case.
+fn near(fields: &[Field], path: &str, names: &[&str]) -> Option<String> {
+    fields.iter().find_map(|field| {
+        let name = join(path, &field.name);
+        let lower = name.to_lowercase();
+        let alike = |other: &&str| other.to_lowercase() == lower;
+        match &field.ty {
+            _ if names.iter().any(|other| alike(other) && *other != name) => Some(name),
+            Type::Struct(inner) => near(inner, &name, names),
+            _ => None,
+        }
+    })
+}
+
 /// The types of the columns that a name may mean: dots lead into structs, or are part of a name.
 fn named<'a>(fields: &'a [Field], name: &str, found: &mut Vec<&'a Type>) {
     for field in fields {
@@ -158,6 +183,32 @@ fn named<'a>(fields: &'a [Field], name: &str, found: &mut Vec<&'a Type>) {
             && let Some(rest) = rest.strip_prefix('.')
         {
             named(inner, rest, found);
+        }
+    }
+}
+
+/// A column, with dots for levels, after what it stands in.
+pub(super) fn outermost_first(column: &str) -> impl Iterator<Item = &str> {
+    let outer = column.match_indices('.').map(|(at, _)| &column[..at]);
+    outer.chain([column])
+}
+
+/// Columns that records have yet to bring and that fields of the spec name: their names differ in more than case.
+pub(super) fn check_spellings<'a>(
+    checks: &mut Checks,
+    columns: &Columns,
+    named: impl Iterator<Item = (&'a str, &'a str)>,
+) {
+    let mut spelled = BTreeMap::new();
+    for (field, column) in named.filter(|(_, column)| columns.awaits(column)) {
+        for name in outermost_first(column) {
+            let first = *spelled.entry(name.to_lowercase()).or_insert(name);
+            if first != name {
+                let remedy = format!(
+                    "\"{first}\" is named as well, and most engines do not tell names apart by case: spell them alike"
+                );
+                checks.add(field, column, remedy);
+            }
         }
     }
 }

@@ -9,7 +9,7 @@ use tidewater_crds::{
 };
 
 use super::cluster;
-use super::columns::{Columns, is_scalar, type_name};
+use super::columns::{Columns, check_spellings, is_scalar, type_name};
 use super::decode::{self, DecodeSpec};
 use super::parquet::{self, ParquetParts};
 use super::problem::Checks;
@@ -74,6 +74,9 @@ pub(super) fn plan(
     };
     if let ValueSchema::Inferred(inference) = &mut decode.value {
         inference.placed = placed(&columns, &dataset.partitioning);
+        let placed = inference.placed.iter();
+        let placed = placed.map(|p| ("spec.partitioning", p.column.as_str()));
+        check_spellings(checks, &columns, placed);
     }
     if let Some(spec) = &spec.glue {
         let topics = &source.topics;

@@ -7,7 +7,7 @@ use tidewater_crds::{
 };
 
 use super::cluster;
-use super::columns::Columns;
+use super::columns::{Columns, check_spellings};
 use super::decode::{self, DecodeSpec};
 use super::problem::Checks;
 use super::secrets::Secrets;
@@ -80,6 +80,11 @@ pub(super) fn plan(
     }
     if let ValueSchema::Inferred(inference) = &mut decode.value {
         lay_out(inference, &columns, &destination);
+        let partitioned = destination.partition_by.iter();
+        let partitioned = partitioned.map(|f| ("spec.partitionBy", f.column.as_str()));
+        let sorted = destination.sort_order.iter();
+        let sorted = sorted.map(|f| ("spec.sortOrder", f.column.as_str()));
+        check_spellings(checks, &columns, partitioned.chain(sorted));
     }
     Plan {
         rotation: Rotation {

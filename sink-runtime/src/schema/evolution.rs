@@ -5,6 +5,7 @@
 //! Columns are only added, widened or made optional; never dropped, narrowed, renamed or moved. A column that somebody else
 //! renamed or dropped is not made anew under its old name, unless that is allowed.
 
+use std::collections::BTreeSet;
 use std::fmt;
 use std::sync::Arc;
 
@@ -16,8 +17,8 @@ use iceberg::spec::{
 mod columns;
 mod reconcile;
 
-pub use self::columns::{Fate, FormerColumns, TableColumns};
-pub use self::reconcile::{SchemaMoved, reconcile};
+pub use self::columns::{Fate, FormerColumns, TableColumns, partition_fields};
+pub use self::reconcile::{Partitions, SchemaMoved, reconcile};
 use super::Schema;
 use super::iceberg::{FreshIds, join, to_iceberg};
 use crate::errors::{Class, Classified, class};
@@ -82,6 +83,8 @@ const REMEDY_WIDEN: &str = "allow evolution.widen, or widen the column in the ta
 const REMEDY_OPTIONAL: &str = "allow evolution.makeOptional, or make the field required";
 const REMEDY_TYPE: &str = "change the field's type, or name it differently";
 const REMEDY_CASE: &str = "names that differ only in case collide in most engines: rename one";
+const REMEDY_PARTITION: &str =
+    "a partition field of the table has this name: rename the field, or drop that one and its spec";
 const REMEDY_IDENTIFIER: &str = "identifier fields must stay required: make the field required";
 const REMEDY_KEY: &str = "keys of maps cannot change: change the field's type";
 
@@ -100,15 +103,24 @@ pub fn plan_evolution(
         want: std::error::Error::source(&e).map_or_else(|| e.to_string(), ToString::to_string),
         remedy: "give every column its own name",
     })?;
-    let merge = Merge::of(&table.schema, table.last_column_id, policy, &table.former);
+    let merge = Merge {
+        policy,
+        former: &table.former,
+        partition_fields: &table.partition_fields,
+        ids: Some(FreshIds::after(
+            table.last_column_id.max(table.schema.highest_field_id()),
+        )),
+        identifiers: table.schema.identifier_field_ids().collect(),
+        changes: Vec::new(),
+    };
     merge.plan(&table.schema, &wanted)
 }
 
 /// What `base` needs in order to hold the columns of files, under the ids that these have; everything is allowed.
 fn plan_written(
     base: &IcebergSchema,
-    last_column_id: i32,
     written: &IcebergSchema,
+    partition_fields: &BTreeSet<String>,
 ) -> Result<Option<NewSchema>, Incompatible> {
     let everything = Evolution {
         add_columns: true,
@@ -116,36 +128,28 @@ fn plan_written(
         make_optional: true,
         recreate_columns: true,
     };
-    let former = FormerColumns::default();
-    let mut merge = Merge::of(base, last_column_id, everything, &former);
-    merge.ids = None;
+    let merge = Merge {
+        policy: everything,
+        former: &FormerColumns::default(),
+        partition_fields,
+        ids: None,
+        identifiers: base.identifier_field_ids().collect(),
+        changes: Vec::new(),
+    };
     merge.plan(base, written)
 }
 
 struct Merge<'a> {
     policy: Evolution,
     former: &'a FormerColumns,
+    partition_fields: &'a BTreeSet<String>,
     /// `None`: new columns have the ids that they are wanted with.
     ids: Option<FreshIds>,
     identifiers: Vec<i32>,
     changes: Vec<Change>,
 }
-impl<'a> Merge<'a> {
-    fn of(
-        base: &IcebergSchema,
-        last_column_id: i32,
-        policy: Evolution,
-        former: &'a FormerColumns,
-    ) -> Self {
-        Self {
-            policy,
-            former,
-            ids: Some(FreshIds::after(last_column_id.max(base.highest_field_id()))),
-            identifiers: base.identifier_field_ids().collect(),
-            changes: Vec::new(),
-        }
-    }
 
+impl Merge<'_> {
     fn plan(
         mut self,
         base: &IcebergSchema,
@@ -318,6 +322,14 @@ impl<'a> Merge<'a> {
                 have: "no such column".to_owned(),
                 want: describe(&want.field_type),
                 remedy: REMEDY_ADD,
+            });
+        }
+        if self.partition_fields.contains(&column) {
+            return Err(Incompatible {
+                column,
+                have: "no such column".to_owned(),
+                want: describe(&want.field_type),
+                remedy: REMEDY_PARTITION,
             });
         }
         if let Some(fate) = self.former.fate(&column)

@@ -11,7 +11,7 @@
 
 use std::collections::BTreeMap;
 use std::ffi::{CStr, CString, c_char, c_int};
-use std::ptr::{self, NonNull};
+use std::ptr;
 use std::slice;
 use std::time::Duration;
 
@@ -20,6 +20,7 @@ use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use rdkafka::bindings as rd;
 use rdkafka::consumer::{BaseConsumer, Consumer, ConsumerContext};
 
+use super::owned::Owned;
 use crate::record::TopicName;
 
 /// How much longer than its own timeout a call is waited for.
@@ -116,31 +117,6 @@ fn text(high: i64, low: i64) -> Option<String> {
     }
     let bytes = [high.to_be_bytes(), low.to_be_bytes()].concat();
     Some(URL_SAFE_NO_PAD.encode(bytes))
-}
-
-/// Something librdkafka made for us, destroyed with this.
-struct Owned<T> {
-    made: NonNull<T>,
-    destroy: unsafe extern "C" fn(*mut T),
-}
-
-impl<T> Owned<T> {
-    /// # Safety
-    /// Null, or ours alone and to be given to `destroy` once.
-    unsafe fn new(made: *mut T, destroy: unsafe extern "C" fn(*mut T)) -> Option<Self> {
-        NonNull::new(made).map(|made| Self { made, destroy })
-    }
-
-    fn get(&self) -> *mut T {
-        self.made.as_ptr()
-    }
-}
-
-impl<T> Drop for Owned<T> {
-    fn drop(&mut self) {
-        // SAFETY: by the contract of `new`; nothing uses it any more.
-        unsafe { (self.destroy)(self.made.as_ptr()) }
-    }
 }
 
 #[cfg(test)]

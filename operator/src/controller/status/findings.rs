@@ -7,8 +7,9 @@ use super::{Known, paused, valid};
 use crate::conditions::{
     AUTOSCALER_LIMITED, AUTOSCALER_UNABLE, CAPPED_BY_PARTITIONS, COMMITS_NO_PODS,
     COMMITS_NOT_OBSERVED, CONNECTED, Concern, DESTINATION_NO_PODS, DESTINATION_NOT_OBSERVED,
-    FAILING, Finding, IDLE, NOT_READY_PAUSED, PODS_NOT_READY, PROGRESSING, PROVISIONING, REACHABLE,
-    READY, SCALED_TO_ZERO, SOURCE_NOT_OBSERVED, STALLED, STEADY, State, Trouble,
+    FAILING, Finding, IDLE, LARGE_METADATA, NOT_READY_PAUSED, PODS_NOT_READY, PROGRESSING,
+    PROVISIONING, REACHABLE, READY, SCALED_TO_ZERO, SOURCE_NOT_OBSERVED, STALLED, STEADY, SYNCED,
+    State, Trouble,
 };
 
 /// Commits may take this many intervals, and this much longer, before they count as stalled.
@@ -24,9 +25,20 @@ pub(super) fn all(known: &Known<'_>, commit: Option<&CommitStatus>) -> Vec<Findi
         scaling(known),
         paused(known),
     ];
-    findings.extend(known.table.cloned());
+    findings.extend(known.table.map(|table| grown(known, table)));
     findings.insert(0, ready(known, &findings));
     findings
+}
+
+/// A table that is as it should be may have become too large.
+fn grown(known: &Known<'_>, table: &Finding) -> Finding {
+    let said = known.seen.commit.as_ref();
+    match said.and_then(|said| said.large_metadata.as_deref()) {
+        Some(large) if table.state() == State::True => LARGE_METADATA.because(large),
+        // As it was found when the table was last looked at: it may have shrunk since.
+        None if table.reason() == LARGE_METADATA.reason => SYNCED.found(),
+        _ => table.clone(),
+    }
 }
 
 /// Pods that there are to be.

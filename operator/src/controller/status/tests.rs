@@ -5,7 +5,9 @@ use tidewater_crds::KafkaS3Sink;
 use tidewater_runtime::errors::class;
 
 use super::*;
-use crate::conditions::{CATALOG_UNREACHABLE, Concern, DIFFERS, GROUP_CONFLICT, Trouble};
+use crate::conditions::{
+    CATALOG_UNREACHABLE, Concern, DIFFERS, GROUP_CONFLICT, LARGE_METADATA, SYNCED, Trouble,
+};
 use crate::controller::fixtures;
 use crate::controller::validate::{self, References};
 use crate::lag::Lag;
@@ -103,6 +105,11 @@ fn lag(records: i64) -> Lag {
 }
 
 impl World {
+    fn large_metadata(&mut self, word: Option<&str>) {
+        let said = self.seen.commit.get_or_insert_default();
+        said.large_metadata = word.map(str::to_owned);
+    }
+
     fn status(&self) -> SinkStatus {
         self.both().0
     }
@@ -510,4 +517,22 @@ fn a_catalog_that_the_operator_cannot_look_at_makes_no_sink_unready() {
     world.table = Some(CATALOG_UNREACHABLE.found());
     assert_eq!(world.of(Concern::Ready).0, "True");
     assert_eq!(world.of(Concern::TableSynced).0, "Unknown");
+}
+
+#[test]
+fn a_table_whose_metadata_are_large_says_so_until_they_are_not() {
+    let mut world = world();
+    world.table = Some(SYNCED.found());
+    assert_eq!(world.of(Concern::TableSynced), ("True", "Synced"));
+    world.large_metadata(Some("12000 snapshots"));
+    assert_eq!(world.of(Concern::TableSynced), ("True", "LargeMetadata"));
+    assert_eq!(world.of(Concern::Ready).0, "True");
+    // As it is remembered until the table is looked at again.
+    world.table = Some(LARGE_METADATA.because("12000 snapshots"));
+    world.large_metadata(None);
+    assert_eq!(world.of(Concern::TableSynced), ("True", "Synced"));
+    // What is wrong with the table comes first.
+    world.large_metadata(Some("12000 snapshots"));
+    world.table = Some(DIFFERS.found());
+    assert_eq!(world.of(Concern::TableSynced), ("False", "Differs"));
 }

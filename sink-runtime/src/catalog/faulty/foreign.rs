@@ -4,7 +4,8 @@ use std::collections::HashMap;
 
 use iceberg::spec::{
     MAIN_BRANCH, NestedField, Operation, PrimitiveType, Schema, Snapshot, SnapshotReference,
-    SnapshotRetention, Summary, TableMetadata, TableMetadataBuilder, Type,
+    SnapshotRetention, Summary, TableMetadata, TableMetadataBuilder, Transform, Type,
+    UnboundPartitionSpec,
 };
 
 use crate::catalog::TableOps;
@@ -128,6 +129,17 @@ pub async fn rename_column(table: &dyn TableOps, name: &str, to: &str) -> Outcom
 
 /// # Errors
 /// What the table answers.
+pub async fn drop_column(table: &dyn TableOps, name: &str) -> Outcome {
+    change(table, |metadata, builder| {
+        let fields = metadata.current_schema().as_struct().fields().iter();
+        let others = fields.filter(|field| field.name != name).cloned();
+        builder.add_current_schema(Schema::builder().with_fields(others).build()?)
+    })
+    .await
+}
+
+/// # Errors
+/// What the table answers.
 pub async fn remove_properties(table: &dyn TableOps, keys: &[String]) -> Outcome {
     change(table, |_, builder| builder.remove_properties(keys)).await
 }
@@ -137,6 +149,23 @@ pub async fn remove_properties(table: &dyn TableOps, keys: &[String]) -> Outcome
 pub async fn set_property(table: &dyn TableOps, key: &str, value: &str) -> Outcome {
     change(table, |_, builder| {
         builder.set_properties([(key.to_owned(), value.to_owned())].into())
+    })
+    .await
+}
+
+/// The table is partitioned by buckets of a column, besides what it was partitioned by.
+///
+/// # Errors
+/// What the table answers.
+pub async fn add_buckets(table: &dyn TableOps, column: &str, name: &str) -> Outcome {
+    change(table, |metadata, builder| {
+        let source = metadata.current_schema().field_id_by_name(column);
+        let had = metadata.default_partition_spec().fields().iter();
+        let had = had.map(|field| field.clone().into_unbound());
+        let spec = UnboundPartitionSpec::builder().add_partition_fields(had)?;
+        let spec =
+            spec.add_partition_field(source.unwrap_or_default(), name, Transform::Bucket(4))?;
+        builder.add_default_partition_spec(spec.build())
     })
     .await
 }

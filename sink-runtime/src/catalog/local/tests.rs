@@ -11,6 +11,7 @@ use iceberg::spec::{
 };
 
 use super::*;
+use crate::catalog::stage;
 
 fn initial() -> TableMetadata {
     let schema = Schema::builder()
@@ -140,4 +141,48 @@ fn a_name_that_leaves_the_warehouse_is_refused() {
     for name in ["..", "a/b", "", ".hidden"] {
         assert!(LocalTable::new(Path::new("/w"), &["ns".to_owned()], name).is_err());
     }
+}
+
+#[tokio::test]
+async fn metadata_that_are_not_read_again_are_those_of_the_file_and_a_foreign_commit_is_seen() {
+    let root = tempfile::tempdir().unwrap();
+    let (ours, theirs) = (table(root.path()), table(root.path()));
+    ours.create(initial()).await.unwrap();
+    for round in 0..3 {
+        // A snapshot each, of two processes in turn.
+        let writer = if round % 2 == 0 { &ours } else { &theirs };
+        let base = writer.load().await.unwrap();
+        let change = stage::Change {
+            snapshot_id: stage::fresh_snapshot_id(&base.metadata),
+            commit_uuid: uuid::Uuid::new_v4(),
+            now_ms: 1_700_000_000_000 + round,
+            files: Vec::new(),
+            spec_id: base.metadata.default_partition_spec_id(),
+            schema: None,
+            set_properties: [(format!("round-{round}"), "1".to_owned())].into(),
+            remove_properties: Vec::new(),
+            summary: [("tidewater.round".to_owned(), round.to_string())].into(),
+            merge: None,
+        };
+        let staged = stage::stage(&writer.file_io(), &base, change)
+            .await
+            .unwrap();
+        writer
+            .commit(&base, staged.built, staged.requirements)
+            .await
+            .unwrap();
+        let read = table(root.path()).load().await.unwrap();
+        for reader in [&ours, &theirs] {
+            let known = reader.load().await.unwrap();
+            assert_eq!(known.metadata, read.metadata, "round {round}");
+            assert_eq!(known.metadata_location, read.metadata_location);
+            assert_eq!(known.metadata_bytes, read.metadata_bytes);
+        }
+        assert_eq!(read.metadata.snapshots().len() as i64, round + 1);
+    }
+    // The file itself is not looked at again.
+    let location = ours.load().await.unwrap().metadata_location.unwrap();
+    std::fs::write(&location, "gone").unwrap();
+    assert!(ours.load().await.is_ok());
+    assert!(table(root.path()).load().await.is_err());
 }

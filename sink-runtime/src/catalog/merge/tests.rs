@@ -1,8 +1,10 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "tests")]
 
+use iceberg::spec::{NestedField, PartitionSpec, PrimitiveType, Schema, Transform, Type};
 use proptest::prelude::*;
 
 use super::*;
+use crate::catalog::TableOps;
 
 fn manifest(name: &str, spec: i32, size: i64) -> ManifestFile {
     ManifestFile {
@@ -109,6 +111,77 @@ fn deletes_encrypted_ones_other_specs_and_those_left_alone_stay() {
     assert_eq!(bin(&manifests, rules, 1, &left_alone), [4, 6, 7, 8, 9]);
     manifests.truncate(6);
     assert_eq!(bin(&manifests, rules, 1, &left_alone), [0, 5]);
+}
+
+#[test]
+fn a_merge_that_cannot_be_written_is_tried_less_and_less_often_until_one_is() {
+    let tries = |left: &mut Left, commits: usize| {
+        let commits = 0..commits;
+        commits
+            .filter(|_| {
+                let tried = !left.rests();
+                if tried {
+                    left.failed();
+                }
+                tried
+            })
+            .count()
+    };
+    let mut left = Left::default();
+    assert_eq!(tries(&mut left, 10), 3);
+    let many = tries(&mut left, 6500);
+    assert!((100..110).contains(&many), "{many}");
+    left = Left {
+        rested: 0,
+        rest: 0,
+        ..left
+    };
+    assert_eq!(tries(&mut left, 3), 2);
+}
+
+/// What is left alone after a commit with these manifests, which are nowhere, and the next one after it.
+async fn left_after(manifests: &[ManifestFile], spec: Option<PartitionSpecRef>) -> [usize; 2] {
+    let id = NestedField::required(1, "id", Type::Primitive(PrimitiveType::Long));
+    let schema = Schema::builder().with_fields([id.into()]).build().unwrap();
+    let left_alone = LeftAlone::default();
+    let properties = [("commit.manifest.min-count-to-merge".into(), "2".into())].into();
+    let mut paths = Vec::new();
+    let mut left = [0; 2];
+    for left in &mut left {
+        let merge = Merge {
+            io: &crate::catalog::memory::MemoryTable::new("t").file_io(),
+            version: FormatVersion::V2,
+            schema: &Arc::new(schema.clone()),
+            properties: &properties,
+            left_alone: &left_alone,
+            snapshot_id: 1,
+            path: "memory:///merged.avro".to_owned(),
+        };
+        let carried = manifests.to_vec();
+        let after = merge
+            .apply(carried, true, |_| spec.clone(), &mut paths)
+            .await;
+        assert_eq!((after.as_slice(), paths.len()), (manifests, 0));
+        *left = left_alone.0.lock().manifests.len();
+    }
+    left
+}
+
+#[tokio::test]
+async fn what_cannot_be_merged_is_left_before_it_is_fetched_and_what_cannot_be_fetched_by_itself() {
+    let manifests: Vec<_> = (0..5)
+        .map(|at| manifest(&format!("memory:///nowhere/{at}"), 0, 10))
+        .collect();
+    let gone = NestedField::required(2, "gone", Type::Primitive(PrimitiveType::Long));
+    let before = Schema::builder().with_fields([gone.into()]).build();
+    let by_gone = PartitionSpec::builder(before.unwrap())
+        .add_partition_field("gone", "gone", Transform::Identity)
+        .and_then(iceberg::spec::PartitionSpecBuilder::build)
+        .unwrap();
+    assert_eq!(left_after(&manifests, Some(by_gone.into())).await, [5, 5]);
+    assert_eq!(left_after(&manifests, None).await, [5, 5]);
+    let plain = PartitionSpec::unpartition_spec();
+    assert_eq!(left_after(&manifests, Some(plain.into())).await, [1, 2]);
 }
 
 proptest! {

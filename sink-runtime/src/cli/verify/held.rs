@@ -10,12 +10,12 @@ use iceberg::spec::TableMetadataRef;
 use super::super::CliError;
 use super::content::{self, Content, Each, Reading};
 use crate::catalog::{self, CatalogError, TableOps, snapshot};
-use crate::commit::dataset::DatasetFileName;
-use crate::commit::iceberg::{Keys, Standing, partition_fields, standing};
+use crate::commit::dataset::{DatasetFileName, ledgers};
+use crate::commit::iceberg::{Keys, Standing, standing};
 use crate::errors::OneLine;
-use crate::ledger::{LedgerDocument, ledger_key};
 use crate::plan::{Destination, Evolution, Plan};
 use crate::record::{Offset, TopicName, TopicPartition};
+use crate::schema::evolution::partition_fields;
 use crate::schema::precedent::Precedent;
 use crate::store::{self, Store};
 
@@ -140,6 +140,11 @@ impl Held {
                 | Standing::RolledBack {
                     recorded: ledger, ..
                 }) = standing;
+                if let Some(to) = ledger.moved_to {
+                    return Err(CliError(format!(
+                        "the ledger of {sink} was moved to {to}: give that resource"
+                    )));
+                }
                 Ok(Ledger {
                     next: ledger.next,
                     since: Since {
@@ -201,29 +206,14 @@ async fn load(ops: &dyn TableOps) -> Result<Option<TableMetadataRef>, CliError> 
 
 async fn dataset_ledger(store: &dyn Store, sink: &str) -> Result<Ledger, CliError> {
     let mut ledger = Ledger::default();
-    for object in store.list(&format!("_tidewater/{sink}/")).await? {
-        let mut parts = object.key.rsplitn(3, '/');
-        let (Some(file), Some(topic)) = (parts.next(), parts.next()) else {
-            continue;
-        };
-        let Some(partition) = file
-            .strip_suffix(".json")
-            .and_then(|number| number.parse().ok())
-        else {
-            continue;
-        };
-        let tp = TopicPartition::new(topic, partition);
-        if ledger_key(sink, &tp) != object.key {
-            continue;
+    for document in ledgers(store, sink).await? {
+        let tp = document.tp();
+        let document = document.here()?;
+        if document.topic_since > 0 {
+            let since = version(document.topic_since);
+            ledger.since.partitions.insert(tp.clone(), since);
         }
-        if let Some((body, _)) = store.get(&object.key).await? {
-            let document = LedgerDocument::parse(&body, sink, &tp)?;
-            if document.topic_since > 0 {
-                let since = version(document.topic_since);
-                ledger.since.partitions.insert(tp.clone(), since);
-            }
-            ledger.next.insert(tp, document.next);
-        }
+        ledger.next.insert(tp, document.next);
     }
     Ok(ledger)
 }

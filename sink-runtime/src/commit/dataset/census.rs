@@ -8,9 +8,12 @@ use serde::{Deserialize, Serialize};
 use super::{CommitFailure, DatasetCommitter, retried};
 use crate::commit::backoff::Pacer;
 use crate::ledger::DocumentError;
-use crate::ledger::document::{FORMAT, LEDGER_ROOT};
+use crate::ledger::document::LEDGER_ROOT;
 use crate::record::TopicName;
 use crate::store::{Expect, ObjectKey, StoreError};
+
+/// Format of the document.
+const FORMAT: u32 = 1;
 
 #[derive(Debug, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]

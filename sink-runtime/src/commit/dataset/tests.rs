@@ -397,6 +397,7 @@ async fn a_reset_starts_a_generation_that_fences_what_was_claimed_before() {
     owner.open(&tp(0)).await.unwrap();
     let reset = ResetRequest {
         tp: tp(0),
+        expected: Some(Offset(10)),
         next: Offset(10),
         recreated: true,
         commit_id: CommitId::fresh(),
@@ -445,6 +446,7 @@ async fn a_commit_that_outlives_its_lane_is_fenced_after_a_reset_in_the_same_pro
     committer.open(&tp(0)).await.unwrap();
     let reset = ResetRequest {
         tp: tp(0),
+        expected: Some(Offset(10)),
         next: Offset(10),
         recreated: true,
         commit_id: CommitId::fresh(),
@@ -473,6 +475,7 @@ async fn a_call_that_outlives_its_opening_leaves_what_a_later_one_knows() {
     committer.open(&tp(0)).await.unwrap();
     let reset = ResetRequest {
         tp: tp(0),
+        expected: Some(Offset(10)),
         next: Offset(10),
         recreated: false,
         commit_id: CommitId::fresh(),
@@ -492,6 +495,7 @@ async fn a_reset_whose_reply_is_lost_happens_once() {
     shelf.plan([(0, Fate::ReplyLost)]);
     let reset = ResetRequest {
         tp: tp(0),
+        expected: Some(Offset(10)),
         next: Offset(3),
         recreated: false,
         commit_id: CommitId::fresh(),

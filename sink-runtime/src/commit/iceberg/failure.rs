@@ -42,6 +42,14 @@ pub enum IcebergFailure {
     Mapping(#[source] MappingError),
     #[error("the ledger in the table cannot be read")]
     LedgerUnreadable(#[source] Unreadable),
+    #[error(
+        "{table}: the ledger of sink \"{sink}\" was moved to sink \"{to}\", which goes on with it"
+    )]
+    LedgerMoved {
+        table: String,
+        sink: String,
+        to: String,
+    },
     #[error("{table}: {step} failed")]
     Catalog {
         table: String,
@@ -72,6 +80,7 @@ impl Classified for IcebergFailure {
             Self::Incompatible(source) => source.class(),
             Self::Mapping(source) => source.class(),
             Self::LedgerUnreadable(_) => class::LEDGER_UNREADABLE,
+            Self::LedgerMoved { .. } => class::LEDGER_MOVED,
             Self::Catalog { source, .. } => source.class(),
             Self::Exhausted { source, .. } => source.class(),
         }

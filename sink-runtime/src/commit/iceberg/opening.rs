@@ -1,6 +1,6 @@
 //! Opening a table: load it or create it, see that it can hold the columns, settle a reset as the plan says.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
 use iceberg::spec::{
     FormatVersion, PartitionSpecRef, SortOrderRef, TableMetadata, TableMetadataBuilder,
@@ -31,8 +31,6 @@ pub struct Opened {
     /// The table's own, whatever the plan says.
     pub spec: PartitionSpecRef,
     pub sort_order: SortOrderRef,
-    /// Names of the partition fields of all specs that the table ever had.
-    pub partition_fields: BTreeSet<String>,
     pub properties: BTreeMap<String, String>,
     pub ledger: TableLedger,
     pub created: bool,
@@ -169,13 +167,6 @@ pub(super) fn initial(
     .map_err(|e| refused(e.into()))
 }
 
-/// Names of the partition fields of all specs that the table ever had: no new column may have one of them.
-pub fn partition_fields(table: &TableMetadata) -> BTreeSet<String> {
-    let specs = table.partition_specs_iter();
-    let fields = specs.flat_map(|spec| spec.fields().iter().map(|field| field.name.clone()));
-    fields.collect()
-}
-
 fn describe(
     base: &Base,
     ledger: TableLedger,
@@ -199,7 +190,6 @@ fn describe(
         schema_changes,
         spec: table.default_partition_spec().clone(),
         sort_order: table.default_sort_order().clone(),
-        partition_fields: partition_fields(table),
         properties: table.properties().clone().into_iter().collect(),
         ledger,
         created: false,

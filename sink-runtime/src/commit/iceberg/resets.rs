@@ -37,7 +37,9 @@ impl IcebergCommitter {
         }
         let (recorded, held) =
             match standing(&base.metadata, &self.keys).map_err(IcebergFailure::LedgerUnreadable)? {
-                Standing::Settled(ledger) => return Ok(Settled::Yes(Box::new(ledger), None)),
+                Standing::Settled(ledger) => {
+                    return Ok(Settled::Yes(Box::new(self.ours(ledger)?), None));
+                }
                 Standing::RolledBack { recorded, held } => (recorded, held),
             };
         let before = recorded.next.clone();
@@ -151,7 +153,7 @@ impl IcebergCommitter {
 
     /// Rewrites the ledger as `change` says (given the sequence number of the snapshot that will say so), until it has
     /// nothing to change.
-    async fn rewrite_until_settled(
+    pub(super) async fn rewrite_until_settled(
         &mut self,
         change: impl Fn(&TableLedger, i64) -> Option<TableLedger>,
     ) -> Result<TableLedger, IcebergFailure> {
@@ -185,14 +187,28 @@ impl IcebergCommitter {
     async fn rewrite(
         &self,
         base: &Base,
-        mut ledger: TableLedger,
+        ledger: TableLedger,
         attempts: &mut Attempts,
     ) -> Result<bool, IcebergFailure> {
+        let beside = (BTreeMap::new(), Vec::new());
+        self.rewrite_beside(base, ledger, beside, attempts).await
+    }
+
+    /// The same, with other properties to set and to remove.
+    pub(super) async fn rewrite_beside(
+        &self,
+        base: &Base,
+        mut ledger: TableLedger,
+        beside: (BTreeMap<String, String>, Vec<String>),
+        attempts: &mut Attempts,
+    ) -> Result<bool, IcebergFailure> {
+        let (mut set_properties, remove_properties) = beside;
         let snapshot_id = fresh_snapshot_id(&base.metadata);
         ledger.snapshot_id = Some(snapshot_id);
         ledger.commit_id = Some(CommitId::fresh());
         let told =
             Told::by(&base.metadata, &self.keys).map_err(IcebergFailure::LedgerUnreadable)?;
+        set_properties.extend(self.keys.properties(&ledger));
         let change = Change {
             snapshot_id,
             commit_uuid: Uuid::new_v4(),
@@ -200,8 +216,8 @@ impl IcebergCommitter {
             files: Vec::new(),
             spec_id: base.metadata.default_partition_spec_id(),
             schema: None,
-            set_properties: self.keys.properties(&ledger),
-            remove_properties: Vec::new(),
+            set_properties,
+            remove_properties,
             summary: self.keys.summary(&ledger, &told),
             merge: None,
         };

@@ -40,7 +40,13 @@ pub struct TableLedger {
     pub generations: BTreeMap<TopicPartition, u64>,
     /// Topics and their numbers of partitions when the sink first started, where it was to start at the end.
     pub census: Option<BTreeMap<TopicName, i32>>,
+    /// The sink that goes on with this ledger: nobody else may. Nothing else is known then.
+    pub moved_to: Option<String>,
 }
+
+/// In place of the offsets of a ledger that was moved to another sink. A release that does not know of this cannot read
+/// it, and so does not go on either.
+const MOVED_TO: &str = "moved to ";
 
 #[derive(Debug, thiserror::Error)]
 #[error("cannot read \"{key}\"")]
@@ -104,6 +110,13 @@ impl Keys {
         &self,
         properties: &HashMap<String, String, S>,
     ) -> Result<TableLedger, Unreadable> {
+        let moved = |text: &String| text.strip_prefix(MOVED_TO).map(str::to_owned);
+        if let Some(to) = properties.get(&self.offsets).and_then(moved) {
+            return Ok(TableLedger {
+                moved_to: Some(to),
+                ..TableLedger::default()
+            });
+        }
         let by_commit: BTreeMap<CommitId, BTreeMap<TopicName, Vec<i32>>> =
             parse(properties, &self.commits)?.unwrap_or_default();
         let mut commits = BTreeMap::new();
@@ -135,6 +148,7 @@ impl Keys {
             topic_since: parse(properties, &self.topic_since)?.unwrap_or_default(),
             generations: flatten(parse(properties, &self.generations)?.unwrap_or_default()),
             census: parse(properties, &self.census)?,
+            moved_to: None,
         })
     }
 
@@ -175,6 +189,35 @@ impl Keys {
             properties.insert(self.snapshot_id.clone(), id.to_string());
         }
         properties
+    }
+
+    /// What is left of a ledger that `to` goes on with: the properties to set, and those to remove.
+    pub fn left_to(&self, to: &str) -> (BTreeMap<String, String>, Vec<String>) {
+        let Self {
+            offsets,
+            floor,
+            commit_id,
+            commits,
+            cluster_id,
+            topic_ids,
+            snapshot_id,
+            topic_since,
+            generations,
+            census,
+        } = self.clone();
+        let set = BTreeMap::from([(offsets, format!("{MOVED_TO}{to}"))]);
+        let remove = [
+            floor,
+            commit_id,
+            commits,
+            cluster_id,
+            topic_ids,
+            snapshot_id,
+            topic_since,
+            generations,
+            census,
+        ];
+        (set, remove.into())
     }
 
     /// What a commit on top of `told` writes: the summary.
@@ -259,6 +302,7 @@ mod tests {
             topic_since: [(TopicName::new("orders"), 7)].into(),
             generations: [(tp(2), 1), (tp(10), 3)].into(),
             census: Some([(TopicName::new("orders"), 11)].into()),
+            moved_to: None,
         };
         let properties = keys.properties(&ledger);
         assert_eq!(
@@ -280,6 +324,27 @@ mod tests {
     fn a_table_without_our_properties_has_an_empty_ledger() {
         let empty: HashMap<String, String> = HashMap::new();
         assert_eq!(Keys::of("s").read(&empty).unwrap(), TableLedger::default());
+    }
+
+    #[test]
+    fn what_is_left_of_a_ledger_says_where_it_went_and_nothing_else() {
+        let keys = Keys::of("default.old");
+        let ledger = TableLedger {
+            next: [(TopicPartition::new("orders", 0), Offset(5))].into(),
+            cluster_id: Some("cluster".into()),
+            ..TableLedger::default()
+        };
+        let mut properties = keys.properties(&ledger);
+        let (set, remove) = keys.left_to("default.new");
+        properties.extend(set);
+        properties.retain(|key, _| !remove.contains(key));
+        assert_eq!(properties.len(), 1, "{properties:?}");
+        let left = keys.read(&properties.into_iter().collect::<HashMap<_, _>>());
+        let wanted = TableLedger {
+            moved_to: Some("default.new".into()),
+            ..TableLedger::default()
+        };
+        assert_eq!(left.unwrap(), wanted);
     }
 
     #[test]

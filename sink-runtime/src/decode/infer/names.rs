@@ -3,8 +3,8 @@
 //! Engines do not tell names apart by case, and a table knows its columns by their full names, with dots for levels: there
 //! `a.b` is one column, whether `b` stands in `a` or the record has a key with a dot.
 
-use std::collections::HashMap;
 use std::collections::hash_map::Entry;
+use std::collections::{BTreeMap, HashMap};
 
 use super::No;
 use super::shape::{Member, Said, Shape, full_name};
@@ -13,6 +13,8 @@ use crate::schema::{Type, is_column_name};
 
 /// Between the levels of a name where dots mean nothing; no column's name holds it.
 const APART: char = '\u{1f}';
+
+const BY_CASE: &str = "most engines do not tell names apart by case: rename one";
 
 /// A name that is in use.
 struct Used {
@@ -26,6 +28,8 @@ pub(super) struct Names<'a> {
     pub(super) whole: bool,
     /// Why the name in lower case, with dots for levels, is not free.
     pub(super) taken: &'a dyn Fn(&str) -> Option<String>,
+    /// How full names are spelled that will be columns, whatever records bring: by the name in lower case.
+    pub(super) spelled: &'a BTreeMap<String, String>,
 }
 
 impl Names<'_> {
@@ -64,7 +68,15 @@ impl Names<'_> {
                                characters or spaces at its ends";
                     return Err(No::column(path, why));
                 }
-                if let Some(why) = (self.taken)(&path.to_lowercase()) {
+                let lower = path.to_lowercase();
+                if let Some(why) = (self.taken)(&lower) {
+                    return Err(No::column(path, why));
+                }
+                if let Some(spelled) = self.spelled.get(&lower)
+                    && *spelled != path
+                {
+                    let why =
+                        format!("the destination is laid out by \"{spelled}\", and {BY_CASE}");
                     return Err(No::column(path, why));
                 }
             }
@@ -141,9 +153,7 @@ fn one(used: &mut HashMap<String, Used>, path: &str, key: String, found: bool) -
                 "a field with dots in its name and a nested one have this name together: rename one"
                     .to_owned()
             } else {
-                format!(
-                    "there is \"{first}\" already, and most engines do not tell names apart by case: rename one"
-                )
+                format!("there is \"{first}\" already, and {BY_CASE}")
             };
             Err(No::column(name.to_owned(), why))
         }

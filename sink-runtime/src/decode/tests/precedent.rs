@@ -119,6 +119,45 @@ fn a_key_that_differs_from_a_column_of_the_table_only_in_case_is_refused_by_itse
 }
 
 #[test]
+fn a_key_that_differs_only_in_case_from_what_the_layout_names_is_refused_from_the_first_record_on()
+{
+    let plan = with(|inference| {
+        inference.placed = ["country", "place.city"]
+            .map(|column| Placed {
+                column: column.to_owned(),
+                boolean: true,
+                double: true,
+            })
+            .to_vec();
+    });
+    let decoder = &mut *decoder(&plan);
+    for (record, field, named) in [
+        (r#"{"id":1,"Country":"ES"}"#, "Country", "country"),
+        (r#"{"country":"ES","COUNTRY":"FR"}"#, "COUNTRY", "country"),
+        (r#"{"place":{"City":"Rom"}}"#, "place.City", "place.city"),
+        (r#"{"Place":{"zip":"1"}}"#, "Place", "place"),
+        (r#"{"place.City":"Rom"}"#, "place.City", "place.city"),
+    ] {
+        let words = [
+            "UnknownField",
+            &format!("`{field}`"),
+            &format!("\"{named}\""),
+            "rename one",
+        ];
+        refused(decoder, record, &words);
+    }
+    let records = [
+        r#"{"country":"ES","Country":null}"#,
+        r#"{"place":{"city":"Rom","zip":"1"}}"#,
+    ];
+    assert_eq!(outcome(decoder, &records), (vec![0, 1], vec![]));
+    assert_eq!(
+        shape(&decoder.schema()),
+        "country: string, place: {city: string, zip: string}"
+    );
+}
+
+#[test]
 fn a_key_with_a_dot_and_a_nested_field_are_one_column_of_a_table_whichever_comes_first() {
     let nested = r#"{"http":{"method":"GET"}}"#;
     let dotted = r#"{"http.method":"GET"}"#;

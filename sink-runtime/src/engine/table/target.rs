@@ -1,7 +1,7 @@
 //! The open table that all workers of a process write to: one schema (with the columns the next commit will add, their
 //! ids predicted), one partition spec, one place for data files. Workers extend it together, so that they predict alike.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
@@ -46,8 +46,6 @@ pub struct Target {
     pub location: String,
     pub wishes: Arc<Wishes>,
     pub uploader: Uploader,
-    /// Names of the partition fields of all its specs.
-    partition_fields: Arc<BTreeSet<String>>,
 }
 
 impl Target {
@@ -70,7 +68,6 @@ impl Target {
             location: self.location.clone(),
             wishes: Arc::clone(&self.wishes),
             uploader: self.uploader.clone(),
-            partition_fields: Arc::clone(&self.partition_fields),
         })
     }
 
@@ -194,12 +191,15 @@ impl Targets {
         *self.current.lock() = None;
     }
 
-    /// The table's columns were seen: new ones are predicted from them from now on, and who renamed, dropped or added one is
-    /// followed. `None` is left, and returned, where no target is open or what is being written is wrong by now.
+    /// The table's columns were seen: new ones are predicted from them from now on, and who renamed, dropped or added one, or
+    /// a partition field, is followed. `None` is left, and returned, where no target is open or what is being written is wrong by now.
     fn follow(&self, table: Uuid, seen: &TableColumns) -> Option<Arc<Target>> {
         let mut current = self.current.lock();
         let target = current.as_ref().filter(|target| target.uuid == table)?;
-        if !target.columns.agrees_with(seen) || target.columns.former != seen.former {
+        let same = target.columns.agrees_with(seen)
+            && target.columns.former == seen.former
+            && target.columns.partition_fields == seen.partition_fields;
+        if !same {
             *current = target.over(seen).map(Arc::new);
         }
         current.clone()
@@ -332,14 +332,13 @@ impl Targets {
             location,
             wishes: Arc::new(Wishes::new(opened.properties.clone())),
             uploader: Uploader::new(store, self.runtime.clone(), parts, self.budget.clone()),
-            partition_fields: Arc::new(opened.partition_fields.clone()),
         })
     }
 
     /// What the table says of columns that are found in records; `None` where they are declared.
     pub(super) fn precedent(&self, target: &Target) -> Option<Arc<Precedent>> {
         self.declared.is_none().then(|| {
-            let names = target.partition_fields.iter();
+            let names = target.columns.partition_fields.iter();
             Arc::new(Precedent::of(
                 &target.columns.schema,
                 names,
@@ -406,7 +405,7 @@ impl Targets {
             return Ok(Arc::clone(base));
         };
         if self.declared.is_none()
-            && let Some(refused) = found::refused(base, &new, self.max_columns)
+            && let Some(refused) = found::one_too_many(&new, self.max_columns)
         {
             return Err(unlike(refused));
         }

@@ -1,30 +1,25 @@
 //! What a worker was given and its destination cannot take yet.
 
 use std::collections::VecDeque;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
-use super::{RETRY, ToWorker};
+use super::TURN;
+use super::messages::{Fetched, ToWorker};
+use crate::backoff::Backoff;
 use crate::budget::Reservation;
-use crate::record::{RawBatch, TopicPartition};
+use crate::record::TopicPartition;
 
-#[derive(Debug)]
+/// Between tries of a batch: each decodes it again.
+const RETRY: Backoff = Backoff::new(TURN, Duration::from_secs(1));
+
+#[derive(Debug, Default)]
 pub(super) struct Backlog {
-    /// Batches and what was read without records, in the order of the log.
-    pub(super) messages: VecDeque<ToWorker>,
-    /// Tries of the first one.
-    pub(super) tries: u32,
+    /// Batches, and what was read without records, in the order of the log.
+    messages: VecDeque<ToWorker>,
+    /// In a row, of the first one.
+    tries: u32,
     /// When to try again.
-    pub(super) again: Instant,
-}
-
-impl Default for Backlog {
-    fn default() -> Self {
-        Self {
-            messages: VecDeque::new(),
-            tries: 0,
-            again: Instant::now(),
-        }
-    }
+    again: Option<Instant>,
 }
 
 impl Backlog {
@@ -32,11 +27,34 @@ impl Backlog {
         self.messages.is_empty()
     }
 
-    /// This could not be taken; nothing else is here yet.
-    pub(super) fn begin(&mut self, fetched: Box<(RawBatch, [Reservation; 2])>, now: Instant) {
+    pub(super) fn is_due(&self, now: Instant) -> bool {
+        !self.is_empty() && self.again.is_none_or(|again| now >= again)
+    }
+
+    /// Behind what is here.
+    pub(super) fn add(&mut self, message: ToWorker) {
+        let message = match message {
+            ToWorker::Batch(fetched) => ToWorker::Batch(waiting(fetched)),
+            other => other,
+        };
+        self.messages.push_back(message);
+    }
+
+    pub(super) fn pop(&mut self) -> Option<ToWorker> {
+        self.messages.pop_front()
+    }
+
+    /// The destination cannot take this, which is before all that is here.
+    pub(super) fn put_back(&mut self, fetched: Fetched, now: Instant) {
         self.tries = self.tries.saturating_add(1);
-        self.again = now + RETRY.delay(self.tries, rand::random());
-        self.messages.push_front(ToWorker::Batch(fetched));
+        self.again = Some(now + RETRY.delay(self.tries, rand::random()));
+        self.messages.push_front(ToWorker::Batch(waiting(fetched)));
+    }
+
+    /// The destination takes what comes.
+    pub(super) fn taken(&mut self) {
+        self.tries = 0;
+        self.again = None;
     }
 
     pub(super) fn discard(&mut self, lanes: &[TopicPartition]) {
@@ -46,4 +64,16 @@ impl Backlog {
             _ => true,
         });
     }
+
+    #[cfg(test)]
+    pub(super) fn again(&self) -> Option<Instant> {
+        self.again
+    }
+}
+
+/// On the budget all the while, so that reading stops when it is full. But no file that is sealed and no letter that is
+/// delivered would make it go sooner.
+fn waiting(fetched: Fetched) -> Fetched {
+    let (raw, held) = *fetched;
+    Box::new((raw, held.map(Reservation::leaving)))
 }

@@ -213,12 +213,47 @@ fn a_row_without_a_place_stops_the_sink_where_that_is_wanted_and_the_first_is_na
     bench.start(0, 10);
     bench.feed(0, 10, &FIVE);
     let said = bench.said.try_recv();
-    let Ok(FromWorker::Refused { offset, class, .. }) = said else {
+    let Ok(FromWorker::Refused(refused)) = said else {
         panic!("{said:?}");
     };
-    assert_eq!((offset, class), (Offset(11), RejectClass::OutOfRange));
-    assert!(bench.worker.halted);
+    assert_eq!(
+        (refused.offset, refused.class),
+        (Offset(11), RejectClass::OutOfRange)
+    );
+    // Rows behind it are in the open file.
+    assert!(bench.worker.halted && !refused.before);
     assert_eq!(bench.worker.lanes[&tp(0)].position, 10);
+}
+
+#[test]
+fn what_is_before_a_record_that_stops_the_sink_can_be_committed_and_nothing_behind_it() {
+    let mut bench = Bench::new("Fail", &[], &Budget::new(1 << 20));
+    bench.start(0, 10);
+    bench.start(1, 0);
+    bench.feed(0, 10, &FIVE);
+    let refused = std::iter::from_fn(|| bench.said.try_recv().ok()).find_map(|said| match said {
+        FromWorker::Refused(refused) => Some(refused),
+        _ => None,
+    });
+    let refused = refused.unwrap();
+    assert_eq!(
+        (refused.offset, refused.class, refused.before),
+        (Offset(12), RejectClass::Malformed, true)
+    );
+    assert_eq!(bench.worker.shelf.written, [10, 11]);
+    // What comes behind it is not taken, of another partition all.
+    bench.feed(0, 15, &FIVE[3..]);
+    bench.feed(1, 0, &FIVE[3..]);
+    assert_eq!(bench.worker.shelf.written, [10, 11, 0, 1]);
+    let counters = &bench.worker.counters;
+    let count = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
+    let rejected = count(&counters.rejected[RejectClass::Malformed as usize]);
+    assert_eq!(
+        (count(&counters.rows), count(&counters.tombstones), rejected),
+        (4, 0, 1)
+    );
+    let sealed = bench.cut(0);
+    assert_eq!((sealed.rows, sealed.range.end), (2, Offset(12)));
 }
 
 #[test]

@@ -84,7 +84,11 @@ fn tp(partition: i32) -> TopicPartition {
 
 impl Bench {
     fn new() -> Self {
-        let plan = Plan::from_yaml(SINK, &NoSecrets).unwrap().remove(0);
+        Self::with(SINK)
+    }
+
+    fn with(spec: &str) -> Self {
+        let plan = Plan::from_yaml(spec, &NoSecrets).unwrap().remove(0);
         let (outbox, said) = unbounded_channel();
         let (_, inbox) = crossbeam_channel::unbounded();
         let away = Arc::new(AtomicBool::new(true));
@@ -125,6 +129,10 @@ impl Bench {
 
     /// Two records, and a kilobyte on the budget.
     fn feed(&mut self, partition: i32, first: i64) {
+        self.feed_these(partition, first, [r#"{"id": 1}"#; 2]);
+    }
+
+    fn feed_these(&mut self, partition: i32, first: i64, values: [&str; 2]) {
         let mut raw = RawBatch {
             tp: tp(partition),
             epoch: AssignmentEpoch(1),
@@ -135,8 +143,8 @@ impl Bench {
             keys: None,
             headers: None,
         };
-        for _ in 0..2 {
-            raw.values.push(Some(br#"{"id": 1}"#));
+        for value in values {
+            raw.values.push(Some(value.as_bytes()));
         }
         let held = [self.budget.reserve(1024), self.budget.reserve(0)];
         self.tell(ToWorker::Batch(Box::new((raw, held))));
@@ -153,7 +161,7 @@ impl Bench {
     /// Tries again as often as that, each time when it is time.
     fn try_again(&mut self, times: u32) {
         for _ in 0..times {
-            let due = self.worker.backlog.again;
+            let due = self.worker.backlog.again().unwrap();
             self.worker.catch_up(due).unwrap();
         }
     }
@@ -205,7 +213,7 @@ fn rows_that_the_destination_cannot_take_yet_wait_without_end_and_go_in_as_they_
     assert_eq!(bench.budget.used(), 3 * 1024, "reading stops by it");
 
     bench.away.store(false, Ordering::Relaxed);
-    let too_early = bench.worker.backlog.again - Duration::from_millis(1);
+    let too_early = bench.worker.backlog.again().unwrap() - Duration::from_millis(1);
     bench.worker.catch_up(too_early).unwrap();
     assert_eq!(bench.worker.shelf.written, []);
     bench.try_again(1);
@@ -226,6 +234,59 @@ fn what_waits_is_in_no_cut() {
     bench.away.store(false, Ordering::Relaxed);
     bench.try_again(1);
     assert_eq!(bench.sealed(0), range(0, 9));
+}
+
+#[test]
+fn what_waits_makes_nobody_give_memory_back() {
+    let mut bench = Bench::new();
+    bench.budget = Budget::new(4000);
+    bench.feed(0, 0);
+    bench.feed(0, 2);
+    assert!(!bench.budget.must_shed(), "the first two thirds");
+    bench.feed(0, 4);
+    bench.feed(0, 6);
+    assert!(bench.budget.must_pause());
+    assert_eq!(
+        (bench.budget.must_shed(), bench.budget.excess()),
+        (false, 0)
+    );
+    bench.away.store(false, Ordering::Relaxed);
+    bench.try_again(1);
+    assert!(bench.budget.may_resume());
+}
+
+#[test]
+fn a_record_that_stops_the_sink_is_told_after_what_waits_before_it() {
+    let mut bench = Bench::with(&SINK.replace("Skip", "Fail"));
+    bench.feed(0, 0);
+    bench.feed_these(0, 2, [r#"{"id": 1}"#, "no record"]);
+    bench.feed(0, 4);
+    bench.try_again(10);
+    let refused = |said: FromWorker<()>| match said {
+        FromWorker::Refused(refused) => Some((refused.offset, refused.before)),
+        _ => None,
+    };
+    let said = |bench: &mut Bench| {
+        let said = std::iter::from_fn(|| bench.said.try_recv().ok());
+        said.filter_map(refused).collect::<Vec<_>>()
+    };
+    assert_eq!(said(&mut bench), []);
+    bench.away.store(false, Ordering::Relaxed);
+    bench.try_again(1);
+    assert_eq!(said(&mut bench), [(Offset(3), true)]);
+    assert_eq!(bench.worker.shelf.written, [(0, 0), (0, 1), (0, 2)]);
+    assert_eq!(bench.sealed(0), range(0, 3));
+}
+
+#[test]
+fn a_worker_whose_rows_wait_ends_when_it_is_told() {
+    let mut bench = Bench::new();
+    bench.feed(0, 0);
+    let (inbox, messages) = crossbeam_channel::unbounded();
+    bench.worker.inbox = messages;
+    let running = std::thread::spawn(|| bench.worker.run());
+    inbox.send(ToWorker::Stop).unwrap();
+    running.join().unwrap();
 }
 
 #[test]

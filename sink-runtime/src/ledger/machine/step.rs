@@ -24,6 +24,8 @@ pub struct Proposal {
 /// A new start of the topic-partition, decided by the user's policy.
 #[derive(Clone, Debug)]
 pub struct Restart {
+    /// `next` as it was when this was decided.
+    pub expected: Option<Offset>,
     pub next: Offset,
     /// The topic is another one: what the dataset holds of it so far is of an earlier topic.
     pub recreated: bool,
@@ -40,6 +42,12 @@ pub enum Intent {
     Settle,
     Commit(Proposal),
     Reset(Restart),
+    /// Leave the ledger to another sink.
+    Leave {
+        to: String,
+    },
+    /// Go on with a ledger that was left to this sink.
+    Arrive(Box<LedgerDocument>),
 }
 
 /// The ledger as last seen in the store.
@@ -63,6 +71,7 @@ pub enum Purpose {
     Retracting,
     Retracted,
     Reset,
+    Move,
 }
 
 /// What to do next. Lists are answered by one event, in the same order; their items may be done at once.
@@ -110,7 +119,7 @@ pub enum Event {
 pub enum Outcome {
     /// Of `Open` and `Settle`: the ledger is whole; see [`Machine::seen`].
     Whole,
-    /// Of `Commit` and `Reset`: it stands, and all its files are visible. `already`: found, not made.
+    /// Of all others: it stands, and all its files are visible. `already`: found, not made.
     Stands {
         already: bool,
     },

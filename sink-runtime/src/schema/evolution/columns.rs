@@ -1,12 +1,12 @@
 //! What a table's metadata say of its columns. Pure.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::sync::Arc;
 
 use iceberg::spec::{Schema as IcebergSchema, SchemaRef, TableMetadata};
 
-use super::reconcile::{SchemaMoved, reconcile};
+use super::reconcile::{Partitions, SchemaMoved, reconcile};
 
 /// The columns of a table, and those it had. Of a table that files are written for, the columns that the next commit adds
 /// are among them, with predicted ids.
@@ -17,6 +17,8 @@ pub struct TableColumns {
     pub last_column_id: i32,
     /// Empty where the table's history is not known.
     pub former: Arc<FormerColumns>,
+    /// Names that no new column may have, for partition fields have them: those of all specs that the table has.
+    pub partition_fields: Arc<BTreeSet<String>>,
 }
 
 impl TableColumns {
@@ -26,6 +28,7 @@ impl TableColumns {
             schema: table.current_schema().clone(),
             last_column_id: table.last_column_id(),
             former: Arc::new(FormerColumns::of(table)),
+            partition_fields: Arc::new(partition_fields(table)),
         }
     }
 
@@ -36,6 +39,7 @@ impl TableColumns {
             last_column_id: self.last_column_id.max(schema.highest_field_id()),
             schema: Arc::new(schema),
             former: Arc::clone(&self.former),
+            partition_fields: Arc::clone(&self.partition_fields),
         }
     }
 
@@ -46,7 +50,11 @@ impl TableColumns {
     /// [`SchemaMoved`] where such files are wrong by now.
     pub fn over(&self, table: &Self, partition_sources: &[i32]) -> Result<Self, SchemaMoved> {
         let (have, last) = (&table.schema, table.last_column_id);
-        let planned = reconcile(have, last, &self.schema, partition_sources)?;
+        let partitions = Partitions {
+            sources: partition_sources,
+            names: &table.partition_fields,
+        };
+        let planned = reconcile(have, last, &self.schema, partitions)?;
         Ok(match planned {
             Some(new) => table.evolved(new.schema),
             None => table.clone(),
@@ -59,6 +67,17 @@ impl TableColumns {
             && (Arc::ptr_eq(&self.schema, &other.schema)
                 || self.schema.as_struct() == other.schema.as_struct())
     }
+}
+
+/// Names of the partition fields of all specs that a table has, but for those that its columns have or had.
+pub fn partition_fields(table: &TableMetadata) -> BTreeSet<String> {
+    let is_new = |name: &&String| {
+        let mut schemas = table.schemas_iter();
+        schemas.all(|schema| schema.field_by_name(name).is_none())
+    };
+    let specs = table.partition_specs_iter();
+    let names = specs.flat_map(|spec| spec.fields().iter().map(|field| &field.name));
+    names.filter(is_new).cloned().collect()
 }
 
 /// Full names that columns of a table had in an earlier schema and none has now. Engines expire old schemas; what only those

@@ -1,7 +1,7 @@
 //! The second look at a table's columns, at commit time: files carry field ids that were predicted or read before, and the
 //! table may have changed since. Pure.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 
 use iceberg::spec::{NestedFieldRef, Schema as IcebergSchema, Type};
 
@@ -9,15 +9,25 @@ use super::{NewSchema, plan_written, widens};
 
 /// The files were written with field ids that mean something else in the table by now: write them again.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("field {id} (\"{column}\") of the written files is not that column in the table any more")]
+#[error(
+    "field {id} (\"{column}\") of the written files is not, or cannot become, that column in the table by now"
+)]
 pub struct SchemaMoved {
     pub column: String,
     pub id: i32,
 }
 
+/// What a table's partitions ask of the columns of files.
+#[derive(Clone, Copy, Debug)]
+pub struct Partitions<'a> {
+    /// The columns whose type the files' partition values depend on.
+    pub sources: &'a [i32],
+    /// As of [`TableColumns::partition_fields`](super::TableColumns::partition_fields).
+    pub names: &'a BTreeSet<String>,
+}
+
 /// What must change in a table so that files written with the field ids of `written` are right: every id has to be, or to
-/// become, the column of the same name under the same parent, of the same type or a wider one. `partition_sources` are the
-/// columns whose type the files' partition values depend on.
+/// become, the column of the same name under the same parent, of the same type or a wider one.
 ///
 /// # Errors
 /// [`SchemaMoved`] when another writer's change makes the files wrong.
@@ -25,7 +35,7 @@ pub fn reconcile(
     base: &IcebergSchema,
     last_column_id: i32,
     written: &IcebergSchema,
-    partition_sources: &[i32],
+    partitions: Partitions<'_>,
 ) -> Result<Option<NewSchema>, SchemaMoved> {
     if base.as_struct() == written.as_struct() {
         return Ok(None);
@@ -57,7 +67,7 @@ pub fn reconcile(
         match (&*have.field_type, &*field.field_type) {
             (Type::Primitive(have), Type::Primitive(wrote)) if have == wrote => {}
             (Type::Primitive(have), Type::Primitive(wrote)) if widens(wrote, have) => {
-                if partition_sources.contains(id) {
+                if partitions.sources.contains(id) {
                     return Err(moved(*id));
                 }
             }
@@ -74,8 +84,8 @@ pub fn reconcile(
         return Ok(None);
     }
     let first = ids.first().copied().unwrap_or_default();
-    // The change was allowed when it was planned; only its ids can have become wrong.
-    let planned = plan_written(base, last_column_id, written).map_err(|e| SchemaMoved {
+    // The change was allowed when it was planned; only its ids can have become wrong, or a name been given to another.
+    let planned = plan_written(base, written, partitions.names).map_err(|e| SchemaMoved {
         id: written.field_id_by_name(&e.column).unwrap_or(first),
         column: e.column,
     })?;

@@ -68,7 +68,19 @@ fn table(columns: &Schema) -> TableColumns {
         last_column_id: schema.highest_field_id(),
         schema: Arc::new(schema),
         former: Arc::default(),
+        partition_fields: Arc::default(),
     }
+}
+
+/// Of a table without partitions; `sources` as if it had some.
+fn reconcile(
+    base: &IcebergSchema,
+    last_column_id: i32,
+    written: &IcebergSchema,
+    sources: &[i32],
+) -> Result<Option<NewSchema>, SchemaMoved> {
+    let names = &BTreeSet::new();
+    super::reconcile(base, last_column_id, written, Partitions { sources, names })
 }
 
 fn changes(base: &Schema, wanted: &Schema) -> Vec<String> {
@@ -402,6 +414,7 @@ fn a_column_that_somebody_renamed_or_dropped_comes_back_only_by_leave() {
         former: Arc::new(FormerColumns::between([&past], &now)),
         last_column_id: 3,
         schema: Arc::new(now),
+        partition_fields: Arc::default(),
     };
     for (column, fate) in [("comment", "renamed to \"remark\""), ("note", "dropped")] {
         let want = columns(vec![Field::optional(column, Ours::String)]);
@@ -421,4 +434,33 @@ fn a_column_that_somebody_renamed_or_dropped_comes_back_only_by_leave() {
     // What was never there is new.
     let want = columns(vec![Field::optional("other", Ours::String)]);
     assert!(plan_evolution(&table, &want, ALL).unwrap().is_some());
+}
+
+#[test]
+fn a_partition_fields_name_makes_no_column_in_a_plan_and_none_of_files_that_are_written() {
+    let have = table(&columns(vec![Field::optional("id", Ours::Long)]));
+    let more = ["id", "shard"].map(|name| Field::optional(name, Ours::Long));
+    let wanted = columns(more.to_vec());
+    let planned = plan_evolution(&have, &wanted, ALL).unwrap().unwrap();
+    let written = have.evolved(planned.schema);
+    assert!(written.over(&have, &[]).is_ok());
+
+    let names = BTreeSet::from(["shard".to_owned()]);
+    let by_now = TableColumns {
+        partition_fields: Arc::new(names),
+        ..have
+    };
+    let refused = plan_evolution(&by_now, &wanted, ALL).unwrap_err();
+    assert_eq!(
+        (refused.column.as_str(), refused.remedy),
+        ("shard", REMEDY_PARTITION)
+    );
+    assert_eq!(written.over(&by_now, &[]).unwrap_err().column, "shard");
+    // Who was first keeps the name: an identity field may have its column's.
+    let both = TableColumns {
+        partition_fields: Arc::clone(&by_now.partition_fields),
+        ..written.clone()
+    };
+    assert!(plan_evolution(&both, &wanted, ALL).unwrap().is_none());
+    assert!(written.over(&both, &[]).is_ok());
 }

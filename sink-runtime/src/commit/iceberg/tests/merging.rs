@@ -3,6 +3,7 @@
 use super::*;
 use crate::catalog::faulty::foreign;
 use crate::catalog::snapshot::{data_files, manifests};
+use crate::plan::{PartitionField, PartitionTransform};
 
 fn merging_at(count: usize, format_version: u8) -> IcebergPlan {
     let key = "commit.manifest.min-count-to-merge".to_owned();
@@ -169,6 +170,57 @@ async fn a_manifest_that_cannot_be_read_is_left_as_it_is_and_commits_go_on() {
         .map(|m| m.added_files_count.unwrap() + m.existing_files_count.unwrap())
         .sum();
     assert_eq!(files, 9);
+}
+
+#[tokio::test]
+async fn manifests_of_a_spec_whose_column_was_dropped_keep_no_others_from_being_merged() {
+    let lab = Lab::new();
+    let mut committer = lab.committer();
+    let by_shop = IcebergPlan {
+        partition_by: vec![PartitionField {
+            column: "shop".into(),
+            transform: PartitionTransform::Identity,
+            name: None,
+        }],
+        ..merging_at(100, 2)
+    };
+    let both = columns(&["id", "shop"]);
+    let opened = committer.open(&by_shop, &both).await.unwrap();
+    for turn in 0..30 {
+        let (start, end) = (turn * 10, turn * 10 + 10);
+        let mut wish = commit_of(&opened, 0, (start > 0).then_some(start), end);
+        wish.files = vec![in_partition(&wish.files[0], 7)];
+        committer.commit(&wish).await.unwrap();
+    }
+    let plain = merging_at(10, 2);
+    let declared = committer.declare(&plain, Some(both)).await;
+    assert!(matches!(declared.unwrap(), Declared::Synced { .. }));
+    foreign::drop_column(&*lab.memory, "shop").await.unwrap();
+    let opened = committer.open(&plain, &columns(&["id"])).await.unwrap();
+    for turn in 30..60 {
+        let wish = commit_of(&opened, 0, Some(turn * 10), turn * 10 + 10);
+        committer.commit(&wish).await.unwrap();
+    }
+    let list = list(&lab).await;
+    let of = |spec: i32| list.iter().filter(|m| m.partition_spec_id == spec).count();
+    assert_eq!(of(0), 30);
+    assert!(of(1) <= 10, "{}", of(1));
+    assert_eq!(lab.ledger().await.next, offsets(&[(0, 600)]));
+}
+
+/// The same file in a partition of one value.
+fn in_partition(file: &DataFile, value: i64) -> DataFile {
+    DataFileBuilder::default()
+        .content(DataContentType::Data)
+        .file_path(file.file_path().to_owned())
+        .file_format(DataFileFormat::Parquet)
+        .partition(Struct::from_iter([Some(iceberg::spec::Literal::long(
+            value,
+        ))]))
+        .record_count(file.record_count())
+        .file_size_in_bytes(100)
+        .build()
+        .unwrap()
 }
 
 #[tokio::test]

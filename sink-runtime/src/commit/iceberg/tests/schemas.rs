@@ -135,6 +135,76 @@ async fn a_schema_change_and_its_rows_are_one_commit() {
 }
 
 #[tokio::test]
+async fn a_partition_field_that_gets_the_name_of_a_new_column_before_the_commit_has_it_read_again()
+{
+    // Catalogs that see no conflict refuse it.
+    for outcome in [Outcome::Real, Outcome::Refused] {
+        let between = Step::outcome(outcome).before(|table| async move {
+            foreign::add_buckets(&*table, "id", "shard").await.unwrap();
+        });
+        let lab = Lab::with(vec![between]);
+        let (mut committer, _) = lab.opened().await;
+        let opened = committer
+            .open(&plan(), &columns(&["id", "shard"]))
+            .await
+            .unwrap();
+        let wish = commit_of(&opened, 0, None, 10);
+        let moved = committer.commit(&wish).await.unwrap_err();
+        match moved.failure {
+            IcebergFailure::SchemaMoved(moved) => assert_eq!(moved.column, "shard"),
+            other => panic!("{outcome:?}: {other:?}"),
+        }
+        assert!(!moved.maybe_applied);
+        assert_eq!(lab.visible().await.len(), 0);
+        // Where the columns are declared the resource is refused, with what to do.
+        let refused = committer
+            .open(&plan(), &columns(&["id", "shard"]))
+            .await
+            .unwrap_err();
+        let IcebergFailure::Incompatible(why) = refused else {
+            panic!("{refused:?}");
+        };
+        assert!(why.to_string().contains("partition field"), "{why}");
+    }
+}
+
+#[tokio::test]
+async fn a_change_of_columns_requires_that_no_partition_field_comes_between() {
+    let lab = Lab::new();
+    let (mut committer, first) = lab.opened().await;
+    let opened = committer.open(&plan(), &columns(&["id", "new"])).await;
+    let change = |opened: &Opened| Change {
+        snapshot_id: 1,
+        commit_uuid: Uuid::new_v4(),
+        now_ms: clock(),
+        files: vec![file(0, 0, 10)],
+        spec_id: opened.spec.spec_id(),
+        schema: (opened.columns != opened.table_columns)
+            .then(|| opened.columns.schema.as_ref().clone()),
+        set_properties: BTreeMap::new(),
+        remove_properties: vec![],
+        summary: BTreeMap::new(),
+        merge: None,
+    };
+    let base = lab.memory.load().await.unwrap();
+    let io = lab.memory.file_io();
+    let rows = stage::stage(&io, &base, change(&first)).await.unwrap();
+    let columns = stage::stage(&io, &base, change(&opened.unwrap()))
+        .await
+        .unwrap();
+    foreign::add_buckets(&*lab.memory, "id", "shard")
+        .await
+        .unwrap();
+    let now = lab.metadata().await;
+    let holds = |staged: &Staged| {
+        let mut requirements = staged.requirements.iter();
+        requirements.all(|required| required.check(Some(&now)).is_ok())
+    };
+    assert!(holds(&rows), "rows of an older spec are no worse");
+    assert!(!holds(&columns));
+}
+
+#[tokio::test]
 async fn a_column_that_may_not_be_added_stops_opening_with_the_remedy() {
     let lab = Lab::new();
     let (mut committer, _) = lab.opened().await;

@@ -2,36 +2,24 @@
 
 use iceberg::spec::Schema as IcebergSchema;
 
-use super::Target;
 use crate::schema::evolution::{Change, Incompatible, NewSchema};
 use crate::schema::iceberg::writable;
 use crate::schema::{Field, Schema, Type, precedent};
 
-/// What speaks against a column that would be added to the table, beyond its schema.
-pub(super) fn refused(base: &Target, new: &NewSchema, max_columns: usize) -> Option<Incompatible> {
-    let against = |column: String, remedy| Incompatible {
-        have: "no such column".to_owned(),
-        want: "one".to_owned(),
-        column,
-        remedy,
-    };
-    let names = new.schema.field_id_to_fields().keys();
-    let names = names.filter_map(|id| new.schema.name_by_field_id(*id));
-    let mut names = names.filter(|name| base.columns.schema.field_by_name(name).is_none());
-    if let Some(name) = names.find(|name| base.partition_fields.contains(*name)) {
-        let remedy = "a partition field of the table has this name: rename the field";
-        return Some(against(name.to_owned(), remedy));
-    }
+/// A column that would be one too many for the table.
+pub(super) fn one_too_many(new: &NewSchema, max_columns: usize) -> Option<Incompatible> {
     let added = new.changes.iter().find_map(|change| match change {
         Change::Add { column, .. } => Some(column),
         _ => None,
     });
     added
         .filter(|_| precedent::size(&new.schema) > max_columns)
-        .map(|column| {
-            let remedy = "the table has as many columns as value.infer.maxColumns allows: declare what has names without \
-                          end as a map in value.infer.hints";
-            against(column.clone(), remedy)
+        .map(|column| Incompatible {
+            column: column.clone(),
+            have: "no such column".to_owned(),
+            want: "one".to_owned(),
+            remedy: "the table has as many columns as value.infer.maxColumns allows: declare what has names without end \
+                     as a map in value.infer.hints",
         })
 }
 

@@ -343,6 +343,52 @@ async fn a_column_too_many_or_with_the_name_of_a_partition_field_is_turned_down(
     assert_eq!(column_turned_down(refused).0, "more");
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn a_partition_field_that_somebody_adds_while_a_sink_runs_has_its_name_after_the_next_commit()
+{
+    let folder = TempDir::new().unwrap();
+    let plan = plan(&folder);
+    let table = made(&plan).await;
+    let targets = Arc::new(targets(plan, table.clone()));
+    targets.open().await.unwrap();
+    let first = targets.current().unwrap();
+    foreign::add_buckets(&*table, "id", "shard").await.unwrap();
+    targets.commit(&progress(&first, 0)).await.unwrap();
+    let current = targets.current().unwrap();
+    assert!(
+        current.is_of_opening(&first),
+        "nothing is read again for it"
+    );
+    let precedent = targets.precedent(&current).unwrap();
+    assert!(precedent.taken.contains_key("shard"));
+    let text = |name: &str| Field::optional(name, Type::String);
+    let refused = for_rows(&targets, vec![text("shard")]).await;
+    assert_eq!(column_turned_down(refused).0, "shard");
+    for_rows(&targets, vec![text("other")]).await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_being_written_is_given_up_when_a_partition_field_got_the_name_of_its_column() {
+    let folder = TempDir::new().unwrap();
+    let plan = plan(&folder);
+    let table = made(&plan).await;
+    let targets = Arc::new(targets(plan, table.clone()));
+    targets.open().await.unwrap();
+    let first = targets.current().unwrap();
+    let with_shard = targets.for_rows(&rows(&["shard"])).unwrap();
+    foreign::add_buckets(&*table, "id", "shard").await.unwrap();
+    // A commit of earlier files learns of it.
+    targets.commit(&progress(&first, 0)).await.unwrap();
+    assert!(targets.current().is_none());
+    let moved = targets.commit(&progress(&with_shard, 1)).await.unwrap_err();
+    assert!(matches!(moved.failure, IcebergFailure::SchemaMoved(_)));
+    assert!(!moved.maybe_applied);
+    targets.open().await.unwrap();
+    let text = Field::optional("shard", Type::String);
+    let refused = for_rows(&targets, vec![text]).await;
+    assert_eq!(column_turned_down(refused).0, "shard");
+}
+
 #[tokio::test]
 async fn what_a_table_requires_stays_required_until_a_record_lacks_it() {
     let folder = TempDir::new().unwrap();

@@ -1,0 +1,332 @@
+//! A destination's ledgers, as people look at them and move them.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::sync::Arc;
+
+use super::super::CliError;
+use crate::catalog::{self, TableOps};
+use crate::commit::dataset::{CommitFailure, DatasetCommitter, ResetRequest, ledgers};
+use crate::commit::iceberg::{IcebergFailure, SetByHand, TableLedger};
+use crate::ledger::by_hand::Move;
+use crate::ledger::{CommitId, LedgerDocument};
+use crate::plan::{Destination, Plan, SinkId};
+use crate::record::{Offset, TopicName, TopicPartition};
+use crate::sink;
+use crate::store::{self, Store};
+
+/// What a ledger says of one topic-partition.
+pub(super) struct Line {
+    next: Offset,
+    pub(super) cluster_id: Option<String>,
+    pub(super) topic_id: Option<String>,
+    moved_to: Option<String>,
+    /// For people.
+    more: String,
+}
+
+impl Line {
+    /// # Errors
+    /// When it was moved to another sink.
+    pub(super) fn next(&self) -> Result<Offset, CliError> {
+        match &self.moved_to {
+            None => Ok(self.next),
+            Some(to) => Err(CliError(format!(
+                "the ledger was moved to {to}: give that resource"
+            ))),
+        }
+    }
+
+    fn of_dataset(document: LedgerDocument) -> Self {
+        let mut more = format!(
+            "generation {}, {} rows, written {} by {}",
+            document.generation, document.rows, document.written_at, document.writer
+        );
+        if !document.pending.is_empty() {
+            more.push_str(&format!(
+                ", {} files to be completed",
+                document.pending.len()
+            ));
+        }
+        if let Some(retraction) = &document.retracting {
+            more.push_str(&format!(", {} is being taken back", retraction.range));
+        }
+        Self {
+            next: document.next,
+            cluster_id: document.cluster_id,
+            topic_id: document.topic_id,
+            moved_to: document.moved_to,
+            more,
+        }
+    }
+
+    fn of_table(ledger: &TableLedger, tp: &TopicPartition, next: Offset) -> Self {
+        let commit = ledger.commits.get(tp);
+        Self {
+            next,
+            cluster_id: ledger.cluster_id.clone(),
+            topic_id: ledger.topic_ids.get(&tp.topic).cloned(),
+            moved_to: None,
+            more: commit.map_or_else(String::new, |id| format!("last commit {id}")),
+        }
+    }
+}
+
+impl fmt::Display for Line {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if let Some(to) = &self.moved_to {
+            return write!(f, "moved to {to} at {}", self.next);
+        }
+        write!(f, "next {}", self.next)?;
+        if let Some(id) = &self.topic_id {
+            write!(f, ", topic {id}")?;
+        }
+        match self.more.as_str() {
+            "" => Ok(()),
+            more => write!(f, ", {more}"),
+        }
+    }
+}
+
+pub(super) type Lines = BTreeMap<TopicPartition, Line>;
+
+pub(super) enum Held {
+    Dataset(Arc<dyn Store>),
+    Table(Arc<dyn TableOps>),
+}
+
+impl Held {
+    pub(super) async fn open(plan: &Plan) -> Result<Self, CliError> {
+        Ok(match &plan.destination {
+            Destination::Dataset(dataset) => Self::Dataset(store::open(&dataset.store).await?),
+            Destination::Iceberg(table) => Self::Table(catalog::connect(table).await?),
+        })
+    }
+
+    pub(super) async fn lines(&self, plan: &Plan, sink: &SinkId) -> Result<Lines, CliError> {
+        match self {
+            Self::Dataset(store) => {
+                let found = ledgers(store.as_ref(), &sink.0).await?.into_iter();
+                Ok(found
+                    .map(|document| (document.tp(), Line::of_dataset(document)))
+                    .collect())
+            }
+            Self::Table(ops) => {
+                let committer = sink::table_committer(plan, Arc::clone(ops));
+                let ledger = committer.ledger_of(sink).await?;
+                if let Some(to) = &ledger.moved_to {
+                    return Err(CliError(format!(
+                        "the ledger of {sink} was moved to {to}: give that resource"
+                    )));
+                }
+                let line = |(tp, next): (&TopicPartition, &Offset)| {
+                    (tp.clone(), Line::of_table(&ledger, tp, *next))
+                };
+                Ok(ledger.next.iter().map(line).collect())
+            }
+        }
+    }
+
+    /// Topics and their numbers of partitions as they are when the sink is first heard of, where it is.
+    pub(super) async fn first_heard_of(
+        &self,
+        plan: &Plan,
+        now: &BTreeMap<TopicName, i32>,
+    ) -> Result<(), CliError> {
+        match self {
+            Self::Dataset(store) => drop(sink::committer(plan, store).census(now).await?),
+            Self::Table(ops) => {
+                let mut committer = sink::table_committer(plan, Arc::clone(ops));
+                drop(Box::pin(committer.census(now)).await?);
+            }
+        }
+        Ok(())
+    }
+
+    pub(super) async fn set(
+        &self,
+        plan: &Plan,
+        moves: &BTreeMap<TopicPartition, Move>,
+        cluster_id: Option<String>,
+        topic_ids: BTreeMap<TopicName, String>,
+    ) -> Result<(), CliError> {
+        match self {
+            Self::Dataset(store) => {
+                let committer = sink::committer(plan, store);
+                let mut done = Vec::new();
+                for (tp, one) in moves {
+                    let topic_id = topic_ids.get(&tp.topic).cloned();
+                    let ids = (cluster_id.clone(), topic_id);
+                    if let Err(error) = set_one(&committer, tp, one, ids).await {
+                        return Err(but_for(&done, tp, error));
+                    }
+                    done.push(tp);
+                }
+                Ok(())
+            }
+            Self::Table(ops) => {
+                let position =
+                    |(tp, one): (&TopicPartition, &Move)| (tp.clone(), (one.from, one.to));
+                let wish = SetByHand {
+                    positions: moves.iter().map(position).collect(),
+                    cluster_id,
+                    topic_ids,
+                };
+                let mut committer = sink::table_committer(plan, Arc::clone(ops));
+                match Box::pin(committer.set_by_hand(&wish)).await {
+                    Ok(_) => Ok(()),
+                    Err(IcebergFailure::Fenced { found }) => {
+                        let moved = moves.iter().find(|(tp, one)| {
+                            found.get(*tp).is_some_and(|there| *there != one.from)
+                        });
+                        let tp = moved.map_or_else(String::new, |(tp, _)| format!("{tp}: "));
+                        Err(CliError(format!("{tp}{MOVED_ON}")))
+                    }
+                    Err(error) => Err(error.into()),
+                }
+            }
+        }
+    }
+
+    /// What there is to be moved, `from` a sink `to` another, and that nothing is in its way.
+    pub(super) async fn moving(
+        &self,
+        plan: &Plan,
+        from: &SinkId,
+        to: &SinkId,
+    ) -> Result<Lines, CliError> {
+        let none = || {
+            CliError(format!(
+                "--from {from}: no ledger of that sink is in {}; give <namespace>.<name> of the resource that wrote there",
+                super::show::destination(plan)
+            ))
+        };
+        let lines = match self {
+            Self::Dataset(_) => {
+                let all = self.lines(plan, from).await?;
+                if all.is_empty() {
+                    return Err(none());
+                }
+                all
+            }
+            Self::Table(ops) => {
+                let committer = sink::table_committer(plan, Arc::clone(ops));
+                let ledger = committer.ledger_of(from).await?;
+                match ledger.moved_to {
+                    Some(moved) if moved == to.0 => return Ok(Lines::new()),
+                    None if ledger.next.is_empty() => return Err(none()),
+                    _ => self.lines(plan, from).await?,
+                }
+            }
+        };
+        let own = match self {
+            Self::Dataset(_) => self.lines(plan, to).await?,
+            Self::Table(ops) => {
+                let committer = sink::table_committer(plan, Arc::clone(ops));
+                let ledger = committer.ledger_of(to).await?;
+                let line = |(tp, next): (&TopicPartition, &Offset)| {
+                    (tp.clone(), Line::of_table(&ledger, tp, *next))
+                };
+                ledger.next.iter().map(line).collect()
+            }
+        };
+        let mut moving = Lines::new();
+        for (tp, line) in lines {
+            let arrived = own.get(&tp).filter(|own| own.moved_to.is_none());
+            match (&line.moved_to, arrived) {
+                (Some(moved), Some(_)) if *moved == to.0 => {}
+                (Some(moved), None) if *moved == to.0 => drop(moving.insert(tp, line)),
+                (Some(moved), _) => {
+                    return Err(CliError(format!(
+                        "{tp}: the ledger of {from} was moved to {moved} already: give --from {moved}"
+                    )));
+                }
+                (None, Some(own)) => {
+                    return Err(CliError(format!(
+                        "{tp}: {to} has a ledger of its own ({own}), so that both would be lost in one: choose another \
+                         name, or another destination"
+                    )));
+                }
+                (None, None) => drop(moving.insert(tp, line)),
+            }
+        }
+        Ok(moving)
+    }
+
+    pub(super) async fn take_over(
+        &self,
+        plan: &Plan,
+        from: &SinkId,
+        moving: &Lines,
+    ) -> Result<(), CliError> {
+        match self {
+            Self::Dataset(store) => {
+                let mut theirs = plan.clone();
+                theirs.sink = from.clone();
+                let (theirs, ours) = (
+                    sink::committer(&theirs, store),
+                    sink::committer(plan, store),
+                );
+                let first = theirs.census(&BTreeMap::new()).await?;
+                if !first.is_empty() {
+                    ours.census(&first).await?;
+                }
+                let mut done = Vec::new();
+                for tp in moving.keys() {
+                    let moved = async {
+                        let left = theirs.leave(tp, &plan.sink.0).await?;
+                        ours.arrive(left).await
+                    };
+                    if let Err(error) = moved.await {
+                        return Err(but_for(&done, tp, error));
+                    }
+                    done.push(tp);
+                }
+                Ok(())
+            }
+            Self::Table(ops) => {
+                let mut committer = sink::table_committer(plan, Arc::clone(ops));
+                Box::pin(committer.take_over(from)).await?;
+                Ok(())
+            }
+        }
+    }
+}
+
+const MOVED_ON: &str =
+    "the ledger moved on since it was looked at; nothing was changed, look again";
+
+async fn set_one(
+    committer: &DatasetCommitter,
+    tp: &TopicPartition,
+    one: &Move,
+    (cluster_id, topic_id): (Option<String>, Option<String>),
+) -> Result<(), CommitFailure> {
+    let document = committer.open(tp).await?.document;
+    let known = |found: Option<String>, recorded: fn(LedgerDocument) -> Option<String>| {
+        found.or_else(|| document.clone().and_then(recorded))
+    };
+    let request = ResetRequest {
+        tp: tp.clone(),
+        expected: one.from,
+        next: one.to,
+        recreated: false,
+        commit_id: CommitId::fresh(),
+        cluster_id: known(cluster_id, |document| document.cluster_id),
+        topic_id: known(topic_id, |document| document.topic_id),
+    };
+    committer.reset(request).await.map(drop)
+}
+
+/// One ledger of several could not be changed.
+fn but_for(done: &[&TopicPartition], tp: &TopicPartition, error: CommitFailure) -> CliError {
+    let CliError(why) = match error {
+        CommitFailure::Fenced { .. } => CliError(MOVED_ON.to_owned()),
+        error => error.into(),
+    };
+    let done: Vec<_> = done.iter().map(ToString::to_string).collect();
+    CliError(match done.is_empty() {
+        true => format!("{tp}: {why}"),
+        false => format!("{tp}: {why} (done before: {})", done.join(", ")),
+    })
+}

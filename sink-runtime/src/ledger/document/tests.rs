@@ -1,0 +1,175 @@
+#![allow(clippy::unwrap_used, reason = "tests")]
+
+use super::*;
+use crate::store::{PartTag, UploadId};
+
+fn stamp() -> Stamp {
+    Stamp {
+        writer: "pod-0/1".into(),
+        written_at: "2026-01-01T00:00:00Z".into(),
+    }
+}
+
+fn tp() -> TopicPartition {
+    TopicPartition::new("orders", 3)
+}
+
+fn file() -> PendingFile {
+    PendingFile {
+        key: "dt=1/orders-3-0010.abc.parquet".into(),
+        upload: UploadId("u1".into()),
+        parts: vec![PartTag {
+            number: 1,
+            etag: "e".into(),
+            checksum: None,
+        }],
+        size: 7,
+        rows: 10,
+        partition: vec!["1".into()],
+        first_offset: Offset(10),
+        last_offset: Offset(19),
+    }
+}
+
+fn document() -> LedgerDocument {
+    LedgerDocument::committed(
+        None,
+        "default.orders",
+        &tp(),
+        Entry {
+            range: OffsetRange {
+                start: Offset(10),
+                end: Offset(20),
+            },
+            floor: Offset(10),
+            commit_id: CommitId(uuid::Uuid::from_u128(7)),
+            files: &[file()],
+            cluster_id: Some("c"),
+            topic_id: None,
+        },
+        &stamp(),
+    )
+}
+
+#[test]
+fn a_document_survives_being_stored() {
+    for document in [document(), document().retracting(&stamp())] {
+        let back = LedgerDocument::parse(&document.to_bytes(), "default.orders", &tp());
+        assert_eq!(back.unwrap(), document);
+    }
+}
+
+#[test]
+fn a_document_of_a_newer_format_is_refused_by_its_number() {
+    let bytes = br#"{"format": 3, "something": "new"}"#;
+    let error = LedgerDocument::parse(bytes, "default.orders", &tp()).unwrap_err();
+    assert!(matches!(error, DocumentError::NewerFormat { found: 3, .. }));
+    assert!(error.to_string().contains("newer"));
+}
+
+#[test]
+fn a_field_of_a_newer_release_is_named_and_not_dropped() {
+    let text = String::from_utf8(document().to_bytes().to_vec()).unwrap();
+    let newer = text.replacen('{', r#"{"leaderEpoch":7,"#, 1);
+    let error = LedgerDocument::parse(newer.as_bytes(), "default.orders", &tp()).unwrap_err();
+    assert!(matches!(&error, DocumentError::NewerField { field, .. } if field == "leaderEpoch"));
+    assert!(error.to_string().contains("newer"), "{error}");
+}
+
+#[test]
+fn the_fields_are_those_of_the_format() {
+    let mut all = document().retracting(&stamp());
+    all.topic_since = 1;
+    assert_eq!(all.format, 1, "what every release reads");
+    let all = all.moved("default.other", &stamp());
+    let fields: serde_json::Map<String, serde_json::Value> =
+        serde_json::from_slice(&all.to_bytes()).unwrap();
+    let mut expected = FIELDS.to_vec();
+    expected.sort_unstable();
+    let mut found: Vec<_> = fields.keys().map(String::as_str).collect();
+    found.sort_unstable();
+    assert_eq!(
+        (FORMAT, all.format, found),
+        (2, 2, expected),
+        "a new field raises the format"
+    );
+}
+
+#[test]
+fn a_ledger_that_was_moved_away_is_read_and_not_gone_on_with() {
+    let moved = document().moved("default.other", &stamp());
+    let read = LedgerDocument::read(&moved.to_bytes(), "default.orders", &tp());
+    assert_eq!(read.unwrap(), moved);
+    let error = LedgerDocument::parse(&moved.to_bytes(), "default.orders", &tp()).unwrap_err();
+    assert_eq!(error.class().reason, "LedgerMoved");
+    assert!(error.to_string().contains("\"default.other\""), "{error}");
+    // Where it went it is one that every release reads again.
+    let there = moved.moved_in("default.other", None, &stamp());
+    let there = LedgerDocument::parse(&there.to_bytes(), "default.other", &tp()).unwrap();
+    assert_eq!((there.format, there.next), (1, document().next));
+}
+
+#[test]
+fn bytes_that_are_no_ledger_are_refused() {
+    for bytes in [
+        &b""[..],
+        b"{}",
+        b"{\"format\": 1}",
+        b"[]",
+        b"{\"format\": 0}",
+    ] {
+        assert!(LedgerDocument::parse(bytes, "default.orders", &tp()).is_err());
+    }
+}
+
+#[test]
+fn a_ledger_copied_from_another_sink_or_partition_is_refused() {
+    let bytes = document().to_bytes();
+    let other = TopicPartition::new("orders", 4);
+    for result in [
+        LedgerDocument::parse(&bytes, "default.other", &tp()),
+        LedgerDocument::parse(&bytes, "default.orders", &other),
+    ] {
+        assert!(matches!(result, Err(DocumentError::Foreign { .. })));
+    }
+}
+
+#[test]
+fn the_documented_example_is_a_ledger() {
+    let page = include_str!("../../../../docs/commit-protocol.md");
+    let example = page.split("```json").nth(1).unwrap().split("```").next();
+    let bytes = example.unwrap().as_bytes();
+    let document = LedgerDocument::parse(bytes, "default.orders", &tp()).unwrap();
+    let ending = format!(".{}.parquet", document.commit_id.short());
+    assert!(document.pending[0].key.ends_with(&ending));
+}
+
+#[test]
+fn a_commit_adds_an_id_that_became_known_and_keeps_one_that_is_not_told() {
+    let entry = Entry {
+        range: OffsetRange {
+            start: Offset(20),
+            end: Offset(20),
+        },
+        floor: Offset(10),
+        commit_id: CommitId(uuid::Uuid::from_u128(8)),
+        files: &[],
+        cluster_id: None,
+        topic_id: Some("t"),
+    };
+    let next =
+        LedgerDocument::committed(Some(&document()), "default.orders", &tp(), entry, &stamp());
+    assert_eq!(next.cluster_id.as_deref(), Some("c"));
+    assert_eq!(next.topic_id.as_deref(), Some("t"));
+    assert_eq!((next.next, next.rows), (Offset(20), 10));
+}
+
+#[test]
+fn taking_a_commit_back_leaves_rows_and_next_as_before_it() {
+    let retracted = document().retracting(&stamp()).retracted(&stamp());
+    assert_eq!(retracted.next, Offset(10));
+    assert_eq!(retracted.rows, 0);
+    assert_eq!(retracted.generation, 1);
+    assert_eq!(retracted.revision, 3);
+    assert!(retracted.reread && retracted.pending.is_empty() && retracted.retracting.is_none());
+}
