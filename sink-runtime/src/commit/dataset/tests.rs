@@ -5,6 +5,7 @@
     reason = "tests"
 )]
 
+mod memory;
 mod shelf;
 
 use std::time::{Duration, SystemTime};
