@@ -3,7 +3,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
 
 use tokio::task::JoinSet;
@@ -68,6 +68,8 @@ pub(super) struct Conductor<D: Deliver> {
     cuts: BTreeMap<CutId, PendingCut<D::File>>,
     commits: JoinSet<Ended>,
     recoveries: JoinSet<Looked>,
+    /// A look has seen to the census.
+    counted: Arc<AtomicBool>,
     /// Looks to be taken again, each when it is due.
     again: Vec<(Instant, Ask)>,
     /// Positions that were outside of the log, and how often in a row.
@@ -110,6 +112,7 @@ impl<D: Deliver> Conductor<D> {
             cuts: BTreeMap::new(),
             commits: JoinSet::new(),
             recoveries: JoinSet::new(),
+            counted: Arc::default(),
             again: Vec::new(),
             astray: BTreeMap::new(),
             goals: Goals::new(until),

@@ -3,10 +3,11 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use super::coordinator::Recovered;
-use super::deliver::{Deliver, Facts, Failure};
+use super::deliver::{Census, Deliver, Facts, Failure};
 use super::identity::changed;
 use crate::errors::{Class, Classified, OneLine, Retry, class};
 use crate::ledger::{FirstCheck, Progress as Known, check_first, positions};
@@ -69,6 +70,7 @@ pub(super) struct Looked {
 pub(super) async fn look<D: Deliver>(
     plan: Arc<Plan>,
     facts: Arc<KafkaFacts>,
+    counted: Arc<AtomicBool>,
     deliver: Arc<D>,
     ask: Ask,
 ) -> Looked {
@@ -82,6 +84,7 @@ pub(super) async fn look<D: Deliver>(
         patience: PATIENCE * (1 << looked.ask.unanswered.min(MOST_DOUBLINGS)),
         plan,
         facts,
+        counted,
     };
     if let Err(failure) = look.at(deliver.as_ref(), &mut looked).await {
         let (class, message) = match failure {
@@ -96,6 +99,8 @@ pub(super) async fn look<D: Deliver>(
 struct Look {
     plan: Arc<Plan>,
     facts: Arc<KafkaFacts>,
+    /// This process has seen to it that the destination has a census, if it is to have one.
+    counted: Arc<AtomicBool>,
     patience: Duration,
 }
 
@@ -164,13 +169,12 @@ impl Look {
                 StartAt::Timestamp(_) => timed.push(tp.clone()),
             }
         }
-        if !latest.is_empty() {
-            match self
-                .blocking((), |look, ()| look.facts.census(&look.plan.source.topics))
-                .await?
-            {
-                Ok(now) => {
-                    let first = deliver.census(&now).await?;
+        // Before anything of it is read or written down: what comes to be from now on is not meant by "the end".
+        let unknown = |tp: &&TopicPartition| known.get(tp).is_none_or(|known| known.next.is_none());
+        let counts = *startup == Startup::Latest && !self.counted.load(Ordering::Relaxed);
+        if !latest.is_empty() || counts && tps.iter().any(|tp| unknown(&tp)) {
+            match self.first_start(deliver).await? {
+                Ok(first) => {
                     let later = |tp: &TopicPartition| {
                         first.get(&tp.topic).is_none_or(|n| tp.partition >= *n)
                     };
@@ -181,10 +185,12 @@ impl Look {
                     starts.extend(later.into_iter().filter_map(earliest));
                     latest = there;
                 }
-                Err(error) => {
-                    let why = Why::of(&error);
-                    let wait = latest.drain(..).map(|tp| (tp, why.clone()));
-                    looked.waiting.extend(wait);
+                Err(why) => {
+                    latest.clear();
+                    for tp in tps.iter().filter(unknown) {
+                        starts.remove(tp);
+                        looked.waiting.insert(tp.clone(), why.clone());
+                    }
                 }
             }
         }
@@ -206,6 +212,19 @@ impl Look {
             }
         }
         Ok(starts)
+    }
+
+    /// The topics as they were when the sink first started, unless Kafka does not say how they are now.
+    async fn first_start<D: Deliver>(&self, deliver: &D) -> Result<Result<Census, Why>, Failure> {
+        let now = self.blocking((), |look, ()| look.facts.census(&look.plan.source.topics));
+        match now.await? {
+            Ok(now) => {
+                let first = deliver.census(&now).await?;
+                self.counted.store(true, Ordering::Relaxed);
+                Ok(Ok(first))
+            }
+            Err(error) => Ok(Err(Why::of(&error))),
+        }
     }
 
     /// A first offset that was chosen may be anywhere: it is held to the same policies as one that was recorded. Where
@@ -245,6 +264,7 @@ impl Look {
         let look = Look {
             plan: Arc::clone(&self.plan),
             facts: Arc::clone(&self.facts),
+            counted: Arc::clone(&self.counted),
             patience: self.patience,
         };
         let asked = tokio::task::spawn_blocking(move || ask(&look, question));
@@ -379,3 +399,6 @@ pub(super) fn elsewhere(
     }
     found.into_iter().collect()
 }
+
+#[cfg(test)]
+mod tests;
