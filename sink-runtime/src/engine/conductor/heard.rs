@@ -8,7 +8,10 @@ use super::Conductor;
 use crate::failpoint;
 
 impl<D: Deliver> Conductor<D> {
-    pub(super) fn on_worker(&mut self, event: FromWorker<D::File>) -> Result<(), EngineError> {
+    pub(in crate::engine) fn on_worker(
+        &mut self,
+        event: FromWorker<D::File>,
+    ) -> Result<(), EngineError> {
         match event {
             FromWorker::Due(tps) => self.apply(Input::Due(tps)),
             FromWorker::Began(tp) => {

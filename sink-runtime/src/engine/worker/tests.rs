@@ -8,7 +8,7 @@
 use tokio::sync::mpsc::{UnboundedReceiver, unbounded_channel};
 
 use super::*;
-use crate::layout::Refusal;
+use crate::layout::{Refusal, Unfit};
 use crate::plan::NoSecrets;
 use crate::record::{Arena, TimestampType};
 

@@ -9,9 +9,12 @@
 
 use std::sync::atomic::AtomicBool;
 
+use arrow::datatypes::SchemaRef;
 use tokio::sync::mpsc::{UnboundedReceiver, unbounded_channel};
 
 use super::*;
+use crate::errors::class;
+use crate::layout::Unfit;
 use crate::plan::NoSecrets;
 use crate::record::{Arena, TimestampType};
 
