@@ -5,7 +5,7 @@ use std::path::PathBuf;
 
 use anyhow::{Context, Result};
 use serde_json::{Value, json};
-use tidewater_e2e::{Lab, Outcome, Record, Topic, evenly, orders};
+use tidewater_e2e::{KafkaServer, Lab, Outcome, Record, Topic, evenly, orders};
 
 use crate::dataset_sink::{DatasetSink, await_status, status, stop};
 
@@ -188,5 +188,44 @@ async fn who_goes_on_from_its_groups_offsets_misses_nothing_of_partitions_that_c
         .with_context(|| tidewater.process().log_tail())?;
     stop(&tidewater).await?;
     assert_eq!(sink.count().await?, (30, 30));
+    Ok(())
+}
+
+// T15: a broker goes down hard, loses what it had not on its disk, and takes new records before anybody looks.
+#[tokio::test]
+async fn a_log_that_was_cut_and_grew_again_stops_the_sink_and_goes_on_where_it_was_cut()
+-> Result<()> {
+    let lab = Lab::shared().await?;
+    let folder = lab.scratch()?.join("cut");
+    let kafka = Box::pin(KafkaServer::start(&folder)).await?;
+    let topic = Topic::create(kafka.bootstrap(), "orders", 1).await?;
+    let segment = folder.join("data/orders-0/00000000000000000000.log");
+    topic.produce(orders(60, 1)).await?;
+    let kept = fs::metadata(&segment)?.len();
+    topic.produce(orders(40, 2)).await?;
+    let sink = DatasetSink::of(lab, &topic).await?.local();
+    let mut sink = sink.with(json!({"source": {"bootstrapServers": kafka.bootstrap()}}));
+    sink.catch_up().await?;
+
+    kafka.kill();
+    let log = fs::OpenOptions::new().write(true).open(&segment)?;
+    log.set_len(kept)?;
+    kafka.restart().await?;
+    topic.produce(orders(80, 3)).await?;
+    assert_eq!(topic.offsets(0).await?, (0, 140));
+
+    let told = ["cut at 60", "100", "140", "spec.source.onLogTruncated"];
+    assert_refused(&sink, &told).await?;
+    sink.change(json!({"source": {"onLogTruncated": "Continue"}}));
+    sink.catch_up().await?;
+    assert_eq!(sink.count().await?.0, 180);
+    topic.produce(orders(20, 4)).await?;
+    sink.catch_up().await?;
+    assert_eq!(sink.count().await?.0, 200);
+    // Each of the new ones once.
+    let new = sink
+        .value("SELECT count(*) FROM $t WHERE _offset >= 100")
+        .await?;
+    assert_eq!(new, json!(60));
     Ok(())
 }

@@ -115,6 +115,7 @@ impl DatasetCommitter {
             expected: request.expected,
             range,
             floor: request.floor,
+            last_read: request.last_read,
             files: request.files.clone(),
             commit_id: request.commit_id,
             cluster_id: request.cluster_id,

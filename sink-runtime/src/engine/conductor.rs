@@ -16,7 +16,7 @@ use super::identity::Identity;
 use super::recovery::{Ask, Looked};
 use super::router::Router;
 use super::settling::Settling;
-use super::worker::{FromWorker, Refused, Share, ToWorker};
+use super::worker::{Refused, Share, ToWorker};
 use super::{EngineError, Until, committing};
 use crate::deadletter::DeadLetters;
 use crate::errors::{Classified, OneLine, class};
@@ -333,6 +333,7 @@ impl<D: Deliver> Conductor<D> {
                     expected,
                     range: lane.range,
                     rows: lane.rows,
+                    last_read: lane.last_read,
                     topic_id,
                     generation: generation.unwrap_or(0),
                 });

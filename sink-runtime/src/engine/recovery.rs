@@ -13,7 +13,7 @@ use crate::errors::{Class, Classified, OneLine, Retry, class};
 use crate::ledger::{FirstCheck, Progress as Known, check_first, positions};
 use crate::plan::{Isolation, OnRecordsExpired, Plan, Startup};
 use crate::record::{AssignmentEpoch, Offset, TopicPartition};
-use crate::source::{Facts as KafkaFacts, SourceError, StartAt};
+use crate::source::{Extent, Facts as KafkaFacts, SourceError, StartAt, cuts};
 
 /// How long a broker may take to answer the first look; each further one doubles it, up to the client's own bound. Short,
 /// since the others wait for one that has just gone; unanswered, it is asked again.
@@ -124,7 +124,11 @@ impl Look {
         if asked.is_empty() {
             return Ok(());
         }
-        let known = deliver.recover(&asked, looked.ask.doubted).await?;
+        let doubted = looked.ask.doubted;
+        let mut known = deliver.recover(&asked, doubted).await?;
+        if self.find_cuts(&mut asked, &known, looked).await? {
+            known = deliver.recover(&asked, doubted).await?;
+        }
         let starts = self.starts(deliver, &asked, &group, &known, looked).await?;
         for (tp, (start, anchored)) in starts {
             let Some(fact) = asked.get(&tp) else { continue };
@@ -145,6 +149,40 @@ impl Look {
             looked.found.insert(tp, resumed);
         }
         Ok(())
+    }
+
+    /// A log that had no other leader since is as it was. Of the others the brokers are asked whether they were cut below
+    /// what the destination holds, and grew again. Whether one was.
+    async fn find_cuts(
+        &self,
+        asked: &mut BTreeMap<TopicPartition, Facts>,
+        known: &BTreeMap<TopicPartition, Known>,
+        looked: &mut Looked,
+    ) -> Result<bool, Failure> {
+        let doubtful = |(tp, fact): (&TopicPartition, &Facts)| {
+            let last = known.get(tp)?.last_read?;
+            let later = fact.leader_epoch? > last.leader_epoch && fact.log_end > last.offset;
+            later.then(|| (tp.clone(), last))
+        };
+        let doubtful: BTreeMap<_, _> = asked.iter().filter_map(doubtful).collect();
+        if doubtful.is_empty() {
+            return Ok(false);
+        }
+        let ask = |look: &Look, read| cuts(&look.plan.source, &read, look.patience);
+        let mut any = false;
+        for (tp, found) in self.blocking(doubtful, ask).await? {
+            match found {
+                Ok(cut) => {
+                    any |= cut.is_some();
+                    asked.entry(tp).and_modify(|fact| fact.cut = cut);
+                }
+                Err(error) => {
+                    asked.remove(&tp);
+                    looked.waiting.insert(tp, Why::of(&error));
+                }
+            }
+        }
+        Ok(any)
     }
 
     /// The offset that each starts at, and whether that is to be written down before reading begins. Those for which
@@ -309,7 +347,7 @@ fn ask_kafka(look: &Look, tps: Vec<TopicPartition>) -> Vec<(TopicPartition, Told
     let facts = &look.facts;
     let topics = tps.iter().map(|tp| tp.topic.clone()).collect();
     let before = facts.topic_ids(&topics);
-    let bounds = facts.bounds(&tps, look.patience);
+    let bounds = facts.extents(&tps, look.patience);
     let told: Vec<_> = tps
         .iter()
         .zip(&bounds)
@@ -332,8 +370,8 @@ fn ask_kafka(look: &Look, tps: Vec<TopicPartition>) -> Vec<(TopicPartition, Told
         true => before.clone(),
         false => facts.topic_ids(&topics),
     };
-    let mut fact = |tp: &TopicPartition, bounds: Result<(Offset, Offset), SourceError>| {
-        let (log_start, log_end) = bounds?;
+    let mut fact = |tp: &TopicPartition, extent: Result<Extent, SourceError>| {
+        let extent = extent?;
         let committed = committed.remove(tp).unwrap_or(Ok(None))?;
         if changed(&before, &topic_ids, &tp.topic) {
             return Err(SourceError::Lookup {
@@ -344,8 +382,10 @@ fn ask_kafka(look: &Look, tps: Vec<TopicPartition>) -> Vec<(TopicPartition, Told
         let fact = Facts {
             cluster_id: cluster_id.clone(),
             topic_id: topic_ids.get(&tp.topic).cloned(),
-            log_start,
-            log_end,
+            log_start: extent.start,
+            log_end: extent.end,
+            leader_epoch: extent.leader_epoch,
+            cut: None,
         };
         Ok((fact, committed))
     };

@@ -19,7 +19,9 @@ use crate::deadletter::Letter;
 use crate::decode::{Decoded, Decoder, Reject, RejectClass, decoder};
 use crate::layout::Rows;
 use crate::plan::{OnError, Plan};
-use crate::record::{AssignmentEpoch, Offset, OffsetRange, RawBatch, TopicName, TopicPartition};
+use crate::record::{
+    AssignmentEpoch, LastRead, Offset, OffsetRange, RawBatch, TopicName, TopicPartition,
+};
 use crate::source::Spares;
 
 /// Longest time between two looks at the clock.
@@ -305,6 +307,12 @@ impl<S: Shelf> Worker<S> {
             lane.rows += count as u64;
             lane.position = position;
             lane.halted = stop.is_some();
+            if let (None, Some(leader_epoch)) = (&stop, raw.leader_epoch) {
+                lane.last_read = Some(LastRead {
+                    offset: Offset(*last),
+                    leader_epoch,
+                });
+            }
             if moved && lane.begins(now) {
                 self.send(FromWorker::Began(raw.tp.clone()));
             }
@@ -401,6 +409,7 @@ impl<S: Shelf> Worker<S> {
                     end: Offset(lane.position),
                 },
                 rows: std::mem::take(&mut lane.rows),
+                last_read: lane.last_read,
                 letters,
                 held,
             });

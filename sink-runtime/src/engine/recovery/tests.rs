@@ -7,13 +7,15 @@
 
 use async_trait::async_trait;
 use parking_lot::Mutex;
+use rdkafka::ClientConfig;
 use rdkafka::mocking::MockCluster;
+use rdkafka::producer::{BaseProducer, BaseRecord, Producer};
 
 use super::super::coordinator::CutScope;
 use super::super::deliver::{Job, Landed, Unsettled};
 use super::*;
 use crate::plan::NoSecrets;
-use crate::record::TopicName;
+use crate::record::{LastRead, TopicName};
 
 /// A destination that keeps the first census that it is told.
 #[derive(Debug, Default)]
@@ -80,6 +82,8 @@ async fn starts(
         topic_id: None,
         log_start: Offset(3),
         log_end: Offset(70),
+        leader_epoch: None,
+        cut: None,
     };
     let asked = partitions.iter().map(|n| (tp(*n), fact.clone())).collect();
     let group = group.iter().map(|(n, at)| (tp(*n), Offset(*at))).collect();
@@ -159,4 +163,67 @@ async fn nothing_is_read_before_it_is_known_what_was_there_at_the_start() {
     let found = starts(&look, &deliver, &[0, 1, 2], &[(0, 40), (1, 50)], &[(1, 60)]).await;
     assert_eq!(found, (vec![(1, 60)], vec![0, 2]));
     assert_eq!(deliver.told.lock().len(), 0);
+}
+
+// T15
+#[tokio::test]
+async fn a_log_that_had_another_leader_is_held_against_the_last_record() {
+    let mock = MockCluster::new(2).unwrap();
+    mock.create_topic("orders", 2, 1).unwrap();
+    let look = looks_at(&mock.bootstrap_servers());
+    let producer: BaseProducer = ClientConfig::new()
+        .set("bootstrap.servers", mock.bootstrap_servers())
+        .create()
+        .unwrap();
+    let produce = |records: usize| {
+        for partition in 0..2 {
+            for _ in 0..records {
+                let record = BaseRecord::<(), str>::to("orders").partition(partition);
+                producer.send(record.payload("{}")).unwrap();
+            }
+        }
+        producer.flush(Duration::from_secs(60)).unwrap();
+    };
+    let facts = || {
+        let tps = [tp(0), tp(1)];
+        let told = ask_kafka(&look, tps.to_vec()).into_iter();
+        // The mock cluster, which counts leaders from 0, tells an epoch with records only.
+        let of_second = |facts| Facts {
+            leader_epoch: Some(1),
+            ..facts
+        };
+        let facts = told.map(|(tp, told)| (tp, of_second(told.unwrap().0)));
+        facts.collect::<BTreeMap<_, _>>()
+    };
+    produce(5);
+    for partition in 0..2 {
+        mock.partition_leader("orders", partition, Some(2)).unwrap();
+    }
+    produce(5);
+    // As if the first leader had written eight, of which three were lost.
+    let last = |offset: i64| Known {
+        next: Some(Offset(offset + 1)),
+        last_read: Some(LastRead {
+            offset: Offset(offset),
+            leader_epoch: 0,
+        }),
+        ..Known::default()
+    };
+    let find = async |known: &BTreeMap<TopicPartition, Known>| {
+        let mut asked = facts();
+        let mut looked = Looked {
+            ask: Ask::default(),
+            found: BTreeMap::new(),
+            waiting: BTreeMap::new(),
+            refused: None,
+        };
+        let any = look.find_cuts(&mut asked, known, &mut looked).await;
+        assert!(looked.waiting.is_empty(), "{:?}", looked.waiting);
+        let cuts: Vec<_> = asked.values().map(|fact| fact.cut).collect();
+        (any.unwrap(), cuts)
+    };
+    let known = [(tp(0), last(7)), (tp(1), last(4))].into();
+    assert_eq!(find(&known).await, (true, vec![Some(Offset(5)), None]));
+    let known = [(tp(1), last(4))].into();
+    assert_eq!(find(&known).await, (false, vec![None, None]));
 }

@@ -132,6 +132,7 @@ fn taken(
         timestamp_type: TimestampType::CreateTime,
         keys: None,
         headers: None,
+        leader_epoch: None,
     })?;
     let refused = counters.rejected.iter();
     let refused = refused.map(|count| count.load(Ordering::Relaxed)).sum();

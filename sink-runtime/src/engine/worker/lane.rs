@@ -3,7 +3,7 @@
 use std::time::Instant;
 
 use super::letters::Pile;
-use crate::record::{AssignmentEpoch, Offset};
+use crate::record::{AssignmentEpoch, LastRead, Offset};
 
 #[derive(Debug)]
 pub(super) struct Lane {
@@ -13,6 +13,7 @@ pub(super) struct Lane {
     /// One past the last offset done with.
     pub(super) position: i64,
     pub(super) rows: u64,
+    pub(super) last_read: Option<LastRead>,
     pub(super) letters: Pile,
     /// Since when there is progress to commit.
     pub(super) dirty: Option<Instant>,
@@ -27,6 +28,7 @@ impl Lane {
             start: position.0,
             position: position.0,
             rows: 0,
+            last_read: None,
             letters: Pile::default(),
             dirty: None,
             halted: false,

@@ -5,10 +5,10 @@ use crate::budget::Reservation;
 use crate::deadletter::Letter;
 use crate::decode::RejectClass;
 use crate::errors::Class;
-use crate::record::{AssignmentEpoch, Offset, OffsetRange, RawBatch, TopicPartition};
+use crate::record::{AssignmentEpoch, LastRead, Offset, OffsetRange, RawBatch, TopicPartition};
 
 /// Records, and what they hold of the budget.
-pub type Fetched = Box<(RawBatch, [Reservation; 2])>;
+pub(super) type Fetched = Box<(RawBatch, [Reservation; 2])>;
 
 #[derive(Debug)]
 pub enum ToWorker {
@@ -78,6 +78,8 @@ pub struct SealedLane {
     pub tp: TopicPartition,
     pub range: OffsetRange,
     pub rows: u64,
+    /// Before the end of the range, where the brokers tell.
+    pub last_read: Option<LastRead>,
     pub letters: Vec<Letter>,
     /// Keeps the letters' bytes on the budget.
     pub held: Option<Reservation>,

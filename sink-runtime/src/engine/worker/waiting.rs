@@ -145,6 +145,7 @@ impl Bench {
             timestamp_type: TimestampType::CreateTime,
             keys: None,
             headers: None,
+            leader_epoch: None,
         };
         for value in values {
             raw.values.push(Some(value.as_bytes()));

@@ -210,6 +210,7 @@ impl World {
                 end: Offset(start + len),
             },
             floor: Offset(start),
+            last_read: None,
             files: staged,
             commit_id: CommitId(uuid::Uuid::from_u128(commit.into())),
             cluster_id: None,
