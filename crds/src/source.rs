@@ -54,7 +54,7 @@ pub struct SourceSpec {
     #[serde(default)]
     pub on_records_expired: OnRecordsExpired,
     /// What to do when Kafka lost records that the destination holds already: the log of the same topic ends below what
-    /// was committed. Example: `Continue`.
+    /// was committed, or was cut there and has grown again. Example: `Continue`.
     #[serde(default)]
     pub on_log_truncated: OnLogTruncated,
     /// How long a rebalance or a shutdown may take to commit open work before the work is dropped and read again; not
@@ -170,14 +170,14 @@ pub enum OnRecordsExpired {
     Skip,
 }
 
-/// The log ends below what was committed.
+/// The log ends below what was committed, or was cut there and has grown again.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub enum OnLogTruncated {
     /// Stop and say so.
     #[default]
     Stop,
-    /// Go on at the log's end. What Kafka lost stays in the destination; what was written to the log since, below its
-    /// end, is not read.
+    /// Go on where the log was cut. What Kafka lost stays in the destination. Of a log that is still too short it is its
+    /// end: what was written since it was cut, below that, is not read.
     Continue,
 }
 

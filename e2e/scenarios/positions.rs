@@ -5,7 +5,7 @@ use std::path::PathBuf;
 
 use anyhow::{Context, Result};
 use serde_json::{Value, json};
-use tidewater_e2e::{Lab, Outcome, Topic, evenly, orders};
+use tidewater_e2e::{KafkaServer, Lab, Outcome, Record, Topic, evenly, orders};
 
 use crate::dataset_sink::{DatasetSink, await_status, status, stop};
 
@@ -156,5 +156,76 @@ async fn who_starts_at_the_end_misses_nothing_of_partitions_and_topics_that_come
     );
     let first = sink.value(&first).await?;
     assert_eq!(first, json!(25), "what was there before is not read");
+    Ok(())
+}
+
+// R3, T16: nothing starts at its end, and there is no ledger yet, when the sink first starts.
+#[tokio::test]
+async fn who_goes_on_from_its_groups_offsets_misses_nothing_of_partitions_that_come_later()
+-> Result<()> {
+    let lab = Lab::shared().await?;
+    let topic = lab.topic("orders", 1).await?;
+    topic.produce(orders(50, 1)).await?;
+    let sink = DatasetSink::of(lab, &topic).await?;
+    topic.commit_group(&sink.group(), &[(0, 50)]).await?;
+    let sink = sink.with(json!({"source": {
+        "startup": {"mode": "Latest"},
+        "properties": {"topic.metadata.refresh.interval.ms": "1000"},
+    }}));
+    let tidewater = sink.start()?;
+    await_status(&tidewater, "it stands at the group's offset", |status| {
+        status["lagRecords"] == json!(0)
+    })
+    .await?;
+    topic.add_partitions(2).await?;
+    let late = orders(30, 2).map(|record| Record {
+        partition: 1,
+        ..record
+    });
+    topic.produce(late).await?;
+    sink.await_rows(30)
+        .await
+        .with_context(|| tidewater.process().log_tail())?;
+    stop(&tidewater).await?;
+    assert_eq!(sink.count().await?, (30, 30));
+    Ok(())
+}
+
+// T15: a broker goes down hard, loses what it had not on its disk, and takes new records before anybody looks.
+#[tokio::test]
+async fn a_log_that_was_cut_and_grew_again_stops_the_sink_and_goes_on_where_it_was_cut()
+-> Result<()> {
+    let lab = Lab::shared().await?;
+    let folder = lab.scratch()?.join("cut");
+    let kafka = Box::pin(KafkaServer::start(&folder)).await?;
+    let topic = Topic::create(kafka.bootstrap(), "orders", 1).await?;
+    let segment = folder.join("data/orders-0/00000000000000000000.log");
+    topic.produce(orders(60, 1)).await?;
+    let kept = fs::metadata(&segment)?.len();
+    topic.produce(orders(40, 2)).await?;
+    let sink = DatasetSink::of(lab, &topic).await?.local();
+    let mut sink = sink.with(json!({"source": {"bootstrapServers": kafka.bootstrap()}}));
+    sink.catch_up().await?;
+
+    kafka.kill();
+    let log = fs::OpenOptions::new().write(true).open(&segment)?;
+    log.set_len(kept)?;
+    kafka.restart().await?;
+    topic.produce(orders(80, 3)).await?;
+    assert_eq!(topic.offsets(0).await?, (0, 140));
+
+    let told = ["cut at 60", "100", "140", "spec.source.onLogTruncated"];
+    assert_refused(&sink, &told).await?;
+    sink.change(json!({"source": {"onLogTruncated": "Continue"}}));
+    sink.catch_up().await?;
+    assert_eq!(sink.count().await?.0, 180);
+    topic.produce(orders(20, 4)).await?;
+    sink.catch_up().await?;
+    assert_eq!(sink.count().await?.0, 200);
+    // Each of the new ones once.
+    let new = sink
+        .value("SELECT count(*) FROM $t WHERE _offset >= 100")
+        .await?;
+    assert_eq!(new, json!(60));
     Ok(())
 }

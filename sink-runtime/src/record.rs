@@ -166,6 +166,18 @@ pub struct RawBatch {
     pub keys: Option<Arena>,
     /// Only when the plan asks for headers; one entry per record.
     pub headers: Option<Vec<Headers>>,
+    /// Of its last record, where the brokers tell.
+    pub leader_epoch: Option<i32>,
+}
+
+/// The last record that was read of a topic-partition. A log that was cut below it and has grown again holds another one
+/// there, or none: the records of its epoch end before it then.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct LastRead {
+    pub offset: Offset,
+    /// Counts the partition's leaders: of the one that wrote the record.
+    pub leader_epoch: i32,
 }
 
 impl RawBatch {
@@ -196,6 +208,7 @@ impl RawBatch {
             timestamp_type: self.timestamp_type,
             keys: self.keys.as_ref().map(arena),
             headers: self.headers.as_ref().map(|all| all[first..].to_vec()),
+            leader_epoch: self.leader_epoch,
         }
     }
 

@@ -179,6 +179,7 @@ async fn run_table(
         committer,
         Handle::current(),
         budget.clone(),
+        plan.commit.max_consecutive_failures,
     );
     let targets = Arc::new(targets);
     let deliver = Arc::new(TableDeliver::new(

@@ -6,6 +6,7 @@ mod assembly;
 mod batch;
 mod consumer;
 mod context;
+mod epochs;
 mod facts;
 mod group;
 mod inquiry;
@@ -25,7 +26,7 @@ use crossbeam_channel::Sender;
 use rdkafka::error::KafkaError;
 use tokio::sync::mpsc::UnboundedSender;
 
-pub use self::facts::{Facts, Lookup};
+pub use self::facts::{Extent, Facts, Lookup, cuts};
 pub use self::spares::Spares;
 use crate::plan::{Property, SourcePlan};
 use crate::record::{AssignmentEpoch, Offset, RawBatch, TopicPartition};

@@ -136,6 +136,40 @@ async fn a_commit_that_was_compacted_and_expired_before_its_retry_is_not_repeate
 
 // T17
 #[tokio::test]
+async fn a_table_that_the_first_records_need_is_made_when_the_catalog_is_back() -> Result<()> {
+    let sink = TableSink::new(Catalog::Rest, 2).await?.inferred();
+    let proxy = sink.lab.proxy(sink.lab.iceberg_rest()).await?;
+    let sink = sink.set("/catalog/rest/uri", json!(proxy.endpoint()));
+    let running = sink.start()?;
+    // There is no table yet: that was asked, and the partitions run.
+    await_until(PATIENCE, "both partitions", async || {
+        let (_, status) = running.http_get("/status").await?;
+        let status: Value = serde_json::from_str(&status)?;
+        let partitions = status["sinks"][0]["partitions"].as_object();
+        Ok(partitions.is_some_and(|partitions| partitions.len() == 2))
+    })
+    .await?;
+    proxy.disable().await?;
+    sink.produce(100, 1).await?;
+    // Beyond what one opening tries by itself.
+    await_until(PATIENCE, "an opening given up", async || {
+        Ok(running
+            .process()
+            .log()
+            .contains("rows wait for the destination"))
+    })
+    .await?;
+    let (_, status) = running.http_get("/status").await?;
+    ensure!(status.contains("CatalogUnavailable"), "{status}");
+    proxy.enable().await?;
+    sink.await_rows(100).await?;
+    running.sigterm();
+    ensure!(running.wait_exit(PATIENCE).await?.success());
+    sink.assert_rows_once().await
+}
+
+// T17
+#[tokio::test]
 async fn a_catalog_that_refuses_conflicts_or_throttles_for_a_while_loses_nothing() -> Result<()> {
     for (mode, count) in [
         ("409-before", 4),

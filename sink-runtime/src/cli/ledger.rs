@@ -271,6 +271,7 @@ fn check_topic(
         topic_id: told.topic_ids.get(&tp.topic).map(String::as_str),
         log_start: log.start,
         log_end: log.end,
+        cut: None,
     };
     match check_source(recorded, &origin) {
         SourceCheck::Recreated { why } => Err(CliError(format!(

@@ -43,6 +43,8 @@ const FILES_AT_ONCE: usize = 8;
 struct Known {
     /// `Unknown` while a call is under way and after one that failed.
     seen: Seen,
+    /// The newest revision that was ever seen of it.
+    revision: u64,
     generation: u64,
     /// Which opening this is of: a call that outlives it has nothing to remember.
     opening: u64,
@@ -93,6 +95,7 @@ impl DatasetCommitter {
         let generation = document.as_ref().map_or(0, |d| d.generation);
         let known = Known {
             seen,
+            revision: document.as_ref().map_or(0, |d| d.revision),
             generation,
             opening: self.openings.fetch_add(1, Ordering::Relaxed),
         };
@@ -112,6 +115,7 @@ impl DatasetCommitter {
             expected: request.expected,
             range,
             floor: request.floor,
+            last_read: request.last_read,
             files: request.files.clone(),
             commit_id: request.commit_id,
             cluster_id: request.cluster_id,
@@ -215,11 +219,19 @@ impl DatasetCommitter {
         }
     }
 
+    /// Unless a call that ran beside this one saw a later version.
     fn remember(&self, tp: &TopicPartition, seen: Seen, generation: u64, opening: u64) {
+        let revision = document_of(&seen).map_or(0, |document| document.revision);
         if let Some(known) = self.known.lock().get_mut(tp)
             && known.opening == opening
+            && known.revision <= revision
         {
-            (known.seen, known.generation) = (seen, generation);
+            *known = Known {
+                seen,
+                revision,
+                generation,
+                opening,
+            };
         }
     }
 

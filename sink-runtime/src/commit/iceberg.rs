@@ -19,7 +19,7 @@ use crate::failpoint;
 use crate::ledger::{Claim, CommitId, Verdict, judge_all};
 use crate::observe::Extent;
 use crate::plan::{IcebergPlan, SinkId};
-use crate::record::{Offset, TopicName, TopicPartition};
+use crate::record::{LastRead, Offset, TopicName, TopicPartition};
 use crate::schema::Schema;
 use crate::schema::evolution::{self, NewSchema, Partitions, TableColumns};
 
@@ -58,6 +58,8 @@ pub struct IcebergCommit {
     /// commit.
     pub census: Option<BTreeMap<TopicName, i32>>,
     pub topic_ids: BTreeMap<TopicName, String>,
+    /// The last record of each claim, where the brokers tell its epoch.
+    pub last_reads: BTreeMap<TopicPartition, LastRead>,
     /// May be none: progress over records that left no row here.
     pub files: Vec<DataFile>,
     /// The partition spec the files were written with.
@@ -552,6 +554,7 @@ fn advance(ledger: &TableLedger, wish: &IcebergCommit) -> TableLedger {
         next.cluster_id.clone_from(&wish.cluster_id);
     }
     next.topic_ids.extend(wish.topic_ids.clone());
+    next.last_reads.extend(wish.last_reads.clone());
     next.commit_id = Some(wish.commit_id);
     next
 }

@@ -44,6 +44,7 @@ fn raw_with_nulls<R: AsRef<[u8]>>(records: impl IntoIterator<Item = Option<R>>) 
         timestamp_type: TimestampType::CreateTime,
         keys: None,
         headers: None,
+        leader_epoch: None,
     }
 }
 

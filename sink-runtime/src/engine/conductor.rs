@@ -3,7 +3,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
 
 use tokio::task::JoinSet;
@@ -16,7 +16,7 @@ use super::identity::Identity;
 use super::recovery::{Ask, Looked};
 use super::router::Router;
 use super::settling::Settling;
-use super::worker::{FromWorker, Refused, Share, ToWorker};
+use super::worker::{Refused, Share, ToWorker};
 use super::{EngineError, Until, committing};
 use crate::deadletter::DeadLetters;
 use crate::errors::{Classified, OneLine, class};
@@ -30,6 +30,7 @@ use crate::source::{
     Facts as KafkaFacts, SourceCommand, SourceError, SourceEvent, SourceHandle, StartAt,
 };
 
+mod heard;
 mod looks;
 
 struct PendingCut<F> {
@@ -67,6 +68,8 @@ pub(super) struct Conductor<D: Deliver> {
     cuts: BTreeMap<CutId, PendingCut<D::File>>,
     commits: JoinSet<Ended>,
     recoveries: JoinSet<Looked>,
+    /// A look has seen to the census.
+    counted: Arc<AtomicBool>,
     /// Looks to be taken again, each when it is due.
     again: Vec<(Instant, Ask)>,
     /// Positions that were outside of the log, and how often in a row.
@@ -109,6 +112,7 @@ impl<D: Deliver> Conductor<D> {
             cuts: BTreeMap::new(),
             commits: JoinSet::new(),
             recoveries: JoinSet::new(),
+            counted: Arc::default(),
             again: Vec::new(),
             astray: BTreeMap::new(),
             goals: Goals::new(until),
@@ -329,6 +333,7 @@ impl<D: Deliver> Conductor<D> {
                     expected,
                     range: lane.range,
                     rows: lane.rows,
+                    last_read: lane.last_read,
                     topic_id,
                     generation: generation.unwrap_or(0),
                 });
@@ -408,42 +413,6 @@ impl<D: Deliver> Conductor<D> {
                 if let Some(statistics) = ClientStatistics::parse(&json, read_committed) {
                     self.progress.statistics(statistics);
                 }
-            }
-        }
-        Ok(())
-    }
-
-    pub(super) fn on_worker(&mut self, event: FromWorker<D::File>) -> Result<(), EngineError> {
-        match event {
-            FromWorker::Due(tps) => self.apply(Input::Due(tps)),
-            FromWorker::Began(tp) => {
-                if self.topic_ids.contains_key(&tp) {
-                    self.settling.gathers(tp);
-                }
-            }
-            FromWorker::Sealed { cut, mut share } => {
-                let Some(pending) = self.cuts.get_mut(&cut) else {
-                    self.deliver.abandon(share.files);
-                    return Ok(());
-                };
-                for lane in &share.lanes {
-                    self.settling.sealed(&lane.tp);
-                }
-                pending.share.lanes.append(&mut share.lanes);
-                pending.share.files.append(&mut share.files);
-                pending.waiting -= 1;
-                if pending.waiting == 0 {
-                    failpoint::pass("engine.sealed");
-                    self.apply(Input::Sealed(cut));
-                }
-            }
-            FromWorker::Refused(refused) if refused.before => {
-                let first = self.refused.get_or_insert(refused);
-                tracing::error!(tp = %first.tp, offset = %first.offset, "a record does not fit: what is before it is committed, then the sink stops");
-            }
-            FromWorker::Refused(refused) => return Err(EngineError::Refused(refused)),
-            FromWorker::Broken { class, message } => {
-                return Err(EngineError::Stopped { class, message });
             }
         }
         Ok(())

@@ -13,7 +13,7 @@ use crate::commit::dataset::{CommitFailure, CommitRequest, DatasetCommitter, Res
 use crate::errors::{OneLine, Retry, class};
 use crate::ledger::{
     CommitId, LedgerDocument, PendingFile, Progress as Known, Recorded, Resume, SourceCheck,
-    after_expiry, after_truncation, check_source,
+    after_expiry, after_truncation, check_source, truncation,
 };
 use crate::observe::{CommitOutcome, Progress};
 use crate::plan::{OnLogTruncated, OnRecordsExpired, OnSourceReset, Plan};
@@ -91,6 +91,7 @@ impl DatasetDeliver {
                     next: recovered.next,
                     floor: Some(document.floor),
                     generation: document.generation,
+                    last_read: document.last_read,
                     ..Known::default()
                 });
             }
@@ -106,9 +107,7 @@ impl DatasetDeliver {
             SourceCheck::Truncated { end, next } => (
                 after_truncation(self.on_log_truncated, end),
                 class::LOG_TRUNCATED,
-                format!(
-                    "{tp}: the log ends at {end}, below the committed offset {next}: Kafka lost records"
-                ),
+                format!("{tp}: {}", truncation(end, next, &facts.origin())),
             ),
             SourceCheck::Recreated { why } => {
                 let message = format!("{tp}: the topic is not the one the ledger speaks of: {why}");
@@ -180,6 +179,7 @@ fn mark(tp: &TopicPartition, at: Offset, facts: &Facts) -> CommitRequest {
         range: OffsetRange { start: at, end: at },
         generation: 0,
         floor: at,
+        last_read: None,
         files: Vec::new(),
         commit_id: CommitId::fresh(),
         cluster_id: facts.cluster_id.clone(),
@@ -256,6 +256,7 @@ impl Deliver for DatasetDeliver {
                 range: lane.range,
                 generation: lane.generation,
                 floor: lane.range.end,
+                last_read: lane.last_read,
                 files: std::mem::take(&mut pending),
                 commit_id: job.commit_id,
                 cluster_id: self.cluster.lock().clone(),

@@ -8,7 +8,7 @@ use super::coordinator::CutScope;
 use crate::errors::{Class, Classified, OneLine, Retry, class};
 use crate::ledger::{CommitId, Origin, Progress as Known};
 use crate::observe::CommitOutcome;
-use crate::record::{Offset, OffsetRange, TopicName, TopicPartition};
+use crate::record::{LastRead, Offset, OffsetRange, TopicName, TopicPartition};
 use crate::store::upload::NotStaged;
 
 /// What Kafka says of a topic-partition now.
@@ -20,6 +20,10 @@ pub struct Facts {
     pub log_start: Offset,
     /// The high watermark: records of open transactions are below it.
     pub log_end: Offset,
+    /// The latest in the log, where the brokers tell.
+    pub leader_epoch: Option<i32>,
+    /// Where the log was cut below what the destination holds, however far it has grown since.
+    pub cut: Option<Offset>,
 }
 
 /// Topics by their number of partitions.
@@ -32,6 +36,7 @@ impl Facts {
             topic_id: self.topic_id.as_deref(),
             log_start: self.log_start,
             log_end: self.log_end,
+            cut: self.cut,
         }
     }
 }
@@ -43,6 +48,7 @@ pub struct JobLane {
     pub expected: Option<Offset>,
     pub range: OffsetRange,
     pub rows: u64,
+    pub last_read: Option<LastRead>,
     /// Of the topic that the records came from, if known.
     pub topic_id: Option<String>,
     /// Of the ledger as it was recovered before the first of the records was read.

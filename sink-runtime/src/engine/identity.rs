@@ -96,6 +96,7 @@ mod tests {
                 end: Offset(1),
             },
             rows: 1,
+            last_read: None,
             topic_id: topic_id.map(str::to_owned),
         }
     }

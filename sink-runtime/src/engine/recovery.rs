@@ -3,16 +3,17 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use super::coordinator::Recovered;
-use super::deliver::{Deliver, Facts, Failure};
+use super::deliver::{Census, Deliver, Facts, Failure};
 use super::identity::changed;
 use crate::errors::{Class, Classified, OneLine, Retry, class};
 use crate::ledger::{FirstCheck, Progress as Known, check_first, positions};
 use crate::plan::{Isolation, OnRecordsExpired, Plan, Startup};
 use crate::record::{AssignmentEpoch, Offset, TopicPartition};
-use crate::source::{Facts as KafkaFacts, SourceError, StartAt};
+use crate::source::{Extent, Facts as KafkaFacts, SourceError, StartAt, cuts};
 
 /// How long a broker may take to answer the first look; each further one doubles it, up to the client's own bound. Short,
 /// since the others wait for one that has just gone; unanswered, it is asked again.
@@ -69,6 +70,7 @@ pub(super) struct Looked {
 pub(super) async fn look<D: Deliver>(
     plan: Arc<Plan>,
     facts: Arc<KafkaFacts>,
+    counted: Arc<AtomicBool>,
     deliver: Arc<D>,
     ask: Ask,
 ) -> Looked {
@@ -82,6 +84,7 @@ pub(super) async fn look<D: Deliver>(
         patience: PATIENCE * (1 << looked.ask.unanswered.min(MOST_DOUBLINGS)),
         plan,
         facts,
+        counted,
     };
     if let Err(failure) = look.at(deliver.as_ref(), &mut looked).await {
         let (class, message) = match failure {
@@ -96,6 +99,8 @@ pub(super) async fn look<D: Deliver>(
 struct Look {
     plan: Arc<Plan>,
     facts: Arc<KafkaFacts>,
+    /// This process has seen to it that the destination has a census, if it is to have one.
+    counted: Arc<AtomicBool>,
     patience: Duration,
 }
 
@@ -119,7 +124,11 @@ impl Look {
         if asked.is_empty() {
             return Ok(());
         }
-        let known = deliver.recover(&asked, looked.ask.doubted).await?;
+        let doubted = looked.ask.doubted;
+        let mut known = deliver.recover(&asked, doubted).await?;
+        if self.find_cuts(&mut asked, &known, looked).await? {
+            known = deliver.recover(&asked, doubted).await?;
+        }
         let starts = self.starts(deliver, &asked, &group, &known, looked).await?;
         for (tp, (start, anchored)) in starts {
             let Some(fact) = asked.get(&tp) else { continue };
@@ -140,6 +149,40 @@ impl Look {
             looked.found.insert(tp, resumed);
         }
         Ok(())
+    }
+
+    /// A log that had no other leader since is as it was. Of the others the brokers are asked whether they were cut below
+    /// what the destination holds, and grew again. Whether one was.
+    async fn find_cuts(
+        &self,
+        asked: &mut BTreeMap<TopicPartition, Facts>,
+        known: &BTreeMap<TopicPartition, Known>,
+        looked: &mut Looked,
+    ) -> Result<bool, Failure> {
+        let doubtful = |(tp, fact): (&TopicPartition, &Facts)| {
+            let last = known.get(tp)?.last_read?;
+            let later = fact.leader_epoch? > last.leader_epoch && fact.log_end > last.offset;
+            later.then(|| (tp.clone(), last))
+        };
+        let doubtful: BTreeMap<_, _> = asked.iter().filter_map(doubtful).collect();
+        if doubtful.is_empty() {
+            return Ok(false);
+        }
+        let ask = |look: &Look, read| cuts(&look.plan.source, &read, look.patience);
+        let mut any = false;
+        for (tp, found) in self.blocking(doubtful, ask).await? {
+            match found {
+                Ok(cut) => {
+                    any |= cut.is_some();
+                    asked.entry(tp).and_modify(|fact| fact.cut = cut);
+                }
+                Err(error) => {
+                    asked.remove(&tp);
+                    looked.waiting.insert(tp, Why::of(&error));
+                }
+            }
+        }
+        Ok(any)
     }
 
     /// The offset that each starts at, and whether that is to be written down before reading begins. Those for which
@@ -164,13 +207,12 @@ impl Look {
                 StartAt::Timestamp(_) => timed.push(tp.clone()),
             }
         }
-        if !latest.is_empty() {
-            match self
-                .blocking((), |look, ()| look.facts.census(&look.plan.source.topics))
-                .await?
-            {
-                Ok(now) => {
-                    let first = deliver.census(&now).await?;
+        // Before anything of it is read or written down: what comes to be from now on is not meant by "the end".
+        let unknown = |tp: &&TopicPartition| known.get(tp).is_none_or(|known| known.next.is_none());
+        let counts = *startup == Startup::Latest && !self.counted.load(Ordering::Relaxed);
+        if !latest.is_empty() || counts && tps.iter().any(|tp| unknown(&tp)) {
+            match self.first_start(deliver).await? {
+                Ok(first) => {
                     let later = |tp: &TopicPartition| {
                         first.get(&tp.topic).is_none_or(|n| tp.partition >= *n)
                     };
@@ -181,10 +223,12 @@ impl Look {
                     starts.extend(later.into_iter().filter_map(earliest));
                     latest = there;
                 }
-                Err(error) => {
-                    let why = Why::of(&error);
-                    let wait = latest.drain(..).map(|tp| (tp, why.clone()));
-                    looked.waiting.extend(wait);
+                Err(why) => {
+                    latest.clear();
+                    for tp in tps.iter().filter(unknown) {
+                        starts.remove(tp);
+                        looked.waiting.insert(tp.clone(), why.clone());
+                    }
                 }
             }
         }
@@ -206,6 +250,19 @@ impl Look {
             }
         }
         Ok(starts)
+    }
+
+    /// The topics as they were when the sink first started, unless Kafka does not say how they are now.
+    async fn first_start<D: Deliver>(&self, deliver: &D) -> Result<Result<Census, Why>, Failure> {
+        let now = self.blocking((), |look, ()| look.facts.census(&look.plan.source.topics));
+        match now.await? {
+            Ok(now) => {
+                let first = deliver.census(&now).await?;
+                self.counted.store(true, Ordering::Relaxed);
+                Ok(Ok(first))
+            }
+            Err(error) => Ok(Err(Why::of(&error))),
+        }
     }
 
     /// A first offset that was chosen may be anywhere: it is held to the same policies as one that was recorded. Where
@@ -245,6 +302,7 @@ impl Look {
         let look = Look {
             plan: Arc::clone(&self.plan),
             facts: Arc::clone(&self.facts),
+            counted: Arc::clone(&self.counted),
             patience: self.patience,
         };
         let asked = tokio::task::spawn_blocking(move || ask(&look, question));
@@ -289,7 +347,7 @@ fn ask_kafka(look: &Look, tps: Vec<TopicPartition>) -> Vec<(TopicPartition, Told
     let facts = &look.facts;
     let topics = tps.iter().map(|tp| tp.topic.clone()).collect();
     let before = facts.topic_ids(&topics);
-    let bounds = facts.bounds(&tps, look.patience);
+    let bounds = facts.extents(&tps, look.patience);
     let told: Vec<_> = tps
         .iter()
         .zip(&bounds)
@@ -312,8 +370,8 @@ fn ask_kafka(look: &Look, tps: Vec<TopicPartition>) -> Vec<(TopicPartition, Told
         true => before.clone(),
         false => facts.topic_ids(&topics),
     };
-    let mut fact = |tp: &TopicPartition, bounds: Result<(Offset, Offset), SourceError>| {
-        let (log_start, log_end) = bounds?;
+    let mut fact = |tp: &TopicPartition, extent: Result<Extent, SourceError>| {
+        let extent = extent?;
         let committed = committed.remove(tp).unwrap_or(Ok(None))?;
         if changed(&before, &topic_ids, &tp.topic) {
             return Err(SourceError::Lookup {
@@ -324,8 +382,10 @@ fn ask_kafka(look: &Look, tps: Vec<TopicPartition>) -> Vec<(TopicPartition, Told
         let fact = Facts {
             cluster_id: cluster_id.clone(),
             topic_id: topic_ids.get(&tp.topic).cloned(),
-            log_start,
-            log_end,
+            log_start: extent.start,
+            log_end: extent.end,
+            leader_epoch: extent.leader_epoch,
+            cut: None,
         };
         Ok((fact, committed))
     };
@@ -379,3 +439,6 @@ pub(super) fn elsewhere(
     }
     found.into_iter().collect()
 }
+
+#[cfg(test)]
+mod tests;

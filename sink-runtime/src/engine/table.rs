@@ -11,10 +11,12 @@ use super::coordinator::CutScope;
 use super::deliver::{Census, Deliver, Facts, Failure, Job, Landed, Unsettled};
 use crate::commit::iceberg::{Hears, IcebergCommit, IcebergFailure, NotCommitted, TableLedger};
 use crate::errors::{Class, class};
-use crate::ledger::{Claim, CommitId, Progress as Known, Recorded, SourceCheck, check_source};
+use crate::ledger::{
+    Claim, CommitId, Progress as Known, Recorded, SourceCheck, check_source, truncation,
+};
 use crate::observe::{CommitOutcome, Progress};
 use crate::plan::{OnLogTruncated, OnRecordsExpired, OnSourceReset, Plan};
-use crate::record::{Offset, OffsetRange, TopicPartition};
+use crate::record::{LastRead, Offset, OffsetRange, TopicPartition};
 
 mod file;
 mod shelf;
@@ -90,6 +92,7 @@ impl TableDeliver {
         commit_id: CommitId,
         claims: Vec<Claim>,
         topic_ids: TopicIds,
+        last_reads: BTreeMap<TopicPartition, LastRead>,
         target: &Target,
         files: Vec<iceberg::spec::DataFile>,
     ) -> Result<Landed, Failure> {
@@ -110,6 +113,7 @@ impl TableDeliver {
             cluster_id: self.cluster.lock().clone(),
             census: self.census.lock().clone(),
             topic_ids,
+            last_reads,
             files,
             spec: Arc::clone(&target.spec),
             columns: target.columns.clone(),
@@ -150,7 +154,14 @@ impl TableDeliver {
             return Ok(());
         }
         let target = self.target()?;
-        let adopted = self.submit(CommitId::fresh(), marks, ids, &target, Vec::new());
+        let adopted = self.submit(
+            CommitId::fresh(),
+            marks,
+            ids,
+            BTreeMap::new(),
+            &target,
+            Vec::new(),
+        );
         adopted.await.map(|_| ())
     }
 
@@ -238,9 +249,8 @@ impl Deliver for TableDeliver {
         let ends = truncated(&ledger, asked);
         if let Some((tp, end)) = ends.first_key_value() {
             let next = ledger.next.get(tp).unwrap_or(end);
-            let message = format!(
-                "{tp}: the log ends at {end}, below the committed offset {next}: Kafka lost records"
-            );
+            let log = asked.get(tp).unwrap_or(first).origin();
+            let message = format!("{tp}: {}", truncation(*end, *next, &log));
             if self.on_log_truncated == OnLogTruncated::Stop || !confirmed {
                 return Err(Failure::Trouble {
                     class: class::LOG_TRUNCATED,
@@ -280,7 +290,14 @@ impl Deliver for TableDeliver {
         let ids = told([(tp, &facts.topic_id)]);
         // It was never read, so never set back.
         let marks = vec![mark(tp, None, at, 0)];
-        let marked = self.submit(CommitId::fresh(), marks, ids, &target, Vec::new());
+        let marked = self.submit(
+            CommitId::fresh(),
+            marks,
+            ids,
+            BTreeMap::new(),
+            &target,
+            Vec::new(),
+        );
         marked.await.map(|_| true)
     }
 
@@ -311,8 +328,17 @@ impl Deliver for TableDeliver {
             })
             .collect();
         let topic_ids = told(job.lanes.iter().map(|lane| (&lane.tp, &lane.topic_id)));
-        self.submit(job.commit_id, claims, topic_ids, &target, files)
-            .await
+        let last_reads = job.lanes.iter();
+        let last_reads = last_reads.filter_map(|lane| Some((lane.tp.clone(), lane.last_read?)));
+        self.submit(
+            job.commit_id,
+            claims,
+            topic_ids,
+            last_reads.collect(),
+            &target,
+            files,
+        )
+        .await
     }
 
     fn abandon(&self, files: Vec<TableFile>) {

@@ -6,160 +6,37 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-use arrow::datatypes::SchemaRef;
 use crossbeam_channel::{Receiver, RecvTimeoutError};
 use tokio::sync::mpsc::UnboundedSender;
 
-use self::letters::{Pile, fullest};
+use self::backlog::Backlog;
+use self::lane::Lane;
+use self::letters::fullest;
+use self::messages::Fetched;
 use self::odd_times::OddTimes;
 use super::coordinator::CutId;
-use crate::budget::{Budget, Reservation};
+use crate::budget::Budget;
 use crate::deadletter::Letter;
 use crate::decode::{Decoded, Decoder, Reject, RejectClass, decoder};
-use crate::errors::{Class, Classified};
-use crate::layout::{Rows, Unfit};
+use crate::layout::Rows;
 use crate::plan::{OnError, Plan};
-use crate::record::{AssignmentEpoch, Offset, OffsetRange, RawBatch, TopicName, TopicPartition};
-use crate::schema::precedent::Precedent;
+use crate::record::{
+    AssignmentEpoch, LastRead, Offset, OffsetRange, RawBatch, TopicName, TopicPartition,
+};
 use crate::source::Spares;
 
 /// Longest time between two looks at the clock.
 const TURN: Duration = Duration::from_millis(50);
 
+mod backlog;
+mod lane;
 mod letters;
+mod messages;
 mod odd_times;
+mod shelf;
 
-#[derive(Debug)]
-pub enum ToWorker {
-    Start {
-        tp: TopicPartition,
-        epoch: AssignmentEpoch,
-        position: Offset,
-    },
-    Batch(Box<(RawBatch, [Reservation; 2])>),
-    /// Everything below `at` has been read: offsets up to there without records are done with.
-    Advance {
-        tp: TopicPartition,
-        epoch: AssignmentEpoch,
-        at: Offset,
-    },
-    Cut {
-        cut: CutId,
-        lanes: Vec<(TopicPartition, AssignmentEpoch)>,
-    },
-    Discard(Vec<TopicPartition>),
-    Stop,
-}
-
-#[derive(Debug)]
-pub enum FromWorker<F> {
-    Due(Vec<TopicPartition>),
-    /// The first progress since the lane's last cut.
-    Began(TopicPartition),
-    Sealed {
-        cut: CutId,
-        share: Share<F>,
-    },
-    /// `onError: Fail` met a record that does not fit.
-    Refused(Refused),
-    Broken {
-        class: Class,
-        message: String,
-    },
-}
-
-/// A record that stops the sink.
-#[derive(Debug)]
-pub struct Refused {
-    pub tp: TopicPartition,
-    pub offset: Offset,
-    pub class: RejectClass,
-    pub message: String,
-    /// The lane stands right before it, and what is before it may be committed. Otherwise rows behind it are in open
-    /// files, and nothing of this worker may be cut any more.
-    pub before: bool,
-}
-
-/// What one worker sealed for a cut.
-#[derive(Debug)]
-pub struct Share<F> {
-    pub lanes: Vec<SealedLane>,
-    pub files: Vec<F>,
-}
-
-#[derive(Debug)]
-pub struct SealedLane {
-    pub tp: TopicPartition,
-    pub range: OffsetRange,
-    pub rows: u64,
-    pub letters: Vec<Letter>,
-    /// Keeps the letters' bytes on the budget.
-    pub held: Option<Reservation>,
-}
-
-#[derive(Debug, thiserror::Error)]
-pub enum ShelfError {
-    #[error("{0}")]
-    Fatal(
-        String,
-        #[source] Box<dyn std::error::Error + Send + Sync>,
-        Class,
-    ),
-    /// Columns that were found in records are not what the destination has: decoded for its columns, or without the one
-    /// that it cannot have, they fit.
-    #[error("{why}")]
-    Unlike {
-        precedent: Arc<Precedent>,
-        /// The full name of the first that does not fit.
-        column: String,
-        why: Box<ShelfError>,
-    },
-}
-
-impl ShelfError {
-    pub fn new(error: impl Classified + Send + Sync + 'static) -> Self {
-        let class = error.class();
-        Self::Fatal(error.to_string(), Box::new(error), class)
-    }
-
-    pub fn class(&self) -> Class {
-        match self {
-            Self::Fatal(_, _, class) => *class,
-            Self::Unlike { why, .. } => why.class(),
-        }
-    }
-}
-
-/// Where decoded rows of a worker wait for their cut: a dataset's or a table's open files.
-pub trait Shelf: Send {
-    type File: Send + 'static;
-
-    /// What the destination says of found columns, once it is there.
-    fn precedent(&mut self) -> Option<Arc<Precedent>> {
-        None
-    }
-
-    /// Makes ready for rows of this schema, before anything is done with them.
-    fn prepare(&mut self, _schema: &SchemaRef) -> Result<(), ShelfError> {
-        Ok(())
-    }
-
-    /// Takes the rows that have a place, and gives back which have none.
-    fn write(&mut self, rows: Rows, now: Instant) -> Result<Vec<Unfit>, ShelfError>;
-
-    /// Seals all that these lanes wrote since their last seal. (A table's shelf seals everything it has.)
-    fn seal(&mut self, lanes: &[TopicPartition]) -> Result<Vec<Self::File>, ShelfError>;
-
-    fn discard(&mut self, lanes: &[TopicPartition]);
-
-    /// Lanes that a rotation rule wants committed.
-    fn due(&mut self, now: Instant) -> Vec<TopicPartition>;
-
-    /// Gives memory back while the budget is above its mark.
-    fn shed(&mut self, budget: &Budget) -> Result<(), ShelfError>;
-
-    fn open_files(&self) -> usize;
-}
+pub use messages::{FromWorker, Refused, SealedLane, Share, ToWorker};
+pub use shelf::{Shelf, ShelfError};
 
 /// Counted by the workers, read by metrics.
 #[derive(Debug, Default)]
@@ -175,35 +52,6 @@ pub struct Counters {
     pub open_files: AtomicU64,
 }
 
-#[derive(Debug)]
-struct Lane {
-    epoch: AssignmentEpoch,
-    /// Start of the next cut's range.
-    start: i64,
-    /// One past the last offset done with.
-    position: i64,
-    rows: u64,
-    letters: Pile,
-    /// Since when there is progress to commit.
-    dirty: Option<Instant>,
-    asked: bool,
-    /// The record at its position stops the sink: nothing more is taken.
-    halted: bool,
-}
-
-impl Lane {
-    fn takes(&self, epoch: AssignmentEpoch) -> bool {
-        self.epoch == epoch && !self.halted
-    }
-
-    /// There is progress to commit. Whether it is the first since the last cut.
-    fn begins(&mut self, now: Instant) -> bool {
-        let first = self.dirty.is_none();
-        self.dirty.get_or_insert(now);
-        first
-    }
-}
-
 pub(super) struct Worker<S: Shelf> {
     plan: Arc<Plan>,
     decode: Arc<crate::plan::DecodePlan>,
@@ -214,6 +62,8 @@ pub(super) struct Worker<S: Shelf> {
     inbox: Receiver<ToWorker>,
     outbox: UnboundedSender<FromWorker<S::File>>,
     lanes: BTreeMap<TopicPartition, Lane>,
+    /// Batches, and what followed them, that the destination cannot take yet.
+    backlog: Backlog,
     decoders: HashMap<TopicName, Box<dyn Decoder>>,
     counted_files: usize,
     /// A record was refused under `onError: Fail`, and rows behind it are in open files: nothing may be cut.
@@ -251,6 +101,7 @@ impl<S: Shelf> Worker<S> {
             inbox,
             outbox,
             lanes: BTreeMap::new(),
+            backlog: Backlog::default(),
             decoders: HashMap::new(),
             counted_files: 0,
             halted: false,
@@ -262,12 +113,16 @@ impl<S: Shelf> Worker<S> {
     pub(super) fn run(mut self) {
         let mut looked = Instant::now();
         loop {
-            let result = match self.inbox.recv_timeout(TURN) {
+            let now = Instant::now();
+            let goes_on = !self.halted && self.backlog.is_due(now);
+            let patience = if goes_on { Duration::ZERO } else { TURN };
+            let result = match self.inbox.recv_timeout(patience) {
                 Ok(ToWorker::Stop) | Err(RecvTimeoutError::Disconnected) => return,
                 Ok(_) if self.halted => Ok(()),
                 Ok(message) => self.handle(message),
                 Err(RecvTimeoutError::Timeout) => Ok(()),
             };
+            let result = result.and_then(|()| self.catch_up(Instant::now()));
             let result = result.and_then(|()| {
                 if looked.elapsed() < TURN && !self.budget.must_shed() {
                     return Ok(());
@@ -298,46 +153,71 @@ impl<S: Shelf> Worker<S> {
                 epoch,
                 position,
             } => {
-                let lane = Lane {
-                    epoch,
-                    start: position.0,
-                    position: position.0,
-                    rows: 0,
-                    letters: Pile::default(),
-                    dirty: None,
-                    asked: false,
-                    halted: false,
-                };
-                self.lanes.insert(tp, lane);
+                self.lanes.insert(tp, Lane::new(epoch, position));
                 Ok(())
             }
-            ToWorker::Batch(fetched) => {
-                let (raw, held) = *fetched;
-                let result = self.batch(&raw);
-                drop(held);
-                self.spares.give(raw);
-                result
+            // In the order of the log.
+            ToWorker::Batch(_) | ToWorker::Advance { .. } if !self.backlog.is_empty() => {
+                self.backlog.add(message);
+                Ok(())
             }
+            ToWorker::Batch(fetched) => self.take(fetched, Instant::now()),
             ToWorker::Advance { tp, epoch, at } => {
-                if let Some(lane) = self.lanes.get_mut(&tp).filter(|lane| lane.takes(epoch))
-                    && at.0 > lane.position
-                {
-                    lane.position = at.0;
-                    if lane.begins(Instant::now()) {
-                        self.send(FromWorker::Began(tp));
-                    }
-                }
+                self.advance(tp, epoch, at);
                 Ok(())
             }
             ToWorker::Cut { cut, lanes } => self.cut(cut, &lanes),
             ToWorker::Discard(tps) => {
                 self.shelf.discard(&tps);
+                self.backlog.discard(&tps);
                 for tp in &tps {
                     self.lanes.remove(tp);
                 }
                 Ok(())
             }
             ToWorker::Stop => Ok(()),
+        }
+    }
+
+    /// Tries the backlog when it is time, for a turn: cuts and revocations do not wait for all of it.
+    fn catch_up(&mut self, now: Instant) -> Result<(), ShelfError> {
+        while !self.halted && self.backlog.is_due(now) && now.elapsed() < TURN {
+            match self.backlog.pop() {
+                Some(ToWorker::Batch(fetched)) => self.take(fetched, now)?,
+                Some(ToWorker::Advance { tp, epoch, at }) => self.advance(tp, epoch, at),
+                _ => {}
+            }
+        }
+        Ok(())
+    }
+
+    fn take(&mut self, fetched: Fetched, now: Instant) -> Result<(), ShelfError> {
+        match self.batch(&fetched.0) {
+            Err(ShelfError::Later { told }) => {
+                self.backlog.put_back(fetched, now);
+                if let Some((class, message)) = told {
+                    self.send(FromWorker::Waits { class, message });
+                }
+                Ok(())
+            }
+            result => {
+                self.backlog.taken();
+                let (raw, held) = *fetched;
+                drop(held);
+                self.spares.give(raw);
+                result
+            }
+        }
+    }
+
+    fn advance(&mut self, tp: TopicPartition, epoch: AssignmentEpoch, at: Offset) {
+        if let Some(lane) = self.lanes.get_mut(&tp).filter(|lane| lane.takes(epoch))
+            && at.0 > lane.position
+        {
+            lane.position = at.0;
+            if lane.begins(Instant::now()) {
+                self.send(FromWorker::Began(tp));
+            }
         }
     }
 
@@ -433,6 +313,12 @@ impl<S: Shelf> Worker<S> {
             lane.rows += count as u64;
             lane.position = position;
             lane.halted = stop.is_some();
+            if let (None, Some(leader_epoch)) = (&stop, raw.leader_epoch) {
+                lane.last_read = Some(LastRead {
+                    offset: Offset(*last),
+                    leader_epoch,
+                });
+            }
             if moved && lane.begins(now) {
                 self.send(FromWorker::Began(raw.tp.clone()));
             }
@@ -529,12 +415,12 @@ impl<S: Shelf> Worker<S> {
                     end: Offset(lane.position),
                 },
                 rows: std::mem::take(&mut lane.rows),
+                last_read: lane.last_read,
                 letters,
                 held,
             });
             lane.start = lane.position;
             lane.dirty = None;
-            lane.asked = false;
             tps.push(tp.clone());
         }
         let files = if tps.is_empty() {
@@ -592,3 +478,5 @@ impl<S: Shelf> Worker<S> {
 mod found_columns;
 #[cfg(test)]
 mod tests;
+#[cfg(test)]
+mod waiting;

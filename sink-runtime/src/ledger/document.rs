@@ -11,13 +11,13 @@ use serde::{Deserialize, Serialize};
 
 use super::{CommitId, PendingFile, Progress};
 use crate::errors::{Class, Classified, class};
-use crate::record::{Offset, OffsetRange, TopicPartition};
+use crate::record::{LastRead, Offset, OffsetRange, TopicPartition};
 use crate::store::ObjectKey;
 
 /// Newest format that this code reads. Each version is written in the lowest that can say it: a field that an older
 /// program must not pass over raises the number, for it would drop the field with its next commit; so it must not go on,
 /// and has to say why.
-pub const FORMAT: u32 = 2;
+pub const FORMAT: u32 = 3;
 
 /// What a ledger says of commits.
 pub const PLAIN: u32 = 1;
@@ -25,8 +25,11 @@ pub const PLAIN: u32 = 1;
 /// That the ledger was moved to another sink.
 const MOVED: u32 = 2;
 
+/// The leader epoch of the last record: whoever dropped it would have the next owner take a log that was cut for whole.
+const LAST_READ: u32 = 3;
+
 /// The fields of [`FORMAT`].
-const FIELDS: [&str; 20] = [
+const FIELDS: [&str; 21] = [
     "format",
     "sink",
     "topic",
@@ -39,6 +42,7 @@ const FIELDS: [&str; 20] = [
     "next",
     "floor",
     "reread",
+    "lastRead",
     "commitId",
     "range",
     "pending",
@@ -83,6 +87,9 @@ pub struct LedgerDocument {
     pub floor: Offset,
     /// Records from `next` on must be read again, whatever group offsets and other destinations' floors say.
     pub reread: bool,
+    /// The last record below `next` that was read of the log as it is, where the brokers tell its epoch.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub last_read: Option<LastRead>,
     /// Of the last commit (or reset) in this ledger. A document that only settles or retracts keeps it.
     pub commit_id: CommitId,
     /// What the last commit covered; empty at `next` after a reset or a retraction.
@@ -169,6 +176,7 @@ struct FormatOnly {
 pub struct Entry<'a> {
     pub range: OffsetRange,
     pub floor: Offset,
+    pub last_read: Option<LastRead>,
     pub commit_id: CommitId,
     pub files: &'a [PendingFile],
     pub cluster_id: Option<&'a str>,
@@ -263,6 +271,7 @@ impl LedgerDocument {
             reread: self.reread,
             generation: self.generation,
             anew: false,
+            last_read: self.last_read,
         }
     }
 
@@ -291,6 +300,7 @@ impl LedgerDocument {
             floor: base.map_or(entry.floor, |b| b.floor.max(entry.floor)),
             // A commit of nothing read nothing.
             reread: entry.range.is_empty() && base.is_some_and(|b| b.reread),
+            last_read: entry.last_read.or(base.and_then(|b| b.last_read)),
             commit_id: entry.commit_id,
             range: entry.range,
             pending: entry.files.to_vec(),
@@ -300,6 +310,7 @@ impl LedgerDocument {
             writer: stamp.writer.clone(),
             written_at: stamp.written_at.clone(),
         }
+        .in_lowest_format()
     }
 
     /// The version after every pending file became visible.
@@ -318,6 +329,7 @@ impl LedgerDocument {
             next: start,
             floor: self.floor.min(start),
             reread: true,
+            last_read: None,
             range: OffsetRange { start, end: start },
             pending: Vec::new(),
             retracting: Some(Retraction {
@@ -328,6 +340,7 @@ impl LedgerDocument {
             rows: self.rows.saturating_sub(rows_of(&self.pending)),
             ..self.successor(stamp)
         }
+        .in_lowest_format()
     }
 
     /// The second: nothing of the commit is there any more.
@@ -357,18 +370,20 @@ impl LedgerDocument {
             topic_id: entry.topic_id.map(str::to_owned),
             floor: entry.range.start,
             reread: true,
+            last_read: None,
             ..Self::committed(base, sink, tp, entry, stamp)
         }
+        .in_lowest_format()
     }
 
     /// The last version of a ledger that is whole: another sink goes on.
     pub fn moved(&self, to: &str, stamp: &Stamp) -> Self {
         Self {
-            format: MOVED,
             pending: Vec::new(),
             moved_to: Some(to.to_owned()),
             ..self.successor(stamp)
         }
+        .in_lowest_format()
     }
 
     /// This ledger, moved away, as `sink` goes on with it, in a generation of its own. `base`: what that sink had, which
@@ -376,7 +391,6 @@ impl LedgerDocument {
     pub fn moved_in(&self, sink: &str, base: Option<&Self>, stamp: &Stamp) -> Self {
         let generation = base.map_or(0, |base| base.generation);
         Self {
-            format: PLAIN,
             sink: sink.to_owned(),
             revision: base.map_or(0, |base| base.revision) + 1,
             generation: self.generation.max(generation) + 1,
@@ -385,6 +399,16 @@ impl LedgerDocument {
             written_at: stamp.written_at.clone(),
             ..self.clone()
         }
+        .in_lowest_format()
+    }
+
+    fn in_lowest_format(self) -> Self {
+        let format = match (&self.last_read, &self.moved_to) {
+            (Some(_), _) => LAST_READ,
+            (None, Some(_)) => MOVED,
+            (None, None) => PLAIN,
+        };
+        Self { format, ..self }
     }
 
     fn successor(&self, stamp: &Stamp) -> Self {

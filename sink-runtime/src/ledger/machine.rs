@@ -45,6 +45,8 @@ pub struct Machine {
     /// Of the ledger as the owner opened it, or began its files under.
     generation: u64,
     seen: Seen,
+    /// This run has read that version, or written it: what it was given may be older than the store's.
+    looked: bool,
     waiting: Waiting,
     /// This run's own put of the intent succeeded.
     put_by_me: bool,
@@ -71,6 +73,7 @@ impl Machine {
             intent,
             generation,
             seen,
+            looked: false,
             waiting: Waiting::Begin,
             put_by_me: false,
             completed: Vec::new(),
@@ -116,6 +119,7 @@ impl Machine {
                 self.put_by_me |=
                     matches!(purpose, Purpose::Commit | Purpose::Reset | Purpose::Move);
                 let whole = document.pending.is_empty() && document.retracting.is_none();
+                self.looked = true;
                 self.seen = Seen::Present {
                     document,
                     version,
@@ -141,6 +145,7 @@ impl Machine {
     }
 
     fn got(&mut self, found: Option<(Bytes, Version)>) -> Step {
+        self.looked = true;
         self.seen = match found {
             None => Seen::Absent,
             Some((body, version)) => match self.parsed(&body) {
@@ -354,8 +359,12 @@ impl Machine {
     }
 
     /// The stored version is not the one that any put of this proposal named, and versions never recur: nothing can
-    /// make its uploads part of a ledger any more, unless they were and are complete.
+    /// make its uploads part of a ledger any more, unless they were and are complete. Of a version that was only
+    /// remembered none of this is known: the store is asked first.
     fn fenced(&mut self) -> Step {
+        if !self.looked {
+            return self.load();
+        }
         let found = match &self.seen {
             Seen::Present { document, .. } => Some(document.next),
             _ => None,

@@ -33,6 +33,8 @@ pub struct Origin<'a> {
     /// Behind all records, those of open transactions included: what was read before such a transaction began to be
     /// waited for is no sign that the log was cut.
     pub log_end: Offset,
+    /// Where the log ended below what is recorded, before it grew to its end of now.
+    pub cut: Option<Offset>,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -91,10 +93,12 @@ pub fn check_source(recorded: Recorded<'_>, origin: &Origin<'_>) -> SourceCheck 
     let Some(next) = recorded.next else {
         return SourceCheck::Fine;
     };
-    if origin.log_end < next {
-        let end = origin.log_end;
-        // Without an id on both sides a topic made anew looks the same, and that is the more dangerous of the two.
-        return match recorded.topic_id.is_some() && recorded.topic_id == origin.topic_id {
+    // Without an id on both sides a topic made anew looks the same, and that is the more dangerous of the two.
+    let same = recorded.topic_id.is_some() && recorded.topic_id == origin.topic_id;
+    let cut = origin.cut.filter(|cut| same && *cut < origin.log_end);
+    let end = cut.unwrap_or(origin.log_end);
+    if end < next {
+        return match same {
             true => SourceCheck::Truncated { end, next },
             false => recreated(Recreation::EndBelowNext { end, next }),
         };
@@ -142,13 +146,23 @@ pub fn after_expiry(policy: OnRecordsExpired, log_start: Offset) -> Resume {
     }
 }
 
-/// Kafka lost records that the destination holds: they stay there. What was written to the log since it was cut, below
-/// its end, cannot be told from them.
-pub fn after_truncation(policy: OnLogTruncated, log_end: Offset) -> Resume {
+/// Kafka lost records that the destination holds: they stay there. `end`: where the log was cut, or where it ends, where
+/// that is not known; what was written to it since it was cut, below its end, cannot be told from them then.
+pub fn after_truncation(policy: OnLogTruncated, end: Offset) -> Resume {
     match policy {
         OnLogTruncated::Stop => Resume::Stop,
-        OnLogTruncated::Continue => Resume::ResetTo(log_end),
+        OnLogTruncated::Continue => Resume::ResetTo(end),
     }
+}
+
+/// What to say of a log that was cut.
+pub fn truncation(end: Offset, next: Offset, origin: &Origin<'_>) -> String {
+    let log_end = origin.log_end;
+    let (how, since) = match log_end > end {
+        true => ("was cut at", format!(", and has grown to {log_end} since")),
+        false => ("ends at", String::new()),
+    };
+    format!("the log {how} {end}, below the committed offset {next}{since}: Kafka lost records")
 }
 
 /// What is wrong with an offset, chosen by the user or the group, that a partition without a ledger is to start at.
@@ -188,6 +202,7 @@ mod tests {
                 end: Offset(10),
             },
             floor: Offset(0),
+            last_read: None,
             commit_id: CommitId(uuid::Uuid::nil()),
             files: &[],
             cluster_id: Some("c1"),
@@ -207,6 +222,7 @@ mod tests {
             topic_id: topic,
             log_start: Offset(start),
             log_end: Offset(end),
+            cut: None,
         };
         check_source(Recorded::from(&document()), &origin)
     }
@@ -245,6 +261,7 @@ mod tests {
                 topic_id,
                 log_start: Offset(3),
                 log_end: Offset(9),
+                cut: None,
             };
             check_source(recorded, &origin)
         };
@@ -273,6 +290,29 @@ mod tests {
         assert_eq!(go_on, Resume::ResetTo(Offset(7)));
         let stop = after_truncation(OnLogTruncated::Stop, Offset(7));
         assert_eq!(stop, Resume::Stop);
+    }
+
+    // T15
+    #[test]
+    fn a_cut_counts_where_it_is_below_what_was_committed_in_the_very_same_topic() {
+        let check = |topic_id, cut: Option<i64>, end: i64| {
+            let origin = Origin {
+                cluster_id: Some("c1"),
+                topic_id,
+                log_start: Offset(0),
+                log_end: Offset(end),
+                cut: cut.map(Offset),
+            };
+            check_source(Recorded::from(&document()), &origin)
+        };
+        let truncated = SourceCheck::Truncated {
+            end: Offset(7),
+            next: Offset(10),
+        };
+        assert_eq!(check(Some("t1"), Some(7), 50), truncated);
+        for (topic_id, cut) in [(Some("t1"), None), (Some("t1"), Some(10)), (None, Some(7))] {
+            assert_eq!(check(topic_id, cut, 50), SourceCheck::Fine);
+        }
     }
 
     #[test]

@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 
 use crate::plan::Startup;
-use crate::record::{Offset, TopicPartition};
+use crate::record::{LastRead, Offset, TopicPartition};
 use crate::source::StartAt;
 
 /// What one destination knows of a topic-partition. All `None` when it knows nothing.
@@ -20,6 +20,8 @@ pub struct Progress {
     /// The topic is another than the destination once knew under this name, and is read from its start: neither the wish
     /// nor the group's offset was meant for it.
     pub anew: bool,
+    /// The last record below `next`, where that is known.
+    pub last_read: Option<LastRead>,
 }
 
 /// Where to fetch, and the floor with which to go on.

@@ -47,6 +47,7 @@ pub(super) struct Fields<'r> {
     pub(super) value: Option<&'r [u8]>,
     pub(super) key: Option<&'r [u8]>,
     pub(super) headers: Headers,
+    pub(super) leader_epoch: Option<i32>,
 }
 
 impl<'r> Fields<'r> {
@@ -64,6 +65,7 @@ impl<'r> Fields<'r> {
             } else {
                 Headers::new()
             },
+            leader_epoch: record.leader_epoch(),
         }
     }
 }
@@ -98,6 +100,7 @@ impl Draft {
                     .keys
                     .then(|| arena(keys.unwrap_or_default(), habit.key_bytes)),
                 headers: needs.headers.then(Vec::new),
+                leader_epoch: None,
             },
             header_bytes: 0,
         }
@@ -125,6 +128,7 @@ impl Draft {
         batch.values.push(fields.value);
         batch.offsets.push(fields.offset);
         batch.timestamps.push(fields.timestamp);
+        batch.leader_epoch = fields.leader_epoch;
         if let Some(keys) = &mut batch.keys {
             keys.push(fields.key);
         }
@@ -175,6 +179,7 @@ mod tests {
             value,
             key: Some(b"k"),
             headers: vec![("h".to_owned(), None)],
+            leader_epoch: Some(7),
         }
     }
 
@@ -192,6 +197,7 @@ mod tests {
         assert_eq!(batch.values.get(2), Some(b"".as_slice()));
         assert_eq!(batch.keys.map(|keys| keys.len()), Some(3));
         assert_eq!(batch.headers.map(|headers| headers.len()), Some(3));
+        assert_eq!(batch.leader_epoch, Some(7));
     }
 
     #[test]

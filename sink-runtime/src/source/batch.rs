@@ -262,6 +262,13 @@ impl<'m> Record<'m> {
         (at, kind)
     }
 
+    #[inline]
+    pub(super) fn leader_epoch(self) -> Option<i32> {
+        // SAFETY: alive.
+        let epoch = unsafe { rd::rd_kafka_message_leader_epoch(self.message.as_ptr()) };
+        (epoch >= 0).then_some(epoch)
+    }
+
     pub(super) fn headers(self) -> Headers {
         let mut list = ptr::null_mut();
         // SAFETY: alive; the list stays the message's, which parses it on first use.

@@ -24,7 +24,11 @@ use super::{SourceError, client_error};
 use crate::plan::{Property, SourcePlan, Topics};
 use crate::record::{Offset, TopicName, TopicPartition};
 
+mod cuts;
 mod lookup;
+
+pub use self::cuts::cuts;
+pub use self::lookup::Extent;
 
 /// Logs wait in the client's queue until polled; more than these a call are left to the next.
 const POLLS_PER_CALL: usize = 100;
@@ -78,15 +82,7 @@ impl Facts {
         mut config: ClientConfig,
         timeout: Duration,
     ) -> Result<Self, SourceError> {
-        config
-            .remove("group.instance.id")
-            .set("enable.auto.commit", "false")
-            .set("statistics.interval.ms", "0")
-            .set("log.connection.close", "false")
-            .set_log_level(RDKafkaLogLevel::Warning);
-        let client = config
-            .create_with_context(Quiet)
-            .map_err(|error| client_error(plan, &error))?;
+        let client = quiet(plan, &mut config)?;
         let teller = AtomicI32::new(NO_BROKER);
         Ok(Self {
             client,
@@ -330,6 +326,19 @@ impl Facts {
             }
         }
     }
+}
+
+/// A client that joins no group.
+fn quiet(plan: &SourcePlan, config: &mut ClientConfig) -> Result<BaseConsumer<Quiet>, SourceError> {
+    config
+        .remove("group.instance.id")
+        .set("enable.auto.commit", "false")
+        .set("statistics.interval.ms", "0")
+        .set("log.connection.close", "false")
+        .set_log_level(RDKafkaLogLevel::Warning);
+    config
+        .create_with_context(Quiet)
+        .map_err(|error| client_error(plan, &error))
 }
 
 /// The plan's properties, with nothing added.

@@ -293,6 +293,7 @@ mod tests {
             value: Some(b"v"),
             key: None,
             headers: Vec::new(),
+            leader_epoch: None,
         }
     }
 

@@ -71,6 +71,7 @@ mod tests {
             timestamp_type: TimestampType::CreateTime,
             keys: None,
             headers: None,
+            leader_epoch: None,
         }
     }
 

@@ -7,6 +7,7 @@
 )]
 
 mod delivery;
+mod epochs;
 mod group;
 
 use std::collections::BTreeMap;

@@ -260,6 +260,7 @@ impl Lines {
             timestamp_type: TimestampType::NotAvailable,
             keys: None,
             headers: None,
+            leader_epoch: None,
         };
         let mut values = Vec::new();
         if reading.values {

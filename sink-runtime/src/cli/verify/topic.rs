@@ -240,5 +240,6 @@ fn empty(tp: &TopicPartition, decode: &DecodePlan) -> RawBatch {
         timestamp_type: TimestampType::CreateTime,
         keys: decode.needs_keys(false).then(Arena::default),
         headers: decode.needs_headers(false).then(Vec::new),
+        leader_epoch: None,
     }
 }

@@ -116,6 +116,7 @@ mod tests {
             },
             generation: 0,
             floor: Offset(start),
+            last_read: None,
             files: Vec::new(),
             commit_id: CommitId::fresh(),
             cluster_id: None,

@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use crate::errors::{Class, Classified, class};
 use crate::ledger::machine::RangeLost;
 use crate::ledger::{CommitId, DocumentError, LedgerDocument, PendingFile};
-use crate::record::{Offset, OffsetRange, TopicPartition};
+use crate::record::{LastRead, Offset, OffsetRange, TopicPartition};
 use crate::store::{ObjectKey, StoreError};
 
 /// What a topic-partition's ledger is to be moved on by.
@@ -21,6 +21,8 @@ pub struct CommitRequest {
     pub generation: u64,
     /// Every destination of the sink holds every record below it.
     pub floor: Offset,
+    /// The last record of the range, where the brokers tell its epoch.
+    pub last_read: Option<LastRead>,
     /// Staged, all parts there, not completed; keys never used before.
     pub files: Vec<PendingFile>,
     /// The same over retries of the same content.

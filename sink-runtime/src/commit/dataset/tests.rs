@@ -5,6 +5,7 @@
     reason = "tests"
 )]
 
+mod memory;
 mod shelf;
 
 use std::time::{Duration, SystemTime};
@@ -75,6 +76,7 @@ fn staged(shelf: &Shelf, expected: Option<i64>, start: i64, end: i64) -> CommitR
         },
         generation: 0,
         floor: Offset(start),
+        last_read: None,
         files,
         commit_id,
         cluster_id: Some("cluster".into()),

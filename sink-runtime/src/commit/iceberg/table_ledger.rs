@@ -12,7 +12,7 @@ use serde::de::DeserializeOwned;
 
 use super::told::Told;
 use crate::ledger::CommitId;
-use crate::record::{Offset, TopicName, TopicPartition};
+use crate::record::{LastRead, Offset, TopicName, TopicPartition};
 
 pub type Offsets = BTreeMap<TopicPartition, Offset>;
 
@@ -38,6 +38,8 @@ pub struct TableLedger {
     pub topic_since: BTreeMap<TopicName, i64>,
     /// How often `next` was set other than by a commit, where it ever was: a claim of an earlier one is void.
     pub generations: BTreeMap<TopicPartition, u64>,
+    /// The last record of each that was read of the log as it is, where the brokers tell its epoch.
+    pub last_reads: BTreeMap<TopicPartition, LastRead>,
     /// Topics and their numbers of partitions when the sink first started, where it was to start at the end.
     pub census: Option<BTreeMap<TopicName, i32>>,
     /// The sink that goes on with this ledger: nobody else may. Nothing else is known then.
@@ -70,6 +72,7 @@ pub struct Keys {
     pub snapshot_id: String,
     pub topic_since: String,
     pub generations: String,
+    pub last_reads: String,
     pub census: String,
 }
 
@@ -82,6 +85,14 @@ impl TableLedger {
     /// From here on the offsets of the topic-partition mean something else: claims of before are void.
     pub(super) fn begin_anew(&mut self, tp: &TopicPartition) {
         *self.generations.entry(tp.clone()).or_default() += 1;
+        self.last_reads.remove(tp);
+    }
+
+    /// Not of a table that was rolled back below it.
+    pub fn last_read(&self, tp: &TopicPartition) -> Option<LastRead> {
+        let next = self.next.get(tp)?;
+        let last = self.last_reads.get(tp).copied();
+        last.filter(|last| last.offset < *next)
     }
 }
 
@@ -98,6 +109,7 @@ impl Keys {
             snapshot_id: key("snapshot-id"),
             topic_since: key("topic-since"),
             generations: key("generations"),
+            last_reads: key("last-reads"),
             census: key("census"),
         }
     }
@@ -147,6 +159,7 @@ impl Keys {
             snapshot_id: parse(properties, &self.snapshot_id)?,
             topic_since: parse(properties, &self.topic_since)?.unwrap_or_default(),
             generations: flatten(parse(properties, &self.generations)?.unwrap_or_default()),
+            last_reads: flatten(parse(properties, &self.last_reads)?.unwrap_or_default()),
             census: parse(properties, &self.census)?,
             moved_to: None,
         })
@@ -182,6 +195,10 @@ impl Keys {
             let generations = json(&by_topic(&ledger.generations));
             properties.insert(self.generations.clone(), generations);
         }
+        if !ledger.last_reads.is_empty() {
+            let last_reads = json(&by_topic(&ledger.last_reads));
+            properties.insert(self.last_reads.clone(), last_reads);
+        }
         if let Some(census) = &ledger.census {
             properties.insert(self.census.clone(), json(census));
         }
@@ -203,6 +220,7 @@ impl Keys {
             snapshot_id,
             topic_since,
             generations,
+            last_reads,
             census,
         } = self.clone();
         let set = BTreeMap::from([(offsets, format!("{MOVED_TO}{to}"))]);
@@ -215,6 +233,7 @@ impl Keys {
             snapshot_id,
             topic_since,
             generations,
+            last_reads,
             census,
         ];
         (set, remove.into())
@@ -286,6 +305,10 @@ mod tests {
         let keys = Keys::of("default.orders");
         let (a, b) = (CommitId::fresh(), CommitId::fresh());
         let tp = |n| TopicPartition::new("orders", n);
+        let last_read = LastRead {
+            offset: Offset(121),
+            leader_epoch: 4,
+        };
         let ledger = TableLedger {
             next: [
                 (tp(0), Offset(123)),
@@ -301,6 +324,7 @@ mod tests {
             snapshot_id: Some(42),
             topic_since: [(TopicName::new("orders"), 7)].into(),
             generations: [(tp(2), 1), (tp(10), 3)].into(),
+            last_reads: [(tp(0), last_read)].into(),
             census: Some([(TopicName::new("orders"), 11)].into()),
             moved_to: None,
         };
@@ -318,6 +342,29 @@ mod tests {
                 .unwrap(),
             ledger
         );
+    }
+
+    #[test]
+    fn a_last_record_is_forgotten_with_the_offsets_that_it_was_read_by() {
+        let tp = TopicPartition::new("orders", 0);
+        let last = LastRead {
+            offset: Offset(99),
+            leader_epoch: 4,
+        };
+        let mut ledger = TableLedger {
+            next: [(tp.clone(), Offset(100))].into(),
+            last_reads: [(tp.clone(), last)].into(),
+            ..TableLedger::default()
+        };
+        assert_eq!(ledger.last_read(&tp), Some(last));
+        // A rollback leaves the properties as they were.
+        let rolled_back = TableLedger {
+            next: [(tp.clone(), Offset(50))].into(),
+            ..ledger.clone()
+        };
+        assert_eq!(rolled_back.last_read(&tp), None);
+        ledger.begin_anew(&tp);
+        assert_eq!(ledger.last_read(&tp), None);
     }
 
     #[test]

@@ -145,6 +145,7 @@ fn commit_of(opened: &Opened, partition: i32, expected: Option<i64>, end: i64) -
         cluster_id: Some("cluster-1".into()),
         census: None,
         topic_ids: BTreeMap::new(),
+        last_reads: BTreeMap::new(),
         files: vec![file(partition, start, end)],
         spec: opened.spec.clone(),
         columns: opened.columns.clone(),

@@ -47,6 +47,7 @@ impl<D: Deliver> Conductor<D> {
             self.recoveries.spawn(recovery::look(
                 Arc::clone(&self.plan),
                 Arc::clone(&self.facts),
+                Arc::clone(&self.counted),
                 Arc::clone(&self.deliver),
                 ask,
             ));

@@ -11,6 +11,7 @@ use parking_lot::Mutex;
 use tokio::runtime::Handle;
 use uuid::Uuid;
 
+use self::opening::Opening;
 use super::wishes::Wishes;
 use crate::budget::Budget;
 use crate::commit::iceberg::{
@@ -120,6 +121,9 @@ pub struct Targets {
     runtime: Handle,
     budget: Budget,
     current: Mutex<Option<Arc<Target>>>,
+    opening: Mutex<Opening>,
+    /// In a row, of those that waiting alone does not mend.
+    max_failures: u32,
     /// This process has declared the table, well or not: later, it may be a newer resource that changed it.
     told: AtomicBool,
     /// Length of the table's metadata as last loaded.
@@ -133,6 +137,7 @@ impl Targets {
         committer: IcebergCommitter,
         runtime: Handle,
         budget: Budget,
+        max_failures: u32,
     ) -> Self {
         let metadata = arrow_schema::metadata_schema(&decode.metadata);
         let (known, inference) = match &decode.value {
@@ -156,6 +161,8 @@ impl Targets {
             runtime,
             budget,
             current: Mutex::new(None),
+            opening: Mutex::default(),
+            max_failures,
             told: AtomicBool::new(false),
             metadata_bytes: AtomicUsize::new(0),
         }
@@ -365,9 +372,11 @@ impl Targets {
         Ok(opened?.0)
     }
 
-    /// The target for rows of this schema, extended by what they need. Called on worker threads: may wait for the
-    /// catalog the first time.
-    pub(super) fn for_rows(&self, rows: &ArrowSchemaRef) -> Result<Arc<Target>, ShelfError> {
+    /// The target for rows of this schema, extended by what they need. Called on worker threads.
+    pub(super) fn for_rows(
+        self: &Arc<Self>,
+        rows: &ArrowSchemaRef,
+    ) -> Result<Arc<Target>, ShelfError> {
         let fatal = |error: &(dyn std::error::Error + 'static), class| {
             ShelfError::Fatal(OneLine(error).to_string(), "table".into(), class)
         };
@@ -375,10 +384,7 @@ impl Targets {
             arrow_schema::schema(rows).map_err(|error| fatal(&error, class::TABLE_INCOMPATIBLE))?;
         let target = match self.current() {
             Some(target) => target,
-            None => {
-                let opened = self.runtime.block_on(self.open_for(&wanted));
-                opened.map_err(|error| fatal(&error, error.class()))?
-            }
+            None => self.opened_for(&wanted)?,
         };
         // Held over the planning: two workers that meet the same new column predict one id.
         let mut current = self.current.lock();
@@ -491,6 +497,7 @@ pub(super) fn s3_location(location: &str) -> Option<(&str, &str)> {
 }
 
 mod found;
+mod opening;
 
 #[cfg(test)]
 mod tests;

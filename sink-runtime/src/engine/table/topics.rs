@@ -35,6 +35,7 @@ pub(super) fn known(ledger: &TableLedger, tp: &TopicPartition) -> Known {
         floor: next,
         generation: ledger.generation(tp),
         anew: ledger.topic_since.contains_key(&tp.topic),
+        last_read: ledger.last_read(tp),
         ..Known::default()
     }
 }
@@ -131,6 +132,8 @@ mod tests {
             topic_id: topic_id.map(str::to_owned),
             log_start: Offset(0),
             log_end: Offset(end),
+            leader_epoch: None,
+            cut: None,
         }
     }
 

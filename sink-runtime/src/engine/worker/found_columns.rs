@@ -2,13 +2,16 @@
 //! mend ends the worker.
 #![allow(clippy::unwrap_used, clippy::panic, reason = "tests")]
 
+use arrow::datatypes::SchemaRef;
 use parking_lot::Mutex;
 
 use super::*;
 use crate::errors::class;
+use crate::layout::Unfit;
 use crate::plan::{Evolution, NoSecrets};
 use crate::record::{Arena, TimestampType};
 use crate::schema::iceberg::to_iceberg;
+use crate::schema::precedent::Precedent;
 use crate::schema::{Field, Schema, Type};
 
 const SINK: &str = "
@@ -132,6 +135,7 @@ fn taken(
         timestamp_type: TimestampType::CreateTime,
         keys: None,
         headers: None,
+        leader_epoch: None,
     })?;
     let refused = counters.rejected.iter();
     let refused = refused.map(|count| count.load(Ordering::Relaxed)).sum();

@@ -8,7 +8,7 @@
 use tokio::sync::mpsc::{UnboundedReceiver, unbounded_channel};
 
 use super::*;
-use crate::layout::Refusal;
+use crate::layout::{Refusal, Unfit};
 use crate::plan::NoSecrets;
 use crate::record::{Arena, TimestampType};
 
@@ -126,6 +126,7 @@ spec:
             timestamp_type: TimestampType::CreateTime,
             keys: None,
             headers: None,
+            leader_epoch: None,
         };
         for value in values {
             raw.values.push(Some(value.as_bytes()));

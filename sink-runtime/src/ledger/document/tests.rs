@@ -42,6 +42,7 @@ fn document() -> LedgerDocument {
                 end: Offset(20),
             },
             floor: Offset(10),
+            last_read: None,
             commit_id: CommitId(uuid::Uuid::from_u128(7)),
             files: &[file()],
             cluster_id: Some("c"),
@@ -61,9 +62,9 @@ fn a_document_survives_being_stored() {
 
 #[test]
 fn a_document_of_a_newer_format_is_refused_by_its_number() {
-    let bytes = br#"{"format": 3, "something": "new"}"#;
+    let bytes = br#"{"format": 4, "something": "new"}"#;
     let error = LedgerDocument::parse(bytes, "default.orders", &tp()).unwrap_err();
-    assert!(matches!(error, DocumentError::NewerFormat { found: 3, .. }));
+    assert!(matches!(error, DocumentError::NewerFormat { found: 4, .. }));
     assert!(error.to_string().contains("newer"));
 }
 
@@ -81,6 +82,11 @@ fn the_fields_are_those_of_the_format() {
     let mut all = document().retracting(&stamp());
     all.topic_since = 1;
     assert_eq!(all.format, 1, "what every release reads");
+    assert_eq!(all.moved("default.other", &stamp()).format, 2);
+    all.last_read = Some(LastRead {
+        offset: Offset(9),
+        leader_epoch: 4,
+    });
     let all = all.moved("default.other", &stamp());
     let fields: serde_json::Map<String, serde_json::Value> =
         serde_json::from_slice(&all.to_bytes()).unwrap();
@@ -90,7 +96,7 @@ fn the_fields_are_those_of_the_format() {
     found.sort_unstable();
     assert_eq!(
         (FORMAT, all.format, found),
-        (2, 2, expected),
+        (3, 3, expected),
         "a new field raises the format"
     );
 }
@@ -152,6 +158,7 @@ fn a_commit_adds_an_id_that_became_known_and_keeps_one_that_is_not_told() {
             end: Offset(20),
         },
         floor: Offset(10),
+        last_read: None,
         commit_id: CommitId(uuid::Uuid::from_u128(8)),
         files: &[],
         cluster_id: None,
@@ -172,4 +179,39 @@ fn taking_a_commit_back_leaves_rows_and_next_as_before_it() {
     assert_eq!(retracted.generation, 1);
     assert_eq!(retracted.revision, 3);
     assert!(retracted.reread && retracted.pending.is_empty() && retracted.retracting.is_none());
+}
+
+#[test]
+fn the_epoch_of_the_last_record_stays_until_the_ledger_is_set_otherwise() {
+    let last_read = Some(LastRead {
+        offset: Offset(29),
+        leader_epoch: 4,
+    });
+    let entry = |end, last_read| Entry {
+        range: OffsetRange {
+            start: Offset(20),
+            end: Offset(end),
+        },
+        floor: Offset(20),
+        last_read,
+        commit_id: CommitId(uuid::Uuid::from_u128(8)),
+        files: &[],
+        cluster_id: Some("c"),
+        topic_id: None,
+    };
+    let after = |base: &LedgerDocument, entry| {
+        LedgerDocument::committed(Some(base), "default.orders", &tp(), entry, &stamp())
+    };
+    let read = after(&document(), entry(30, last_read));
+    let back = LedgerDocument::parse(&read.to_bytes(), "default.orders", &tp());
+    assert_eq!(back.unwrap().last_read, last_read);
+    // Nothing but what leaves no record was read since.
+    assert_eq!(after(&read, entry(35, None)).last_read, last_read);
+    assert_eq!(read.settled(&stamp()).last_read, last_read);
+    assert_eq!(read.retracting(&stamp()).last_read, None);
+    let set = entry(20, None);
+    let reset = LedgerDocument::reset(Some(&read), "default.orders", &tp(), set, false, &stamp());
+    assert_eq!(reset.last_read, None);
+    // A ledger of a release that knew none.
+    assert!(!String::from_utf8_lossy(&document().to_bytes()).contains("lastRead"));
 }

@@ -43,6 +43,7 @@ fn ledger() -> LedgerDocument {
     let entry = Entry {
         range: range(0, 10),
         floor: Offset(0),
+        last_read: None,
         commit_id: id(1),
         files: &[],
         cluster_id: None,

@@ -28,6 +28,7 @@ struct Running {
     todo: Vec<Operation>,
     replies: Vec<Reply>,
     proposal: Option<Proposal>,
+    generation: u64,
 }
 
 /// One process that believes that it owns the topic-partition.
@@ -36,6 +37,8 @@ struct Owner {
     running: Option<Running>,
     /// The ledger and its generation, as opened.
     known: Option<(Seen, u64)>,
+    /// The ledger as it was known before.
+    earlier: Option<Seen>,
     /// Given up on without an answer: to be tried again as it was.
     again: Option<Proposal>,
 }
@@ -105,7 +108,11 @@ impl Owner {
                 let start = expected.map_or(0, |next| next.0);
                 let (len, files) = (1 + i64::from(choice % 5), 1 + i64::from(choice / 8 % 3));
                 let proposal = world.stage(expected, start, len, files);
-                (seen.clone(), *generation, Intent::Commit(proposal))
+                // What is remembered may be older than what is claimed.
+                let stale = self.earlier.clone().filter(|_| choice.is_multiple_of(3));
+                world.tally.stale += u64::from(stale.is_some());
+                let seen = stale.unwrap_or_else(|| seen.clone());
+                (seen, *generation, Intent::Commit(proposal))
             }
         };
         let proposal = match &intent {
@@ -121,6 +128,7 @@ impl Owner {
             todo: Vec::new(),
             replies: Vec::new(),
             proposal,
+            generation,
         });
         self.feed(world, Event::Begin);
     }
@@ -139,14 +147,18 @@ impl Owner {
                 ids.map(Operation::Abort).collect()
             }
             Step::Delete(keys) => keys.into_iter().map(Operation::Delete).collect(),
-            Step::Done(outcome) => return self.done(&mut world.tally, &outcome),
+            Step::Done(outcome) => return self.done(world, &outcome),
         };
     }
 
-    fn done(&mut self, tally: &mut Tally, outcome: &Outcome) {
+    fn done(&mut self, world: &mut World, outcome: &Outcome) {
         let Some(running) = self.running.take() else {
             return;
         };
+        if let (Outcome::Fenced { .. }, Some(proposal)) = (outcome, &running.proposal) {
+            world.look_at_fenced(proposal, running.generation);
+        }
+        let tally = &mut world.tally;
         match outcome {
             Outcome::Stands { already: false } => tally.commits += 1,
             Outcome::Stands { already: true } => tally.found += 1,
@@ -154,6 +166,7 @@ impl Owner {
             Outcome::Lost { .. } => tally.lost += 1,
             Outcome::Whole | Outcome::Unreadable(_) => {}
         }
+        self.earlier = self.known.take().map(|(seen, _)| seen);
         self.known = match outcome {
             Outcome::Whole | Outcome::Stands { .. } => {
                 let seen = running.machine.into_seen();
@@ -226,6 +239,7 @@ fn run(owners: usize, manners: Manners, actions: &[Action]) -> Result<Tally, Str
         finished: Vec::new(),
         late: Vec::new(),
         ids: 0,
+        wrongly_fenced: None,
         tally: Tally::default(),
     };
     let mut oracle = Oracle::default();
@@ -341,6 +355,7 @@ fn explore(cases: u32, owners: usize, manners: Manners) -> Result<Tally, TestErr
             fenced: all.fenced + one.fenced,
             lost: all.lost + one.lost,
             removed: all.removed + one.removed,
+            stale: all.stale + one.stale,
         });
         Ok(())
     })?;
@@ -355,8 +370,11 @@ fn assert_varied(tally: Tally) {
         fenced,
         lost,
         removed,
+        stale,
     } = tally;
-    let least = [commits, found, fenced, lost, removed].into_iter().min();
+    let least = [commits, found, fenced, lost, removed, stale]
+        .into_iter()
+        .min();
     assert!(least >= Some(100), "{tally:?}");
 }
 

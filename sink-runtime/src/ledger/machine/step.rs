@@ -4,7 +4,7 @@ use bytes::Bytes;
 
 use crate::ledger::document::{Entry, LedgerDocument};
 use crate::ledger::{CommitId, PendingFile};
-use crate::record::{Offset, OffsetRange};
+use crate::record::{LastRead, Offset, OffsetRange};
 use crate::store::{Completed, Expect, ObjectKey, UploadId, Version};
 
 /// What a ledger is to be moved on by.
@@ -15,6 +15,7 @@ pub struct Proposal {
     pub range: OffsetRange,
     /// The sink's floor as known now.
     pub floor: Offset,
+    pub last_read: Option<LastRead>,
     pub files: Vec<PendingFile>,
     pub commit_id: CommitId,
     pub cluster_id: Option<String>,
@@ -159,6 +160,7 @@ impl Proposal {
         Entry {
             range: self.range,
             floor: self.floor,
+            last_read: self.last_read,
             commit_id: self.commit_id,
             files: &self.files,
             cluster_id: self.cluster_id.as_deref(),
@@ -175,6 +177,7 @@ impl Restart {
                 end: self.next,
             },
             floor: self.next,
+            last_read: None,
             commit_id: self.commit_id,
             files: &[],
             cluster_id: self.cluster_id.as_deref(),

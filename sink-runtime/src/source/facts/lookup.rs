@@ -13,6 +13,7 @@ use rdkafka::error::KafkaResult;
 use rdkafka::metadata::Metadata;
 
 use super::super::SourceError;
+use super::super::epochs;
 use super::super::trouble::call_failed;
 use super::{Facts, Lookup, concrete, partitions_of};
 use crate::record::{Offset, TopicName, TopicPartition};
@@ -23,8 +24,18 @@ const ASKED_BY_NAME: usize = 4;
 /// Brokers that are waited for at the same time: as many may be down before the others wait.
 const LEADERS_AT_ONCE: usize = 8;
 
-/// What was told of one lookup.
-type Answered = Result<Option<Offset>, SourceError>;
+/// What was told of one lookup: the offset, and the leader epoch there.
+type Answered = Result<(Option<Offset>, Option<i32>), SourceError>;
+
+/// A log, as its leader tells.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Extent {
+    pub start: Offset,
+    pub end: Offset,
+    /// The latest in the log.
+    pub leader_epoch: Option<i32>,
+}
+
 /// Brokers by the partitions they lead, or why nobody is known to.
 type Leaders = BTreeMap<TopicPartition, Result<i32, SourceError>>;
 
@@ -56,13 +67,25 @@ fn leader_of(tp: &TopicPartition, metadata: &Metadata) -> Result<i32, SourceErro
 }
 
 impl Facts {
-    /// `(log start, log end)` of each, in order, or why it is not told. Brokers are asked side by side, each for at most
-    /// `patience`: one that is gone holds up nobody's answer but its own partitions'.
+    /// `(log start, log end)` of each, in order, or why it is not told.
     pub fn bounds(
         &self,
         partitions: &[TopicPartition],
         patience: Duration,
     ) -> Vec<Result<(Offset, Offset), SourceError>> {
+        let extents = self.extents(partitions, patience).into_iter();
+        extents
+            .map(|extent| extent.map(|extent| (extent.start, extent.end)))
+            .collect()
+    }
+
+    /// Of each, in order, or why it is not told. Brokers are asked side by side, each for at most `patience`: one that is
+    /// gone holds up nobody's answer but its own partitions'.
+    pub fn extents(
+        &self,
+        partitions: &[TopicPartition],
+        patience: Duration,
+    ) -> Vec<Result<Extent, SourceError>> {
         let leaders = self.leaders(partitions, patience);
         let starts = each(partitions, Lookup::Start);
         let starts = self.ask_leaders(&leaders, &starts, patience);
@@ -72,9 +95,14 @@ impl Facts {
         let ends = each(&told, Lookup::End);
         let mut ends = self.ask_leaders(&leaders, &ends, patience).into_iter();
         let mut bound = |tp: &TopicPartition, start: Answered| {
-            let start = start?;
-            let end = ends.next().unwrap_or_else(|| Err(unsaid(tp)))?;
-            start.zip(end).ok_or_else(|| unsaid(tp))
+            let (start, _) = start?;
+            let (end, leader_epoch) = ends.next().unwrap_or_else(|| Err(unsaid(tp)))?;
+            let (start, end) = start.zip(end).ok_or_else(|| unsaid(tp))?;
+            Ok(Extent {
+                start,
+                end,
+                leader_epoch,
+            })
         };
         let starts = partitions.iter().zip(starts);
         starts.map(|(tp, start)| bound(tp, start)).collect()
@@ -96,10 +124,13 @@ impl Facts {
         &self,
         asked: &[(TopicPartition, Lookup)],
         patience: Duration,
-    ) -> Vec<Answered> {
+    ) -> Vec<Result<Option<Offset>, SourceError>> {
         let partitions: Vec<_> = asked.iter().map(|(tp, _)| tp.clone()).collect();
         let leaders = self.leaders(&partitions, patience);
-        self.ask_leaders(&leaders, asked, patience)
+        let answered = self.ask_leaders(&leaders, asked, patience).into_iter();
+        answered
+            .map(|answer| answer.map(|(offset, _)| offset))
+            .collect()
     }
 
     /// Who leads each. One answer of the cluster for all, so that a partition without a leader is known for one before
@@ -204,7 +235,7 @@ impl Facts {
                 .map_err(|error| call_failed(LOOK_UP, &error))?;
             match (concrete(element.offset()), lookup) {
                 (None, Lookup::Start | Lookup::End) => Err(unsaid(tp)),
-                (found, _) => Ok(found),
+                (found, _) => Ok((found, epochs::told(answer, tp))),
             }
         };
         asked.iter().map(told).collect()

@@ -1,11 +1,13 @@
 //! A store in memory that counts calls, fails by plan, and can hang at a chosen call for ever.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::time::SystemTime;
 
 use async_trait::async_trait;
 use bytes::Bytes;
 use parking_lot::Mutex;
+use tokio::sync::Notify;
 
 use crate::store::{
     Completed, Expect, ObjectInfo, ObjectKey, OpenUpload, PartTag, Store, StoreError, UploadId,
@@ -23,6 +25,8 @@ pub(super) enum Fate {
     /// The caller waits for ever; before or after it happens.
     HangBefore,
     HangAfter,
+    /// It happens; the caller waits for the reply until [`Shelf::reply`].
+    ReplyLate,
 }
 
 #[derive(Debug, Default)]
@@ -36,6 +40,7 @@ pub(super) struct Inner {
     pub(super) plan: BTreeMap<usize, Fate>,
     /// The store's own clock.
     pub(super) now: Option<SystemTime>,
+    late: Arc<Notify>,
 }
 
 #[derive(Debug, Default)]
@@ -50,6 +55,11 @@ impl Shelf {
         let mut inner = self.0.lock();
         inner.calls.clear();
         inner.plan = plan.into_iter().collect();
+    }
+
+    /// To the call whose reply is late.
+    pub(super) fn reply(&self) {
+        self.0.lock().late.notify_one();
     }
 
     pub(super) fn calls(&self) -> Vec<&'static str> {
@@ -118,6 +128,14 @@ impl Shelf {
             Some(Fate::HangAfter) => {
                 let _ = act(&mut self.0.lock());
                 std::future::pending().await
+            }
+            Some(Fate::ReplyLate) => {
+                let (reply, late) = {
+                    let mut inner = self.0.lock();
+                    (act(&mut inner), Arc::clone(&inner.late))
+                };
+                late.notified().await;
+                reply
             }
         }
     }

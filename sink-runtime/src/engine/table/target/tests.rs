@@ -1,5 +1,7 @@
 #![allow(clippy::unwrap_used, clippy::panic, reason = "tests")]
 
+mod distant;
+
 use tempfile::TempDir;
 
 use super::*;
@@ -50,7 +52,7 @@ fn plan(folder: &TempDir) -> IcebergPlan {
     }
 }
 
-fn targets(plan: IcebergPlan, table: Arc<dyn TableOps>) -> Targets {
+fn targets(plan: IcebergPlan, table: Arc<dyn TableOps>) -> Arc<Targets> {
     let decode = DecodePlan {
         value: ValueSchema::Inferred(Inference::new(1, OnConflict::String)),
         on_error: OnError::DeadLetter,
@@ -65,7 +67,8 @@ fn targets(plan: IcebergPlan, table: Arc<dyn TableOps>) -> Targets {
     let clock = || chrono::Utc::now().timestamp_millis();
     let committer = IcebergCommitter::new(table, &SinkId("default.orders".into()), pace, clock);
     let budget = Budget::new(1 << 20);
-    Targets::new(plan, &decode, committer, Handle::current(), budget)
+    let runtime = Handle::current();
+    Arc::new(Targets::new(plan, &decode, committer, runtime, budget, 5))
 }
 
 async fn owner(table: &MemoryTable) -> Option<String> {
@@ -160,6 +163,7 @@ fn progress(target: &Target, partition: i32) -> IcebergCommit {
         cluster_id: None,
         census: None,
         topic_ids: BTreeMap::new(),
+        last_reads: BTreeMap::new(),
         files: Vec::new(),
         spec: Arc::clone(&target.spec),
         columns: target.columns.clone(),
@@ -279,7 +283,7 @@ async fn a_table_is_made_with_what_it_is_laid_out_by_though_no_record_has_it_yet
         by("place.city", PartitionTransform::Truncate(3), None),
     ];
     let table = Arc::new(MemoryTable::new("orders"));
-    let targets = Arc::new(targets(plan, table.clone()));
+    let targets = targets(plan, table.clone());
     assert!(targets.open().await.unwrap().is_none());
     let made = for_rows(&targets, vec![Field::optional("id", Type::Long)]).await;
     let made = made.unwrap();
@@ -306,9 +310,9 @@ async fn a_table_that_somebody_made_before_the_first_rows_keeps_its_types() {
     let folder = TempDir::new().unwrap();
     let plan = plan(&folder);
     let table = Arc::new(MemoryTable::new("orders"));
-    let late = Arc::new(targets(plan.clone(), table.clone()));
+    let late = targets(plan.clone(), table.clone());
     assert!(late.open().await.unwrap().is_none());
-    let first = Arc::new(targets(plan, table));
+    let first = targets(plan, table);
     let int = Field::optional("id", Type::Int);
     for_rows(&first, vec![int.clone()]).await.unwrap();
     let text = Field::optional("id", Type::String);
@@ -325,8 +329,7 @@ async fn a_column_too_many_or_with_the_name_of_a_partition_field_is_turned_down(
     let mut plan = plan(&folder);
     plan.partition_by = vec![by("id", PartitionTransform::Bucket(4), Some("shard"))];
     let mut targets = targets(plan, Arc::new(MemoryTable::new("orders")));
-    targets.max_columns = 3;
-    let targets = Arc::new(targets);
+    Arc::get_mut(&mut targets).unwrap().max_columns = 3;
     let long = |name: &str| Field::optional(name, Type::Long);
     for_rows(&targets, vec![long("id")]).await.unwrap();
     let refused = for_rows(&targets, vec![long("id"), long("shard")]).await;
@@ -399,7 +402,7 @@ async fn what_a_table_requires_stays_required_until_a_record_lacks_it() {
     let made = targets(plan.clone(), table.clone());
     made.open_with(&columns).await.unwrap();
 
-    let targets = Arc::new(targets(plan, table));
+    let targets = targets(plan, table);
     targets.open().await.unwrap();
     let opened = targets.current().unwrap();
     let required =

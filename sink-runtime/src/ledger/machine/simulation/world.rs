@@ -7,7 +7,7 @@ use bytes::Bytes;
 
 use super::{SINK, tp};
 use crate::ledger::machine::Proposal;
-use crate::ledger::{CommitId, LedgerDocument, PendingFile};
+use crate::ledger::{Claim, CommitId, LedgerDocument, PendingFile, Verdict, judge};
 use crate::record::{Offset, OffsetRange};
 use crate::store::{Completed, Expect, ObjectKey, UploadId, Version};
 
@@ -62,6 +62,8 @@ pub(super) struct World {
     /// Requests whose sender gave up waiting. They arrive later, or never.
     pub(super) late: Vec<Operation>,
     pub(super) ids: u64,
+    /// A commit that was told to be fenced, while the store has it or would take it.
+    pub(super) wrongly_fenced: Option<String>,
     pub(super) tally: Tally,
 }
 
@@ -74,6 +76,8 @@ pub(super) struct Tally {
     pub(super) lost: u64,
     /// Files that were visible and had to be removed.
     pub(super) removed: u64,
+    /// Commits that began with a version of the ledger before the last known.
+    pub(super) stale: u64,
 }
 
 /// Like an S3 ETag: equal content, equal version.
@@ -150,6 +154,19 @@ impl World {
         self.ledger.as_ref().map(|stored| &stored.document)
     }
 
+    pub(super) fn look_at_fenced(&mut self, proposal: &Proposal, generation: u64) {
+        let claim = Claim {
+            tp: tp(),
+            expected: proposal.expected,
+            range: proposal.range,
+            generation,
+        };
+        match judge(self.document(), &claim, proposal.commit_id) {
+            Verdict::Fenced { .. } => {}
+            verdict => self.wrongly_fenced = Some(format!("fenced: {claim:?}, but {verdict:?}")),
+        }
+    }
+
     pub(super) fn fresh(&mut self) -> u64 {
         self.ids += 1;
         self.ids
@@ -193,6 +210,7 @@ impl World {
                 end: Offset(start + len),
             },
             floor: Offset(start),
+            last_read: None,
             files: staged,
             commit_id: CommitId(uuid::Uuid::from_u128(commit.into())),
             cluster_id: None,
@@ -211,6 +229,9 @@ pub(super) struct Oracle {
 
 impl Oracle {
     pub(super) fn check(&mut self, world: &World) -> Result<(), String> {
+        if let Some(wrong) = &world.wrongly_fenced {
+            return Err(wrong.clone());
+        }
         let visible = &world.visible;
         if let Some(offset) = visible.iter().position(|times| *times > 1) {
             return Err(format!(
