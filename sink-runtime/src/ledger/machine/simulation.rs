@@ -1,6 +1,7 @@
 //! Owners of one topic-partition, driven step by step against a simulated store in an order that the test generates:
-//! crashes, new identities, lost requests and replies, requests that arrive late, staged uploads that vanish. After
-//! every action an oracle counts how often each offset is visible.
+//! crashes, new identities, lost requests and replies, requests that arrive late, staged uploads that vanish, visible
+//! files whose rows a stranger moves elsewhere, topics that are made anew. After every action an oracle counts how often
+//! each offset of each topic is visible. Protocols that leave something out must be found by it.
 
 #![allow(clippy::unwrap_used, clippy::panic, reason = "tests")]
 
@@ -12,8 +13,9 @@ use std::collections::BTreeMap;
 use proptest::prelude::*;
 use proptest::test_runner::{Config, RngAlgorithm, TestCaseError, TestError, TestRng, TestRunner};
 
-use self::world::{Manners, Operation, Oracle, Reply, Tally, World};
+use self::world::{Compacting, Manners, Omission, Operation, Oracle, Reply, Tally, World, version};
 use super::*;
+use crate::ledger::CommitId;
 
 const SINK: &str = "default.orders";
 
@@ -36,6 +38,8 @@ struct Owner {
     running: Option<Running>,
     /// The ledger and its generation, as opened.
     known: Option<(Seen, u64)>,
+    /// The topic that its records are of: as it was when the ledger had been opened.
+    topic: u64,
     /// Given up on without an answer: to be tried again as it was.
     again: Option<Proposal>,
 }
@@ -76,7 +80,12 @@ impl Owner {
                 None if matches!(operation, Operation::Put(..)) => {
                     running.todo.clear();
                     running.replies.clear();
-                    return self.feed(world, Event::Unknown);
+                    return match (world.manners.leaves_out, &operation) {
+                        (Some(Omission::Reread), Operation::Put(body, _)) => {
+                            self.feed(world, Event::Put(version(body)))
+                        }
+                        _ => self.feed(world, Event::Unknown),
+                    };
                 }
                 None => return,
             }
@@ -94,6 +103,25 @@ impl Owner {
             (Some((_, generation)), Some(proposal)) => {
                 (Seen::Unknown, *generation, Intent::Commit(proposal))
             }
+            (Some((seen, generation)), None) if self.must_reset(world) => {
+                let Seen::Present { document, .. } = seen else {
+                    return;
+                };
+                // The records of a topic need not begin at its first offset.
+                let next = match choice.is_multiple_of(2) {
+                    true => document.next,
+                    false => Offset(0),
+                };
+                let restart = Restart {
+                    expected: Some(document.next),
+                    next,
+                    recreated: true,
+                    commit_id: CommitId(uuid::Uuid::from_u128(world.fresh().into())),
+                    cluster_id: None,
+                    topic_id: world.id_of(self.topic),
+                };
+                (seen.clone(), *generation, Intent::Reset(restart))
+            }
             (Some((seen, generation)), None) if choice.is_multiple_of(8) => {
                 (seen.clone(), *generation, Intent::Settle)
             }
@@ -104,16 +132,20 @@ impl Owner {
                 };
                 let start = expected.map_or(0, |next| next.0);
                 let (len, files) = (1 + i64::from(choice % 5), 1 + i64::from(choice / 8 % 3));
-                let proposal = world.stage(expected, start, len, files);
+                let proposal = world.stage(self.topic, expected, start, (len, files));
                 (seen.clone(), *generation, Intent::Commit(proposal))
             }
+        };
+        let generation = match world.manners.leaves_out {
+            Some(Omission::Generation) => world.document().map_or(0, |now| now.generation),
+            _ => generation,
         };
         let proposal = match &intent {
             Intent::Commit(proposal) => Some(proposal.clone()),
             _ => None,
         };
         let stamp = Stamp {
-            writer: "owner".into(),
+            writer: self.topic.to_string(),
             written_at: String::new(),
         };
         self.running = Some(Running {
@@ -125,6 +157,14 @@ impl Owner {
         self.feed(world, Event::Begin);
     }
 
+    /// The ledger, as it was seen, is of an earlier topic than the records.
+    fn must_reset(&self, world: &World) -> bool {
+        match &self.known {
+            Some((Seen::Present { document, .. }, _)) => world.topic_of(document).0 < self.topic,
+            _ => false,
+        }
+    }
+
     fn feed(&mut self, world: &mut World, event: Event) {
         let Some(running) = &mut self.running else {
             return;
@@ -134,12 +174,23 @@ impl Owner {
             Step::Put { body, expect, .. } => vec![Operation::Put(body, expect)],
             Step::Complete(files) => files.into_iter().map(Operation::Complete).collect(),
             Step::Head(keys) => keys.into_iter().map(Operation::Head).collect(),
+            Step::Abort { required: true, .. }
+                if world.manners.leaves_out == Some(Omission::AbortBeforeDelete) =>
+            {
+                return self.feed(world, Event::Aborted);
+            }
             Step::Abort { uploads, .. } => {
                 let ids = uploads.into_iter().map(|(_, id)| id);
                 ids.map(Operation::Abort).collect()
             }
             Step::Delete(keys) => keys.into_iter().map(Operation::Delete).collect(),
-            Step::Done(outcome) => return self.done(&mut world.tally, &outcome),
+            Step::Done(outcome) => {
+                if self.known.is_none() {
+                    // Reading begins when the ledger has said where.
+                    self.topic = world.topic;
+                }
+                return self.done(&mut world.tally, &outcome);
+            }
         };
     }
 
@@ -148,6 +199,7 @@ impl Owner {
             return;
         };
         match outcome {
+            Outcome::Stands { .. } if running.proposal.is_none() => tally.resets += 1,
             Outcome::Stands { already: false } => tally.commits += 1,
             Outcome::Stands { already: true } => tally.found += 1,
             Outcome::Fenced { .. } => tally.fenced += 1,
@@ -161,7 +213,11 @@ impl Owner {
                     Seen::Present { document, .. } => document.generation,
                     _ => 0,
                 };
-                Some((seen, generation))
+                // What was settled meanwhile may be another's: as the committer does, it is opened anew.
+                let before = self.known.take().map(|(_, before)| before);
+                let settled = matches!(outcome, Outcome::Whole) && before.is_some();
+                let moved = settled && before != Some(generation);
+                (!moved).then_some((seen, generation))
             }
             Outcome::Fenced { .. } | Outcome::Lost { .. } => None,
             Outcome::Unreadable(problem) => panic!("{problem:?}"),
@@ -220,8 +276,11 @@ fn run(owners: usize, manners: Manners, actions: &[Action]) -> Result<Tally, Str
     let mut world = World {
         manners,
         ledger: None,
+        topic: 0,
+        topics: BTreeMap::new(),
         visible: Vec::new(),
         objects: BTreeMap::new(),
+        compacted: Vec::new(),
         uploads: BTreeMap::new(),
         finished: Vec::new(),
         late: Vec::new(),
@@ -240,7 +299,9 @@ fn run(owners: usize, manners: Manners, actions: &[Action]) -> Result<Tally, Str
             // Dead, and born again with a new identity.
             218..=227 => owners[who] = Owner::default(),
             228..=235 => owners[who].give_up(action.choice),
-            236..=247 => arrive(&mut world, action.choice.into()),
+            236..=242 => arrive(&mut world, action.choice.into()),
+            243..=247 => world.compact(action.choice.into()),
+            248 => world.topic += 1,
             _ if manners.vanishing => vanish(&mut world, action.choice.into()),
             _ => {}
         }
@@ -297,6 +358,10 @@ fn rest(mut world: World, mut oracle: Oracle, owners: Vec<Owner>) -> Result<Tall
     // A crash would forget what it knows; so does it here, and it must still be able to go on.
     let mut heir = Owner::default();
     settle_down(&mut world, &mut oracle, &mut heir)?;
+    if heir.must_reset(&world) {
+        heir.act(&mut world, Network::Good, 1);
+        settle_down(&mut world, &mut oracle, &mut heir)?;
+    }
     let before = world.document().map_or(0, |document| document.next.0);
     heir.act(&mut world, Network::Good, 1);
     settle_down(&mut world, &mut oracle, &mut heir)?;
@@ -305,11 +370,14 @@ fn rest(mut world: World, mut oracle: Oracle, owners: Vec<Owner>) -> Result<Tall
     if next <= before {
         return Err(format!("an undisturbed commit did not go beyond {before}"));
     }
-    let mut visible: Vec<i64> = world.objects.values().flatten().copied().collect();
+    let (topic, start) = world.topic_of(document);
+    let batches = world.objects.values().chain(&world.compacted);
+    let of_topic = batches.filter(|batch| batch.topic == topic);
+    let mut visible: Vec<i64> = of_topic.flat_map(|batch| batch.offsets.clone()).collect();
     visible.sort_unstable();
-    match visible == (0..next).collect::<Vec<i64>>() {
+    match visible == (start..next).collect::<Vec<i64>>() {
         true => Ok(world.tally),
-        false => Err(format!("below {next} there are {visible:?}")),
+        false => Err(format!("from {start} to {next} there are {visible:?}")),
     }
 }
 
@@ -341,6 +409,8 @@ fn explore(cases: u32, owners: usize, manners: Manners) -> Result<Tally, TestErr
             fenced: all.fenced + one.fenced,
             lost: all.lost + one.lost,
             removed: all.removed + one.removed,
+            resets: all.resets + one.resets,
+            compacted: all.compacted + one.compacted,
         });
         Ok(())
     })?;
@@ -355,8 +425,11 @@ fn assert_varied(tally: Tally) {
         fenced,
         lost,
         removed,
+        resets,
+        compacted,
     } = tally;
-    let least = [commits, found, fenced, lost, removed].into_iter().min();
+    let all = [commits, found, fenced, lost, removed, resets, compacted];
+    let least = all.into_iter().min();
     assert!(least >= Some(100), "{tally:?}");
 }
 
@@ -364,6 +437,9 @@ const HONEST: Manners = Manners {
     compare_and_swap: true,
     remembers_finished: true,
     vanishing: true,
+    compacting: Compacting::AtRest,
+    topic_ids: false,
+    leaves_out: None,
 };
 
 // T2, T5, T7, T18, T24
@@ -376,6 +452,7 @@ fn every_offset_is_there_exactly_once_whatever_two_owners_do_and_suffer() {
 fn every_offset_is_there_exactly_once_with_three_owners_and_a_forgetful_store() {
     let manners = Manners {
         remembers_finished: false,
+        topic_ids: true,
         ..HONEST
     };
     assert_varied(explore(2500, 3, manners).unwrap());
@@ -394,12 +471,43 @@ fn no_commit_is_ever_taken_back_while_nothing_vanishes() {
     }
 }
 
+/// A world in which the oracle must find damage.
+fn assert_found(manners: Manners) {
+    let found = explore(2500, 2, manners);
+    assert!(
+        matches!(found, Err(TestError::Fail(..))),
+        "{manners:?}: {found:?}"
+    );
+}
+
 #[test]
 fn the_oracle_finds_the_damage_of_a_store_that_ignores_preconditions() {
-    let manners = Manners {
+    assert_found(Manners {
         compare_and_swap: false,
         ..HONEST
-    };
-    let found = explore(300, 2, manners);
-    assert!(matches!(found, Err(TestError::Fail(..))), "{found:?}");
+    });
+}
+
+#[test]
+fn the_oracle_finds_the_damage_of_a_protocol_that_leaves_something_out() {
+    for omission in [
+        Omission::Generation,
+        Omission::AbortBeforeDelete,
+        Omission::Reread,
+    ] {
+        assert_found(Manners {
+            leaves_out: Some(omission),
+            ..HONEST
+        });
+    }
+}
+
+/// Why a commit is settled when none follows soon: until then its files are not to be moved.
+#[test]
+fn the_oracle_finds_the_damage_of_a_compaction_of_what_is_not_settled() {
+    assert_found(Manners {
+        compacting: Compacting::All,
+        remembers_finished: false,
+        ..HONEST
+    });
 }
