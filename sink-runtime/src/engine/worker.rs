@@ -583,6 +583,4 @@ impl<S: Shelf> Worker<S> {
 }
 
 #[cfg(test)]
-mod found_columns;
-#[cfg(test)]
 mod tests;
