@@ -73,8 +73,9 @@ async fn what_a_process_could_not_register_before_it_died_is_registered_by_the_n
 async fn a_glue_that_is_down_stops_no_data_and_is_caught_up_with() -> Result<()> {
     let glued = Glued::new(2).await?;
     let way = glued.lab.proxy(&glued.lab.ministack().endpoint).await?;
-    let glued =
-        glued.with(json!({"glue": {"endpoint": way.endpoint(), "timeouts": {"maxAttempts": 1}}}));
+    // One attempt, and one that does not end: a commit that waits for Glue would wait for longer than this test does.
+    let timeouts = json!({"attempt": "10m", "maxAttempts": 1});
+    let glued = glued.with(json!({"glue": {"endpoint": way.endpoint(), "timeouts": timeouts}}));
     way.disable().await?;
     glued.topic.produce(orders(300, 4)).await?;
     let tidewater = glued.sink.start()?;
@@ -87,25 +88,32 @@ async fn a_glue_that_is_down_stops_no_data_and_is_caught_up_with() -> Result<()>
     glued.await_synced(&tidewater).await?;
     glued.await_all_registered().await?;
 
-    // Again, with a table: new folders wait.
-    way.disable().await?;
-    let values = json!({"order_id": 1, "country": "Atlantis", "created_at": 0});
-    glued.topic.produce(glued.send(&[values])).await?;
-    glued.sink.await_rows(301).await?;
-    await_table(&tidewater, "a folder waits", |table| {
-        table["partitionsWaiting"] == json!(1)
-    })
-    .await?;
+    // Again, with a table, by a Glue that takes requests and does not answer. Each of these rows is in a folder of its
+    // own, and is committed before the next is sent.
+    way.toxic("silence", "timeout", "downstream", json!({"timeout": 0}))
+        .await?;
+    for n in 0..10 {
+        let values = json!({"order_id": n, "country": format!("Atlantis {n}"), "created_at": 0});
+        glued.topic.produce(glued.send(&[values])).await?;
+        glued.sink.await_rows(301 + n).await?;
+    }
     let status = status(&tidewater).await?;
     assert_eq!(
         status["commit"]["consecutiveFailures"],
         json!(0),
         "{status}"
     );
+    // What was asked is never answered; its connection ends.
+    way.disable().await?;
+    await_table(&tidewater, "the folders wait", |table| {
+        table["partitionsWaiting"] == json!(10)
+    })
+    .await?;
+    way.remove_toxic("silence").await?;
     way.enable().await?;
     glued.await_all_registered().await?;
     glued.await_synced(&tidewater).await?;
-    glued.assert_readers_find(301).await
+    glued.assert_readers_find(310).await
 }
 
 #[tokio::test]
