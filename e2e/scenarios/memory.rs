@@ -47,7 +47,7 @@ async fn many_partitions_of_many_folders_stay_within_the_memory_budget() -> Resu
 }
 
 /// The most that was ever resident of a running process, in bytes.
-fn peak_of(pid: u32) -> Result<u64> {
+pub(crate) fn peak_of(pid: u32) -> Result<u64> {
     let status = std::fs::read_to_string(format!("/proc/{pid}/status"))?;
     let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"));
     let kib = line.and_then(|line| line.trim().strip_suffix("kB"));
