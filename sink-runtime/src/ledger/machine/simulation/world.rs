@@ -20,6 +20,8 @@ pub(super) struct Manners {
     pub(super) remembers_finished: bool,
     /// Staged uploads are aborted by strangers.
     pub(super) vanishing: bool,
+    /// A completion takes its time: whoever asks meanwhile is told that there is no such upload, nor an object.
+    pub(super) slow_completions: bool,
     /// Strangers move rows of visible files elsewhere, as a compaction does: of which files.
     pub(super) compacting: Compacting,
     /// Brokers tell the id of a topic.
@@ -154,6 +156,9 @@ impl World {
                     Reply::Conflict
                 }
             }
+            Operation::Complete(file) if self.is_being_completed(file) => {
+                Reply::Completed(Completed::NoSuchUpload)
+            }
             Operation::Complete(file) => {
                 let id = &file.upload.0;
                 Reply::Completed(match self.uploads.remove(id) {
@@ -197,6 +202,11 @@ impl World {
                 Reply::Deleted
             }
         }
+    }
+
+    fn is_being_completed(&self, file: &PendingFile) -> bool {
+        let by = |late: &Operation| matches!(late, Operation::Complete(one) if one.upload == file.upload);
+        self.manners.slow_completions && self.late.iter().any(by)
     }
 
     pub(super) fn document(&self) -> Option<&LedgerDocument> {
