@@ -1,5 +1,7 @@
 //! Glue, or somebody in it, does harm: no data waits, and everything is made up for.
 
+use futures::future::try_join_all;
+
 use super::*;
 
 #[tokio::test]
@@ -118,62 +120,67 @@ async fn a_glue_that_is_down_stops_no_data_and_is_caught_up_with() -> Result<()>
 
 #[tokio::test]
 async fn a_glue_that_throttles_loses_answers_or_lets_others_win_is_told_everything() -> Result<()> {
-    for (spoil, count) in [
+    let spoils = [
         (Spoil::Refuse("ConcurrentModificationException"), 3),
         (Spoil::Refuse("ThrottlingException"), 3),
         (Spoil::CutAfter, 1),
         (Spoil::FailAfter, 1),
-    ] {
-        let glued = Glued::new(1).await?;
-        let way = Spoiler::start(&glued.lab.ministack().endpoint).await?;
-        let mut glued = glued
-            .alone()
-            .with(json!({"glue": {"endpoint": way.endpoint()}}));
-        let made = ["CreateDatabase", "CreateTable", "BatchCreatePartition"];
-        for operation in made {
-            way.spoil(operation, spoil, count);
-        }
-        glued.topic.produce(orders(100, 10)).await?;
-        let tidewater = glued.sink.start()?;
-        glued.sink.await_rows(100).await?;
-        glued
-            .await_all_registered()
-            .await
-            .with_context(|| format!("{spoil:?}\n{}", tidewater.process().log_tail()))?;
-        for operation in made {
-            assert_eq!(way.spoilt(operation), count, "{operation} {spoil:?}");
-        }
-        glued.await_synced(&tidewater).await?;
-        tidewater.sigterm();
-        ensure!(tidewater.wait_exit(PATIENCE).await?.success());
+    ];
+    // Each mostly waits to try again.
+    try_join_all(spoils.map(everything_is_told)).await?;
+    Ok(())
+}
 
-        glued
-            .sink
-            .change(json!({"metadataColumns": {"timestamp": "_timestamp"}}));
-        for operation in [
-            "UpdateTable",
-            "BatchUpdatePartition",
-            "BatchGetPartition",
-            "GetTable",
-        ] {
-            way.spoil(operation, spoil, count);
-        }
-        let tidewater = glued.sink.start()?;
-        await_until(PATIENCE, "the new column everywhere", async || {
-            let columns = glued.columns().await?;
-            let partitions = glued.partitions().await?;
-            Ok(columns.contains(&"_timestamp timestamp".to_owned())
-                && partitions.values().all(|(_, of)| *of == columns))
-        })
+async fn everything_is_told((spoil, count): (Spoil, u32)) -> Result<()> {
+    let glued = Glued::new(1).await?;
+    let way = Spoiler::start(&glued.lab.ministack().endpoint).await?;
+    let mut glued = glued
+        .alone()
+        .with(json!({"glue": {"endpoint": way.endpoint()}}));
+    let made = ["CreateDatabase", "CreateTable", "BatchCreatePartition"];
+    for operation in made {
+        way.spoil(operation, spoil, count);
+    }
+    glued.topic.produce(orders(100, 10)).await?;
+    let tidewater = glued.sink.start()?;
+    glued.sink.await_rows(100).await?;
+    glued
+        .await_all_registered()
         .await
         .with_context(|| format!("{spoil:?}\n{}", tidewater.process().log_tail()))?;
-        assert_eq!(way.spoilt("UpdateTable"), count, "{spoil:?}");
-        glued.await_synced(&tidewater).await?;
-        glued
-            .assert_readers_find(100)
-            .await
-            .with_context(|| format!("{spoil:?}"))?;
+    for operation in made {
+        assert_eq!(way.spoilt(operation), count, "{operation} {spoil:?}");
     }
+    glued.await_synced(&tidewater).await?;
+    tidewater.sigterm();
+    ensure!(tidewater.wait_exit(PATIENCE).await?.success());
+
+    glued
+        .sink
+        .change(json!({"metadataColumns": {"timestamp": "_timestamp"}}));
+    for operation in [
+        "UpdateTable",
+        "BatchUpdatePartition",
+        "BatchGetPartition",
+        "GetTable",
+    ] {
+        way.spoil(operation, spoil, count);
+    }
+    let tidewater = glued.sink.start()?;
+    await_until(PATIENCE, "the new column everywhere", async || {
+        let columns = glued.columns().await?;
+        let partitions = glued.partitions().await?;
+        Ok(columns.contains(&"_timestamp timestamp".to_owned())
+            && partitions.values().all(|(_, of)| *of == columns))
+    })
+    .await
+    .with_context(|| format!("{spoil:?}\n{}", tidewater.process().log_tail()))?;
+    assert_eq!(way.spoilt("UpdateTable"), count, "{spoil:?}");
+    glued.await_synced(&tidewater).await?;
+    glued
+        .assert_readers_find(100)
+        .await
+        .with_context(|| format!("{spoil:?}"))?;
     Ok(())
 }
 

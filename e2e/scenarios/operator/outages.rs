@@ -6,6 +6,11 @@ use tidewater_e2e::{Lab, await_until, orders_of_countries};
 
 use super::*;
 
+/// An outage is told once the attempts at a call are over.
+fn soon_told() -> Value {
+    json!({"maxAttempts": 2})
+}
+
 // K3
 #[tokio::test]
 async fn a_store_that_is_down_is_told_and_nothing_is_lost() -> Result<()> {
@@ -16,6 +21,7 @@ async fn a_store_that_is_down_is_told_and_nothing_is_lost() -> Result<()> {
     let proxy = lab.proxy(lab.s3().host()).await?;
     let mut orders_sink = sink(lab, "orders", &topic, &bucket);
     orders_sink["spec"]["destination"]["s3"]["endpoint"] = json!(proxy.endpoint());
+    orders_sink["spec"]["destination"]["s3"]["timeouts"] = soon_told();
     apply(&namespace, &[keys(lab), orders_sink]).await?;
     namespace
         .await_condition("ks3/orders", "Ready", WITHIN)
@@ -66,6 +72,7 @@ async fn a_catalog_that_is_down_is_told_and_nothing_is_lost() -> Result<()> {
     let proxy = lab.proxy(host).await?;
     let mut orders_table = table(lab, "orders", &topic, &tables);
     orders_table["spec"]["catalog"]["rest"]["uri"] = json!(proxy.endpoint());
+    orders_table["spec"]["catalog"]["rest"]["timeouts"] = soon_told();
     apply(&namespace, &[keys(lab), orders_table]).await?;
     namespace
         .await_condition("icet/orders", "Ready", WITHIN)
