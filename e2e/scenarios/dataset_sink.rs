@@ -1,5 +1,8 @@
 //! A dataset sink of orders on the lab: its resource, its processes, and what readers find in its dataset.
 
+mod bucket;
+mod process;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::PathBuf;
@@ -16,6 +19,10 @@ use tidewater_e2e::{
 
 use crate::witness::Rows;
 
+pub(crate) use self::process::{
+    Ended, await_fenced, await_log, await_status, commits, ended, status, stop,
+};
+
 /// How long anything may take on a busy machine.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(90);
 
@@ -29,13 +36,6 @@ pub(crate) struct DatasetSink {
     bucket: String,
     on_ministack: bool,
     launched: AtomicUsize,
-}
-
-/// How a process ended, and all it said.
-#[derive(Debug)]
-pub(crate) struct Ended {
-    pub(crate) status: ExitStatus,
-    pub(crate) log: String,
 }
 
 /// How a command ended.
@@ -335,18 +335,6 @@ impl DatasetSink {
         self.duckdb().await?.value(&sql).await
     }
 
-    /// Keys of open uploads.
-    pub(crate) async fn uploads(&self) -> Result<BTreeSet<String>> {
-        let open = self
-            .s3()
-            .list_multipart_uploads()
-            .bucket(&self.bucket)
-            .send()
-            .await?;
-        let keys = open.uploads().iter().filter_map(|upload| upload.key());
-        Ok(keys.map(str::to_owned).collect())
-    }
-
     /// Waits until the dataset has at least so many rows.
     pub(crate) async fn await_rows(&self, rows: i64) -> Result<()> {
         await_until(PATIENCE, &format!("{rows} rows"), async || {
@@ -394,135 +382,6 @@ impl DatasetSink {
         };
         rows.assert_as_sent(&self.topic).await
     }
-
-    /// Keys of the bucket's data files.
-    pub(crate) async fn files(&self) -> Result<BTreeSet<String>> {
-        let listed = self
-            .s3()
-            .list_objects_v2()
-            .bucket(&self.bucket)
-            .send()
-            .await?;
-        let keys = listed.contents().iter().filter_map(|object| object.key());
-        Ok(keys
-            .filter(|key| !key.starts_with("_tidewater/"))
-            .map(str::to_owned)
-            .collect())
-    }
-
-    /// Sizes of the bucket's data files, in the order of their keys.
-    pub(crate) async fn sizes(&self) -> Result<Vec<i64>> {
-        let listed = self
-            .s3()
-            .list_objects_v2()
-            .bucket(&self.bucket)
-            .send()
-            .await?;
-        let files = listed.contents().iter().filter(|object| {
-            let key = object.key().unwrap_or_default();
-            !key.starts_with("_tidewater/")
-        });
-        Ok(files.filter_map(|object| object.size()).collect())
-    }
-
-    /// How many files the ledger of each partition names as pending.
-    pub(crate) async fn pending(&self) -> Result<BTreeMap<i64, usize>> {
-        let s3 = self.s3();
-        let prefix = format!("_tidewater/{}/", self.id());
-        let request = s3.list_objects_v2().bucket(&self.bucket).prefix(prefix);
-        let mut pending = BTreeMap::new();
-        for object in request.send().await?.contents() {
-            let key = object.key().context("a key")?;
-            let request = s3.get_object().bucket(&self.bucket).key(key);
-            let body = request.send().await?.body.collect().await?.into_bytes();
-            let ledger: Value = serde_json::from_slice(&body)?;
-            let partition = ledger["partition"].as_i64().context("a partition")?;
-            let files = ledger["pending"].as_array().context("a list")?;
-            pending.insert(partition, files.len());
-        }
-        Ok(pending)
-    }
-
-    /// Aborts the bucket's open uploads but for `spared`, as a lifecycle rule does, and tells how many.
-    pub(crate) async fn abort_uploads(&self, spared: usize) -> Result<usize> {
-        let s3 = self.s3();
-        let open = s3
-            .list_multipart_uploads()
-            .bucket(&self.bucket)
-            .send()
-            .await?;
-        let doomed = open.uploads().iter().skip(spared);
-        for upload in doomed.clone() {
-            s3.abort_multipart_upload()
-                .bucket(&self.bucket)
-                .set_key(upload.key().map(str::to_owned))
-                .set_upload_id(upload.upload_id().map(str::to_owned))
-                .send()
-                .await?;
-        }
-        Ok(doomed.count())
-    }
-}
-
-/// Waits for the end of a process.
-pub(crate) async fn ended(tidewater: &Tidewater) -> Result<Ended> {
-    let status = tidewater.wait_exit(PATIENCE).await?;
-    let log = tidewater.process().log();
-    Ok(Ended { status, log })
-}
-
-/// The JSON of `/status`: the first sink's.
-pub(crate) async fn status(tidewater: &Tidewater) -> Result<Value> {
-    let (_, body) = tidewater.http_get("/status").await?;
-    let status: Value = serde_json::from_str(&body)?;
-    Ok(status["sinks"][0].clone())
-}
-
-/// Commits of a process that ended so: `committed`, `fenced`, …
-pub(crate) async fn commits(tidewater: &Tidewater, outcome: &str) -> Result<u64> {
-    let (_, metrics) = tidewater.http_get("/metrics").await?;
-    let outcome = format!("outcome=\"{outcome}\"");
-    let counted = metrics
-        .lines()
-        .filter(|line| line.starts_with("tidewater_commits_total{") && line.contains(&outcome));
-    let numbers = counted.filter_map(|line| line.rsplit(' ').next()?.parse::<f64>().ok());
-    Ok(numbers.sum::<f64>() as u64)
-}
-
-/// Waits until a process that was late has been told so: somebody else made the commit that it was about to make.
-pub(crate) async fn await_fenced(tidewater: &Tidewater) -> Result<()> {
-    await_until(PATIENCE, "a commit that is fenced", async || {
-        Ok(commits(tidewater, "fenced").await? >= 1)
-    })
-    .await
-    .with_context(|| tidewater.process().log_tail())
-}
-
-/// Waits for a fact of `/status`.
-pub(crate) async fn await_status(
-    tidewater: &Tidewater,
-    what: &str,
-    fact: impl Fn(&Value) -> bool,
-) -> Result<()> {
-    await_until(PATIENCE, what, async || Ok(fact(&status(tidewater).await?)))
-        .await
-        .with_context(|| tidewater.process().log_tail())
-}
-
-/// Stops it as Kubernetes does; it must end well.
-pub(crate) async fn stop(tidewater: &Tidewater) -> Result<()> {
-    tidewater.sigterm();
-    let ended = ended(tidewater).await?;
-    ensure!(ended.status.success(), "{}:\n{}", ended.status, ended.log);
-    Ok(())
-}
-
-/// Waits for a text in the log of a running process; fails when it ends.
-pub(crate) async fn await_log(process: &Process, text: &str) -> Result<()> {
-    process
-        .await_ready(PATIENCE, async || Ok(process.log().contains(text)))
-        .await
-        .with_context(|| format!("'{text}' in the log"))
 }
 
 fn merge(into: &mut Value, patch: Value) {

@@ -1,5 +1,8 @@
 //! What happens to topics, groups and processes that read them, and the dataset that comes out right.
 
+mod members;
+mod transactions;
+
 use std::collections::BTreeSet;
 use std::time::Duration;
 
@@ -147,44 +150,6 @@ async fn partitions_that_are_added_and_topics_that_appear_are_picked_up() -> Res
     sink.assert_once(190).await
 }
 
-// T18
-#[tokio::test]
-async fn a_process_that_wakes_after_another_took_over_changes_nothing() -> Result<()> {
-    let lab = Lab::shared().await?;
-    let topic = lab.topic("orders", 4).await?;
-    topic.produce(orders(200, 1)).await?;
-    let sink = DatasetSink::of(lab, &topic).await?;
-    // It stands before the write that is its commit, its files staged.
-    let sleeper = sink.start_with(&[("TIDEWATER_FAILPOINT", "dataset.before-cas!stop")])?;
-    sleeper.await_stopped(PATIENCE).await?;
-    assert_eq!(sink.count().await?, (0, 0));
-    let staged = sink.uploads().await?;
-    assert!(!staged.is_empty(), "it holds nothing");
-    for partition in 0..4 {
-        let told = topic.committed(&sink.group(), partition).await?;
-        assert!(told.is_none_or(|told| told == 0), "{partition}: {told:?}");
-    }
-
-    let heir = sink.start()?;
-    sink.await_rows(200)
-        .await
-        .with_context(|| heir.process().log_tail())?;
-    sleeper.thaw();
-    await_fenced(&sleeper).await?;
-    topic.produce(orders(100, 2)).await?;
-    sink.await_rows(300).await?;
-    // It is of use again.
-    await_partitions(&sleeper, 2).await?;
-    topic.produce(orders(100, 3)).await?;
-    sink.await_rows(400).await?;
-    stop(&sleeper).await?;
-    stop(&heir).await?;
-    sink.assert_once(400).await?;
-    // What it had staged is of no use to anybody.
-    assert_eq!(sink.uploads().await?, BTreeSet::new());
-    Ok(())
-}
-
 // T19
 #[tokio::test]
 async fn records_of_two_versions_in_turn_do_not_multiply_files() -> Result<()> {
@@ -314,131 +279,6 @@ async fn latest_means_from_now_on_also_for_who_crashes_before_a_first_commit() -
     Ok(())
 }
 
-// R4
-#[tokio::test]
-async fn what_is_read_is_committed_before_the_process_leaves() -> Result<()> {
-    let lab = Lab::shared().await?;
-    let topic = lab.topic("orders", 2).await?;
-    topic.produce(orders(100, 1)).await?;
-    let sink = DatasetSink::of(lab, &topic)
-        .await?
-        .with(json!({"rotation": {"maxOpen": "1h"}}));
-    let tidewater = sink.start()?;
-    await_status(&tidewater, "records read", |status| {
-        status["records"] == json!(100)
-    })
-    .await?;
-    assert_eq!(sink.count().await?, (0, 0));
-    stop(&tidewater).await?;
-    sink.assert_once(100).await
-}
-
-// R6, R8
-#[tokio::test]
-async fn partitions_are_handed_over_committed_and_nothing_is_read_twice() -> Result<()> {
-    let lab = Lab::shared().await?;
-    let topic = lab.topic("orders", 4).await?;
-    topic.produce(orders(200, 1)).await?;
-    let sink = DatasetSink::of(lab, &topic)
-        .await?
-        .with(json!({"rotation": {"maxOpen": "1h"}}));
-    let first = sink.start()?;
-    await_status(&first, "records read", |status| {
-        status["records"] == json!(200)
-    })
-    .await?;
-    let lags = async |tidewater: &Tidewater| {
-        let (_, metrics) = tidewater.http_get("/metrics").await?;
-        let series = metrics
-            .lines()
-            .filter(|line| line.starts_with("tidewater_partition_lag_records{"));
-        anyhow::Ok(series.count())
-    };
-    assert_eq!(lags(&first).await?, 4);
-
-    let second = sink.start()?;
-    await_partitions(&second, 2).await?;
-    await_partitions(&first, 2).await?;
-    assert_eq!(
-        lags(&first).await?,
-        2,
-        "series of partitions that were given away"
-    );
-    let whole = format!(
-        "SELECT _partition, count(*), max(_offset) + 1 FROM {} GROUP BY ALL",
-        sink.table()
-    );
-    let given = sink.duckdb().await?.query(&whole).await?;
-    assert_eq!(
-        given.len(),
-        2,
-        "two partitions in the middle of their interval: {given:?}"
-    );
-    for row in given {
-        let partition = i32::try_from(row[0].as_i64().context("a partition")?)?;
-        let (_, end) = topic.offsets(partition).await?;
-        assert_eq!(row[1..], [json!(end), json!(end)], "{partition}");
-    }
-    stop(&second).await?;
-    await_partitions(&first, 4).await?;
-    stop(&first).await?;
-    // Only the second would have read again what the first had read.
-    let log = second.process().log();
-    let summary = log
-        .lines()
-        .find(|line| line.contains("\"summary\""))
-        .context("a summary")?;
-    assert!(summary.contains("\"records\":0,"), "{summary}");
-    sink.assert_once(200).await
-}
-
-// R5
-#[tokio::test]
-async fn the_file_of_a_quiet_partition_closes_by_time() -> Result<()> {
-    let lab = Lab::shared().await?;
-    let topic = lab.topic("orders", 2).await?;
-    let sink = DatasetSink::of(lab, &topic).await?;
-    let tidewater = sink.start()?;
-    await_partitions(&tidewater, 2).await?;
-    topic
-        .produce(orders(1, 1).map(|record| Record {
-            partition: 1,
-            ..record
-        }))
-        .await?;
-    let quiet = format!("SELECT count(*) FROM {} WHERE _partition = 1", sink.table());
-    // The other one never rests.
-    await_until(PATIENCE, "the lone record", async || {
-        topic
-            .produce(orders(20, 2).map(|record| Record {
-                partition: 0,
-                ..record
-            }))
-            .await?;
-        Ok(sink.duckdb().await?.value(&quiet).await? == json!(1))
-    })
-    .await?;
-    stop(&tidewater).await
-}
-
-// R7
-#[tokio::test]
-async fn a_client_that_is_fenced_ends_its_process() -> Result<()> {
-    let lab = Lab::shared().await?;
-    let topic = lab.topic("orders", 2).await?;
-    let sink = DatasetSink::of(lab, &topic).await?.alone();
-    let first = sink.start()?;
-    topic.produce(orders(50, 1)).await?;
-    sink.await_rows(50).await?;
-    let second = sink.start()?;
-    let fenced = ended(&first).await?;
-    assert_eq!(fenced.status.code(), Some(1), "{}", fenced.log);
-    topic.produce(orders(50, 2)).await?;
-    sink.await_rows(100).await?;
-    stop(&second).await?;
-    sink.assert_once(100).await
-}
-
 // R7
 #[tokio::test]
 async fn a_wrong_password_ends_the_process() -> Result<()> {
@@ -466,69 +306,6 @@ async fn a_wrong_password_ends_the_process() -> Result<()> {
     sink.change(json!({"source": {"security": {"sasl": {"password": right}}}}));
     sink.catch_up().await?;
     sink.assert_once(50).await
-}
-
-#[tokio::test]
-async fn aborted_transactions_stay_invisible_and_control_records_are_no_lag() -> Result<()> {
-    let lab = Lab::shared().await?;
-    let topic = lab.topic("orders", 2).await?;
-    topic.transaction(orders(100, 1), Outcome::Abort).await?;
-    topic.transaction(orders(60, 2), Outcome::Commit).await?;
-    topic.transaction(orders(40, 3), Outcome::Abort).await?;
-    let sink = DatasetSink::of(lab, &topic).await?;
-    sink.catch_up().await?;
-    sink.assert_once(60).await?;
-    let status = sink.command("status").await?;
-    assert!(
-        status.stdout.contains(&format!("{}: lag 0", sink.id())),
-        "{}",
-        status.stdout
-    );
-    let (_, end) = topic.offsets(0).await?;
-    assert_eq!(topic.committed(&sink.group(), 0).await?, Some(end));
-
-    let everything = DatasetSink::of(lab, &topic).await?;
-    let everything = everything.with(json!({"source": {"isolationLevel": "ReadUncommitted"}}));
-    everything.catch_up().await?;
-    everything.assert_once(200).await
-}
-
-#[tokio::test]
-async fn an_open_transaction_is_waited_for_and_holds_up_its_partition_only() -> Result<()> {
-    let lab = Lab::shared().await?;
-    let topic = lab.topic("orders", 2).await?;
-    let to = |partition: i32, n: u64, seed: u64| {
-        orders(n, seed).map(move |record| Record {
-            partition,
-            ..record
-        })
-    };
-    topic.produce(to(0, 10, 1)).await?;
-    let open = topic.open_transaction(to(0, 30, 2)).await?;
-    topic.produce(to(0, 7, 3)).await?;
-    topic.produce(to(1, 50, 4)).await?;
-    let mut sink = DatasetSink::of(lab, &topic).await?.alone();
-    let first = sink.start()?;
-    sink.await_rows(60).await?;
-    topic.produce(to(1, 5, 5)).await?;
-    sink.await_rows(65).await?;
-    let by_partition = "SELECT count(*) FROM $t WHERE _partition = 0";
-    assert_eq!(sink.value(by_partition).await?, json!(10));
-    assert_eq!(topic.committed(&sink.group(), 0).await?, Some(10));
-    first.kill9();
-
-    // What the transaction began is read once it ends, whoever runs then, and what came behind it too.
-    sink.change(json!({"rotation": {"maxOpen": "500ms"}}));
-    let second = sink.start()?;
-    topic.produce(to(1, 5, 6)).await?;
-    sink.await_rows(70).await?;
-    assert_eq!(sink.value(by_partition).await?, json!(10));
-    open.end(Outcome::Commit).await?;
-    sink.await_rows(107)
-        .await
-        .with_context(|| second.process().log_tail())?;
-    stop(&second).await?;
-    sink.assert_once(107).await
 }
 
 #[tokio::test]

@@ -56,7 +56,8 @@ async fn topics_grow_lose_their_oldest_records_and_are_recreated() -> Result<()>
 #[tokio::test]
 async fn a_killed_broker_comes_back_with_its_records() -> Result<()> {
     let lab = Lab::shared().await?;
-    let kafka = Box::pin(KafkaServer::start(&lab.scratch()?)).await?;
+    let folder = lab.scratch()?;
+    let kafka = Box::pin(KafkaServer::start_with(&folder, KafkaServer::SOON_MISSED)).await?;
     let topic = Topic::create(kafka.bootstrap(), "orders", 1).await?;
     topic.produce(orders(10, 1)).await?;
     kafka.kill();

@@ -1,10 +1,12 @@
 //! The memory budget holds where open files are many: the process's own peak, as the kernel counts it.
 
 use anyhow::{Context, Result, ensure};
-use serde_json::json;
-use tidewater_e2e::{COUNTRIES, Lab, await_until, orders_of_countries};
+use rand::rngs::SmallRng;
+use rand::{RngCore, SeedableRng};
+use serde_json::{Value, json};
+use tidewater_e2e::{COUNTRIES, Lab, Record, Tidewater, await_until, orders, orders_of_countries};
 
-use crate::dataset_sink::{DatasetSink, PATIENCE, ended, status};
+use crate::dataset_sink::{DatasetSink, PATIENCE, status, stop};
 
 const PARTITIONS: i32 = 24;
 const RECORDS: u64 = 300_000;
@@ -27,16 +29,20 @@ async fn many_partitions_of_many_folders_stay_within_the_memory_budget() -> Resu
         "pod": {"memoryBudget": format!("{}Mi", BUDGET >> 20)},
     }));
     let tidewater = sink.start()?;
+    within_budget(&tidewater, RECORDS).await?;
+    sink.assert_once(RECORDS as i64).await
+}
+
+/// Waits until so many rows are committed, and ends the process: it has kept to [`BUDGET`].
+async fn within_budget(tidewater: &Tidewater, rows: u64) -> Result<()> {
     await_until(PATIENCE, "every record committed", async || {
-        let rows = status(&tidewater).await?["commit"]["committedRows"].as_u64();
-        Ok(rows >= Some(RECORDS))
+        let committed = status(tidewater).await?["commit"]["committedRows"].as_u64();
+        Ok(committed >= Some(rows))
     })
-    .await?;
+    .await
+    .with_context(|| tidewater.process().log_tail())?;
     let peak = peak_of(tidewater.process().pid().context("it runs")?)?;
-    tidewater.sigterm();
-    let ended = ended(&tidewater).await?;
-    ensure!(ended.status.success(), "{}:\n{}", ended.status, ended.log);
-    sink.assert_once(RECORDS as i64).await?;
+    stop(tidewater).await?;
     ensure!(
         peak <= BUDGET + ON_TOP,
         "{} MiB of resident memory with a budget of {} MiB",
@@ -46,8 +52,38 @@ async fn many_partitions_of_many_folders_stay_within_the_memory_budget() -> Resu
     Ok(())
 }
 
+/// Of nearly a megabyte each, which compression leaves large: more than the budget in all.
+#[tokio::test]
+async fn large_records_stay_within_the_memory_budget() -> Result<()> {
+    const LARGE: u64 = 150;
+    let lab = Lab::shared().await?;
+    let topic = lab.topic("memory", 4).await?;
+    let mut random = SmallRng::seed_from_u64(16);
+    let large = orders(LARGE, 16).map(|record| {
+        let mut noise = vec![0_u8; 950_000];
+        random.fill_bytes(&mut noise);
+        // Printable, and no quote or backslash among it.
+        let noise: String = noise
+            .iter()
+            .map(|byte| char::from(b'#' + byte % 57))
+            .collect();
+        let mut order: Value = serde_json::from_slice(&record.value.unwrap_or_default())?;
+        order["customer"] = json!(noise);
+        let value = Some(order.to_string().into_bytes());
+        anyhow::Ok(Record { value, ..record })
+    });
+    topic.produce(large.collect::<Result<Vec<_>>>()?).await?;
+    let sink = DatasetSink::of(lab, &topic).await?.with(json!({
+        "rotation": {"maxOpen": "3s"},
+        "pod": {"memoryBudget": format!("{}Mi", BUDGET >> 20)},
+    }));
+    let tidewater = sink.start()?;
+    within_budget(&tidewater, LARGE).await?;
+    sink.assert_once(LARGE as i64).await
+}
+
 /// The most that was ever resident of a running process, in bytes.
-fn peak_of(pid: u32) -> Result<u64> {
+pub(crate) fn peak_of(pid: u32) -> Result<u64> {
     let status = std::fs::read_to_string(format!("/proc/{pid}/status"))?;
     let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"));
     let kib = line.and_then(|line| line.trim().strip_suffix("kB"));

@@ -188,6 +188,11 @@ fn condition<'a>(object: &'a Value, concern: &str) -> (&'a str, &'a str) {
 
 /// The metrics pages of the operators that run.
 async fn operators_say(cluster: &Cluster) -> Result<Vec<String>> {
+    pages_of(&operators(cluster).await?).await
+}
+
+/// The addresses of the operators.
+async fn operators(cluster: &Cluster) -> Result<Vec<String>> {
     let namespace = format!("--namespace={SYSTEM}");
     let pods = [
         "get",
@@ -196,9 +201,15 @@ async fn operators_say(cluster: &Cluster) -> Result<Vec<String>> {
         "--selector=app.kubernetes.io/name=tidewater-operator",
         "--output=jsonpath={.items[*].status.podIP}",
     ];
+    let addresses = cluster.kubectl(&pods).await?;
+    Ok(addresses.split_whitespace().map(str::to_owned).collect())
+}
+
+/// The metrics pages of the operators at these addresses.
+async fn pages_of(addresses: &[String]) -> Result<Vec<String>> {
     let client = reqwest::Client::builder().no_proxy().build()?;
     let mut pages = Vec::new();
-    for address in cluster.kubectl(&pods).await?.split_whitespace() {
+    for address in addresses {
         // One that ends or begins has none.
         let page = client.get(format!("http://{address}:8080/metrics"));
         if let Ok(page) = page.send().await {

@@ -6,20 +6,21 @@ use tidewater_e2e::{KafkaServer, Lab, Topic, await_until, delete_group, orders};
 
 use crate::dataset_sink::{DatasetSink, PATIENCE, await_log, await_status, ended, status, stop};
 
-/// A broker that is gone is missed after three seconds.
-const QUICK: &str = "broker.session.timeout.ms=3000\nbroker.heartbeat.interval.ms=500\n";
-
 // R6: one of two brokers is down when the sink starts, and while another process joins it.
 #[tokio::test]
 async fn partitions_of_a_broker_that_is_gone_wait_by_themselves_and_the_others_flow() -> Result<()>
 {
     let lab = Lab::shared().await?;
     let folder = lab.scratch()?;
-    let first = Box::pin(KafkaServer::start_with(&folder.join("first"), QUICK)).await?;
+    let first = Box::pin(KafkaServer::start_with(
+        &folder.join("first"),
+        KafkaServer::SOON_MISSED,
+    ))
+    .await?;
     // Whoever is alone leads the groups.
     let alone = Topic::create(first.bootstrap(), "alone", 1).await?;
     alone.commit_group("anybody", &[(0, 0)]).await?;
-    let second = Box::pin(first.join(&folder.join("second"), 2, QUICK)).await?;
+    let second = Box::pin(first.join(&folder.join("second"), 2, KafkaServer::SOON_MISSED)).await?;
     let topic = Topic::create_on(first.bootstrap(), "orders", &[1, 1, 1, 2, 2, 2]).await?;
     let doomed = Topic::create_on(first.bootstrap(), "orders-doomed", &[2]).await?;
     topic.produce(orders(600, 1)).await?;

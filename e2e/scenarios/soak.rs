@@ -1,4 +1,5 @@
-//! Two processes share a group while orders arrive all the time; one or the other is killed, again and again.
+//! Two processes share a group while orders arrive all the time; one or the other is killed or put to
+//! sleep, again and again.
 
 use std::time::{Duration, Instant};
 
@@ -63,12 +64,33 @@ async fn soak(kills: u32, seed: u64) -> Result<()> {
         .await
         .with_context(|| logs(&pair))?;
         tokio::time::sleep(Duration::from_millis(random.random_range(0..800))).await;
-        match random.random_range(0..4) {
-            0 => victim.sigterm(),
+        let asleep = match random.random_range(0..6) {
+            0 => {
+                victim.sigterm();
+                false
+            }
+            1 => {
+                victim.freeze();
+                true
+            }
             _ => {
                 victim.kill9();
                 killed += 1;
+                false
             }
+        };
+        if asleep {
+            // What it holds is another's when it wakes: all partitions went on without it.
+            let before = by_partition(&topic, &sink).await?;
+            let what = format!("round {round}: every partition goes on");
+            await_until(PATIENCE, &what, async || {
+                let now = by_partition(&topic, &sink).await?;
+                Ok(now.iter().zip(&before).all(|(now, before)| now > before))
+            })
+            .await
+            .with_context(|| logs(&pair))?;
+            victim.thaw();
+            continue;
         }
         if random.random_bool(0.5) {
             // The other one alone for a while.
@@ -104,14 +126,17 @@ async fn soak(kills: u32, seed: u64) -> Result<()> {
 
 /// Records that the group's offsets say are in the dataset.
 async fn committed(topic: &tidewater_e2e::Topic, sink: &DatasetSink) -> Result<i64> {
-    let mut sum = 0;
+    Ok(by_partition(topic, sink).await?.into_iter().sum())
+}
+
+/// The same of each partition.
+async fn by_partition(topic: &tidewater_e2e::Topic, sink: &DatasetSink) -> Result<Vec<i64>> {
+    let mut all = Vec::new();
     for partition in 0..PARTITIONS {
-        sum += topic
-            .committed(&sink.group(), partition)
-            .await?
-            .unwrap_or(0);
+        let committed = topic.committed(&sink.group(), partition).await?;
+        all.push(committed.unwrap_or(0));
     }
-    Ok(sum)
+    Ok(all)
 }
 
 fn logs(pair: &[Tidewater]) -> String {

@@ -26,6 +26,7 @@ mod glue;
 mod groups;
 mod inference;
 mod manifests;
+mod merging;
 mod names;
 mod others;
 mod partitions;

@@ -6,6 +6,10 @@ set -euo pipefail
 binary=$1
 shift
 help=$("$binary" --help 2>/dev/null || true)
+# Scenarios mostly wait, for servers and for time to pass: more of them run side by side than there are processors.
+if [[ $(basename "$binary") == scenarios-* ]]; then
+  export RUST_TEST_THREADS=${RUST_TEST_THREADS:-$((2 * $(nproc)))}
+fi
 if [[ $help == *--report-time* ]]; then
   RUSTC_BOOTSTRAP=1 exec "$binary" -Zunstable-options --report-time "$@"
 fi

@@ -18,7 +18,7 @@ use tokio::process::Command;
 
 use crate::install::e2e_folder;
 use crate::kubelet::{Image, Images, Kubelet, KubeletOptions};
-use crate::servers::kubernetes::ControlPlane;
+use crate::servers::kubernetes::{self as kubernetes_server, ControlPlane};
 use crate::tidewater::built;
 use crate::{Installation, await_until, kubernetes, tidewater_binary};
 
@@ -147,6 +147,12 @@ impl Cluster {
         let running = self.running.as_ref();
         let running = running.context("this cluster belongs to the lab: start one of your own")?;
         Ok(&running.control_plane)
+    }
+
+    /// Every request of a ServiceAccount so far, as the API server's audit log tells them.
+    pub fn audited(&self, namespace: &str, account: &str) -> Result<Vec<Value>> {
+        let user = format!("system:serviceaccount:{namespace}:{account}");
+        kubernetes_server::audited(&self.access.folder, &user)
     }
 
     /// Kills one of the nodes' kubelets with its pods. The node itself stays, and is given up after 50 s.

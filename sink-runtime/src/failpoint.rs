@@ -7,6 +7,9 @@
 //!
 //! `TIDEWATER_WALL_CLOCK=<RFC 3339>` sets the wall clock that partitions by it follow: it shows that moment when it is
 //! first looked at, and goes on from there.
+//!
+//! `TIDEWATER_STALLED_AFTER=<seconds>` takes the place of the five minutes that records may wait, beyond the longest
+//! rotation, while nothing moves.
 
 /// Every failpoint, in the order a commit passes them.
 pub const ALL: &[&str] = &[
@@ -106,6 +109,21 @@ pub fn wall_clock() -> i64 {
 #[inline(always)]
 pub fn wall_clock() -> i64 {
     chrono::Utc::now().timestamp_millis()
+}
+
+/// How much longer than the longest rotation records may wait while nothing moves.
+#[cfg(feature = "failpoints")]
+pub fn stalled_after(otherwise: std::time::Duration) -> std::time::Duration {
+    let setting = std::env::var("TIDEWATER_STALLED_AFTER").ok();
+    let seconds = setting.and_then(|seconds| seconds.parse().ok());
+    seconds.map_or(otherwise, std::time::Duration::from_secs)
+}
+
+/// How much longer than the longest rotation records may wait while nothing moves.
+#[cfg(not(feature = "failpoints"))]
+#[inline(always)]
+pub fn stalled_after(otherwise: std::time::Duration) -> std::time::Duration {
+    otherwise
 }
 
 #[cfg(feature = "failpoints")]

@@ -21,6 +21,7 @@ use crate::engine::table::target::Targets;
 use crate::engine::table::{TableDeliver, TableShelf};
 use crate::engine::{self, EngineError, Until};
 use crate::errors::{Classified, OneLine};
+use crate::failpoint;
 use crate::files::Places;
 use crate::observe::{CommitOutcome, Progress};
 use crate::plan::{DatasetPlan, Delivery, Destination, IcebergPlan, Plan, StorePlan};
@@ -36,7 +37,8 @@ const STALLED: Duration = Duration::from_secs(300);
 
 /// What the outside may look at while [`run`] works.
 pub fn progress(plan: &Plan) -> Progress {
-    let stalled = plan.rotation.max_open.max(plan.commit.interval) + STALLED;
+    let longest = plan.rotation.max_open.max(plan.commit.interval);
+    let stalled = longest + failpoint::stalled_after(STALLED);
     Progress::new(
         &plan.sink.to_string(),
         Budget::of_process(plan.pod.memory_budget),

@@ -1,6 +1,9 @@
 //! The files get other columns.
 
+use serde_json::Map;
+
 use super::*;
+use crate::dataset_sink::{await_status, stop};
 
 #[tokio::test]
 async fn columns_follow_the_records_and_partitions_follow_the_table() -> Result<()> {
@@ -72,4 +75,52 @@ async fn columns_of_a_changed_resource_are_added_and_a_policy_against_it_is_told
         "{partitions:?}"
     );
     Ok(())
+}
+
+/// Each process knows what its own partition holds, and the table has to know it all.
+#[tokio::test]
+async fn columns_that_three_processes_find_apart_are_all_in_the_table() -> Result<()> {
+    let inferred = json!({"value": {"schema": null, "infer": {"sampleRecords": 1}}});
+    let glued = Glued::new(3).await?.with(inferred);
+    let processes = [
+        glued.sink.start()?,
+        glued.sink.start()?,
+        glued.sink.start()?,
+    ];
+    for process in &processes {
+        let owns_one = |status: &Value| status["partitions"].as_object().map(Map::len) == Some(1);
+        await_status(process, "one partition", owns_one).await?;
+    }
+    // Columns of the same type; each value names its own. The first records of all are met at once, and once more.
+    let mut wanted = BTreeSet::from(["country string".to_owned()]);
+    for round in 0..2 {
+        let mut records = Vec::new();
+        for partition in 0..3 {
+            let column = format!("only_{partition}_{round}");
+            let value = json!({"country": "ES", column.as_str(): format!("of {column}")});
+            let of_partition = glued.send(&[value]).into_iter();
+            records.extend(of_partition.map(|record| Record {
+                partition,
+                ..record
+            }));
+            wanted.insert(format!("{column} string"));
+        }
+        glued.topic.produce(records).await?;
+        glued.sink.await_rows(3 * (round + 1)).await?;
+    }
+    await_until(PATIENCE, "every column in the table", async || {
+        let columns = glued.columns().await?;
+        let known = |column: &String| columns.contains(column);
+        Ok(wanted.iter().all(known))
+    })
+    .await?;
+    glued.await_all_registered().await?;
+    for process in &processes {
+        glued.await_synced(process).await?;
+        stop(process).await?;
+    }
+    let described: BTreeSet<String> = glued.columns().await?.into_iter().collect();
+    let found = described.iter().filter(|column| !column.starts_with('_'));
+    assert_eq!(found.cloned().collect::<BTreeSet<_>>(), wanted);
+    glued.sink.assert_once(6).await
 }

@@ -1,5 +1,7 @@
 //! Glue, or somebody in it, does harm: no data waits, and everything is made up for.
 
+use futures::future::try_join_all;
+
 use super::*;
 
 #[tokio::test]
@@ -73,8 +75,9 @@ async fn what_a_process_could_not_register_before_it_died_is_registered_by_the_n
 async fn a_glue_that_is_down_stops_no_data_and_is_caught_up_with() -> Result<()> {
     let glued = Glued::new(2).await?;
     let way = glued.lab.proxy(&glued.lab.ministack().endpoint).await?;
-    let glued =
-        glued.with(json!({"glue": {"endpoint": way.endpoint(), "timeouts": {"maxAttempts": 1}}}));
+    // One attempt, and one that does not end: a commit that waits for Glue would wait for longer than this test does.
+    let timeouts = json!({"attempt": "10m", "maxAttempts": 1});
+    let glued = glued.with(json!({"glue": {"endpoint": way.endpoint(), "timeouts": timeouts}}));
     way.disable().await?;
     glued.topic.produce(orders(300, 4)).await?;
     let tidewater = glued.sink.start()?;
@@ -87,85 +90,97 @@ async fn a_glue_that_is_down_stops_no_data_and_is_caught_up_with() -> Result<()>
     glued.await_synced(&tidewater).await?;
     glued.await_all_registered().await?;
 
-    // Again, with a table: new folders wait.
-    way.disable().await?;
-    let values = json!({"order_id": 1, "country": "Atlantis", "created_at": 0});
-    glued.topic.produce(glued.send(&[values])).await?;
-    glued.sink.await_rows(301).await?;
-    await_table(&tidewater, "a folder waits", |table| {
-        table["partitionsWaiting"] == json!(1)
-    })
-    .await?;
+    // Again, with a table, by a Glue that takes requests and does not answer. Each of these rows is in a folder of its
+    // own, and is committed before the next is sent.
+    way.toxic("silence", "timeout", "downstream", json!({"timeout": 0}))
+        .await?;
+    for n in 0..10 {
+        let values = json!({"order_id": n, "country": format!("Atlantis {n}"), "created_at": 0});
+        glued.topic.produce(glued.send(&[values])).await?;
+        glued.sink.await_rows(301 + n).await?;
+    }
     let status = status(&tidewater).await?;
     assert_eq!(
         status["commit"]["consecutiveFailures"],
         json!(0),
         "{status}"
     );
+    // What was asked is never answered; its connection ends.
+    way.disable().await?;
+    await_table(&tidewater, "the folders wait", |table| {
+        table["partitionsWaiting"] == json!(10)
+    })
+    .await?;
+    way.remove_toxic("silence").await?;
     way.enable().await?;
     glued.await_all_registered().await?;
     glued.await_synced(&tidewater).await?;
-    glued.assert_readers_find(301).await
+    glued.assert_readers_find(310).await
 }
 
 #[tokio::test]
 async fn a_glue_that_throttles_loses_answers_or_lets_others_win_is_told_everything() -> Result<()> {
-    for (spoil, count) in [
+    let spoils = [
         (Spoil::Refuse("ConcurrentModificationException"), 3),
         (Spoil::Refuse("ThrottlingException"), 3),
         (Spoil::CutAfter, 1),
         (Spoil::FailAfter, 1),
-    ] {
-        let glued = Glued::new(1).await?;
-        let way = Spoiler::start(&glued.lab.ministack().endpoint).await?;
-        let mut glued = glued
-            .alone()
-            .with(json!({"glue": {"endpoint": way.endpoint()}}));
-        let made = ["CreateDatabase", "CreateTable", "BatchCreatePartition"];
-        for operation in made {
-            way.spoil(operation, spoil, count);
-        }
-        glued.topic.produce(orders(100, 10)).await?;
-        let tidewater = glued.sink.start()?;
-        glued.sink.await_rows(100).await?;
-        glued
-            .await_all_registered()
-            .await
-            .with_context(|| format!("{spoil:?}\n{}", tidewater.process().log_tail()))?;
-        for operation in made {
-            assert_eq!(way.spoilt(operation), count, "{operation} {spoil:?}");
-        }
-        glued.await_synced(&tidewater).await?;
-        tidewater.sigterm();
-        ensure!(tidewater.wait_exit(PATIENCE).await?.success());
+    ];
+    // Each mostly waits to try again.
+    try_join_all(spoils.map(everything_is_told)).await?;
+    Ok(())
+}
 
-        glued
-            .sink
-            .change(json!({"metadataColumns": {"timestamp": "_timestamp"}}));
-        for operation in [
-            "UpdateTable",
-            "BatchUpdatePartition",
-            "BatchGetPartition",
-            "GetTable",
-        ] {
-            way.spoil(operation, spoil, count);
-        }
-        let tidewater = glued.sink.start()?;
-        await_until(PATIENCE, "the new column everywhere", async || {
-            let columns = glued.columns().await?;
-            let partitions = glued.partitions().await?;
-            Ok(columns.contains(&"_timestamp timestamp".to_owned())
-                && partitions.values().all(|(_, of)| *of == columns))
-        })
+async fn everything_is_told((spoil, count): (Spoil, u32)) -> Result<()> {
+    let glued = Glued::new(1).await?;
+    let way = Spoiler::start(&glued.lab.ministack().endpoint).await?;
+    let mut glued = glued
+        .alone()
+        .with(json!({"glue": {"endpoint": way.endpoint()}}));
+    let made = ["CreateDatabase", "CreateTable", "BatchCreatePartition"];
+    for operation in made {
+        way.spoil(operation, spoil, count);
+    }
+    glued.topic.produce(orders(100, 10)).await?;
+    let tidewater = glued.sink.start()?;
+    glued.sink.await_rows(100).await?;
+    glued
+        .await_all_registered()
         .await
         .with_context(|| format!("{spoil:?}\n{}", tidewater.process().log_tail()))?;
-        assert_eq!(way.spoilt("UpdateTable"), count, "{spoil:?}");
-        glued.await_synced(&tidewater).await?;
-        glued
-            .assert_readers_find(100)
-            .await
-            .with_context(|| format!("{spoil:?}"))?;
+    for operation in made {
+        assert_eq!(way.spoilt(operation), count, "{operation} {spoil:?}");
     }
+    glued.await_synced(&tidewater).await?;
+    tidewater.sigterm();
+    ensure!(tidewater.wait_exit(PATIENCE).await?.success());
+
+    glued
+        .sink
+        .change(json!({"metadataColumns": {"timestamp": "_timestamp"}}));
+    for operation in [
+        "UpdateTable",
+        "BatchUpdatePartition",
+        "BatchGetPartition",
+        "GetTable",
+    ] {
+        way.spoil(operation, spoil, count);
+    }
+    let tidewater = glued.sink.start()?;
+    await_until(PATIENCE, "the new column everywhere", async || {
+        let columns = glued.columns().await?;
+        let partitions = glued.partitions().await?;
+        Ok(columns.contains(&"_timestamp timestamp".to_owned())
+            && partitions.values().all(|(_, of)| *of == columns))
+    })
+    .await
+    .with_context(|| format!("{spoil:?}\n{}", tidewater.process().log_tail()))?;
+    assert_eq!(way.spoilt("UpdateTable"), count, "{spoil:?}");
+    glued.await_synced(&tidewater).await?;
+    glued
+        .assert_readers_find(100)
+        .await
+        .with_context(|| format!("{spoil:?}"))?;
     Ok(())
 }
 

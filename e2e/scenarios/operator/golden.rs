@@ -95,13 +95,20 @@ async fn a_sink_and_a_table_run_tell_the_truth_scale_pause_and_go() -> Result<()
     );
     topic.produce(orders_of_countries(500, 2, 10)).await?;
     let waiting = |object: &Value| lag(object) == Some(500);
-    await_object(
+    let found = await_object(
         &namespace,
         "ks3/orders",
         "lag is told without a pod",
         waiting,
     )
     .await?;
+    // One row of what is said above, each number another.
+    let row = ["get", "ks3/orders", "--no-headers"];
+    let row = namespace.kubectl(&row).await?;
+    let cells: Vec<&str> = row.split_whitespace().take(6).collect();
+    let phase = found["status"]["phase"].as_str().unwrap_or_default();
+    let ready = condition(&found, "Ready").0;
+    assert_eq!(cells, ["orders", ready, phase, "3", "0", "500"], "{row}");
 
     patch(&namespace, "ks3/orders", json!({"spec": {"paused": false}})).await?;
     let resumed = |object: &Value| lag(object) == Some(0) && condition(object, "Ready").0 == "True";

@@ -2,8 +2,9 @@
 
 use anyhow::Result;
 use serde_json::json;
-use tidewater_e2e::{Lab, orders_of_countries};
+use tidewater_e2e::{Lab, Namespace, orders_of_countries};
 
+use super::scaling::autoscaled;
 use super::*;
 
 // K9
@@ -19,6 +20,8 @@ async fn a_missing_secret_or_a_bad_spec_leaves_the_running_pods_alone() -> Resul
         .await_condition("ks3/orders", "Ready", WITHIN)
         .await?;
     let before = get(&namespace, "deployment/orders-ks3").await?;
+    let pods = pods(&namespace).await?;
+    assert_eq!(pods.len(), 1, "{pods:?}");
 
     let from_nowhere = json!({"secretKeyRef": {"name": "nowhere", "key": "id"}});
     let credentials = json!({"accessKeyId": from_nowhere});
@@ -38,6 +41,9 @@ async fn a_missing_secret_or_a_bad_spec_leaves_the_running_pods_alone() -> Resul
     .await?;
     assert_eq!(condition(&found, "Ready"), ("False", "SecretMissing"));
     assert!(found.to_string().contains("nowhere"));
+    // It is the spec that is not in force; what runs goes on running.
+    topic.produce(orders_of_countries(100, 1, 10)).await?;
+    await_rows(lab, &bucket, "orders", 100).await?;
 
     // What no rule of the definition catches: a topic's name that Kafka does not know.
     let mut bad = good.clone();
@@ -45,18 +51,30 @@ async fn a_missing_secret_or_a_bad_spec_leaves_the_running_pods_alone() -> Resul
     apply(&namespace, &[bad]).await?;
     let invalid = |object: &Value| condition(object, "ConfigValid") == ("False", "InvalidSpec");
     await_object(&namespace, "ks3/orders", "the bad spec is told", invalid).await?;
+    topic.produce(orders_of_countries(100, 2, 10)).await?;
+    await_rows(lab, &bucket, "orders", 200).await?;
 
+    apply(&namespace, &[good]).await?;
+    let again = |object: &Value| condition(object, "Ready").0 == "True" && lag(object) == Some(0);
+    await_object(&namespace, "ks3/orders", "the good spec is in force", again).await?;
     let now = get(&namespace, "deployment/orders-ks3").await?;
     assert_eq!(
         now["metadata"]["generation"],
         before["metadata"]["generation"]
     );
-    topic.produce(orders_of_countries(100, 1, 10)).await?;
-    apply(&namespace, &[good]).await?;
-    let again = |object: &Value| condition(object, "Ready").0 == "True" && lag(object) == Some(0);
-    await_object(&namespace, "ks3/orders", "the good spec is in force", again).await?;
-    await_rows(lab, &bucket, "orders", 100).await?;
+    assert_eq!(self::pods(&namespace).await?, pods);
     Ok(())
+}
+
+/// Identity and restarts of each pod.
+async fn pods(namespace: &Namespace<'_>) -> Result<Vec<(Value, Value)>> {
+    let pods = namespace.kubectl(&["get", "pods", "--output=json"]).await?;
+    let pods: Value = serde_json::from_str(&pods)?;
+    let pods = pods["items"].as_array().into_iter().flatten();
+    let restarts = |pod: &Value| pod["status"]["containerStatuses"][0]["restartCount"].clone();
+    Ok(pods
+        .map(|pod| (pod["metadata"]["uid"].clone(), restarts(pod)))
+        .collect())
 }
 
 #[tokio::test]
@@ -138,36 +156,100 @@ async fn a_pod_that_starts_anew_in_a_stuck_roll_out_reads_what_it_read_before() 
     Box::pin(pruned).await
 }
 
+/// All of an object but what its controllers say of it.
+async fn whole(namespace: &Namespace<'_>, object: &str) -> Result<Value> {
+    let arguments = ["get", object, "--output=json", "--show-managed-fields"];
+    let mut found: Value = serde_json::from_str(&namespace.kubectl(&arguments).await?)?;
+    found["status"] = Value::Null;
+    found["metadata"]["resourceVersion"] = Value::Null;
+    let managers = found["metadata"]["managedFields"].as_array_mut();
+    managers
+        .into_iter()
+        .for_each(|managers| managers.retain(|manager| manager["subresource"] != "status"));
+    Ok(found)
+}
+
+/// Objects of a stranger that have the names of what a sink is made of, and the sink for each.
+const STRANGERS: [(&str, &str); 4] = [
+    ("deployment", "busy"),
+    ("service", "served"),
+    ("poddisruptionbudget", "guarded"),
+    ("hpa", "scaled"),
+];
+
+fn strangers() -> [Value; 4] {
+    let named = |name: &str| json!({"name": format!("{name}-ks3")});
+    let mine = json!({"app": "mine"});
+    let pods = json!({
+        "metadata": {"labels": mine},
+        "spec": {"containers": [{"name": "mine", "image": "host:dev"}]},
+    });
+    let target = json!({"apiVersion": "apps/v1", "kind": "Deployment", "name": "elsewhere"});
+    [
+        json!({
+            "apiVersion": "apps/v1", "kind": "Deployment", "metadata": named("busy"),
+            "spec": {"replicas": 0, "selector": {"matchLabels": mine}, "template": pods},
+        }),
+        json!({
+            "apiVersion": "v1", "kind": "Service", "metadata": named("served"),
+            "spec": {"selector": mine, "ports": [{"port": 80}]},
+        }),
+        json!({
+            "apiVersion": "policy/v1", "kind": "PodDisruptionBudget", "metadata": named("guarded"),
+            "spec": {"selector": {"matchLabels": mine}, "maxUnavailable": 1},
+        }),
+        json!({
+            "apiVersion": "autoscaling/v2", "kind": "HorizontalPodAutoscaler", "metadata": named("scaled"),
+            "spec": {"scaleTargetRef": target, "maxReplicas": 2},
+        }),
+    ]
+}
+
 // K10
 #[tokio::test]
-async fn a_strangers_deployment_of_that_name_is_not_touched() -> Result<()> {
+async fn a_strangers_objects_of_those_names_are_not_touched() -> Result<()> {
     let lab = Lab::shared().await?;
     let namespace = Box::pin(Box::pin(installed(lab)).await?.namespace()).await?;
-    let topic = lab.topic("orders", 1).await?;
-    let strangers = json!({
-        "apiVersion": "apps/v1", "kind": "Deployment", "metadata": {"name": "orders-ks3"},
-        "spec": {
-            "replicas": 0,
-            "selector": {"matchLabels": {"app": "mine"}},
-            "template": {
-                "metadata": {"labels": {"app": "mine"}},
-                "spec": {"containers": [{"name": "mine", "image": "host:dev"}]},
-            },
-        },
-    });
     let bucket = lab.bucket().await?;
-    apply(&namespace, &[keys(lab), strangers]).await?;
-    let before = get(&namespace, "deployment/orders-ks3").await?;
-    apply(&namespace, &[sink(lab, "orders", &topic, &bucket)]).await?;
-    let conflict = |object: &Value| condition(object, "ConfigValid") == ("False", "NameConflict");
-    await_object(&namespace, "ks3/orders", "the conflict is told", conflict).await?;
-    namespace.kubectl(&["delete", "ks3/orders"]).await?;
-    let after = get(&namespace, "deployment/orders-ks3").await?;
-    assert_eq!(
-        after["metadata"]["generation"],
-        before["metadata"]["generation"]
-    );
-    assert_eq!(after["metadata"]["uid"], before["metadata"]["uid"]);
+    apply(&namespace, &[&[keys(lab)][..], &strangers()].concat()).await?;
+    let looked_after = |object: &Value| {
+        object["status"]["observedGeneration"] == object["metadata"]["generation"]
+            && object["metadata"]["annotations"]["deployment.kubernetes.io/revision"] == "1"
+    };
+    let what = "its own controller is done with it";
+    await_object(&namespace, "deployment/busy-ks3", what, looked_after).await?;
+    let mut before = Vec::new();
+    for (kind, name) in STRANGERS {
+        before.push(whole(&namespace, &format!("{kind}/{name}-ks3")).await?);
+    }
+    let mut sinks = Vec::new();
+    for (_, name) in STRANGERS {
+        let topic = lab.topic(name, 2).await?;
+        let mut sink = autoscaled(sink(lab, name, &topic, &bucket), 1000);
+        sink["spec"]["autoscaling"]["minReplicas"] = json!(2);
+        sinks.push(sink);
+    }
+    apply(&namespace, &sinks).await?;
+    for ((kind, name), as_it_was) in STRANGERS.into_iter().zip(before) {
+        let told = |object: &Value| condition(object, "ConfigValid") == ("False", "NameConflict");
+        let sink = format!("ks3/{name}");
+        let found = await_object(&namespace, &sink, "the conflict is told", told).await?;
+        // What is the sink's own goes when it does; from then on the collector is known to have come by.
+        let canary = json!({
+            "apiVersion": "v1", "kind": "ConfigMap",
+            "metadata": {"name": format!("canary-{name}"), "ownerReferences": [{
+                "apiVersion": found["apiVersion"], "kind": found["kind"], "name": name,
+                "uid": found["metadata"]["uid"],
+            }]},
+        });
+        apply(&namespace, &[canary]).await?;
+        namespace.kubectl(&["delete", &sink]).await?;
+        let canary = format!("configmap/canary-{name}");
+        let collected = |object: &Value| object.is_null();
+        await_object(&namespace, &canary, "the canary is collected", collected).await?;
+        let left = whole(&namespace, &format!("{kind}/{name}-ks3")).await?;
+        assert_eq!(left, as_it_was, "{kind}");
+    }
     Ok(())
 }
 

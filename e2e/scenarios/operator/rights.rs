@@ -72,5 +72,24 @@ async fn the_operator_may_do_its_work_and_nothing_beside_it() -> Result<()> {
     ] {
         assert!(!may(&namespace, &operator, &not).await, "{not:?}");
     }
+    // By which one who has little gets more.
+    for not in [
+        ["create", "pods", "--subresource=exec"],
+        ["create", "serviceaccounts", "--subresource=token"],
+        ["get", "nodes", "--subresource=proxy"],
+        ["impersonate", "users", "--all-namespaces"],
+        [
+            "bind",
+            "clusterroles.rbac.authorization.k8s.io",
+            "--all-namespaces",
+        ],
+        [
+            "escalate",
+            "roles.rbac.authorization.k8s.io",
+            "--all-namespaces",
+        ],
+    ] {
+        assert!(!may(&namespace, &operator, &not).await, "{not:?}");
+    }
     Ok(())
 }

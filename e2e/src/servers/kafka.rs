@@ -29,6 +29,11 @@ pub struct KafkaServer {
 }
 
 impl KafkaServer {
+    /// Settings of one that is killed: it is missed after three seconds, by default after nine, and not let in again
+    /// before that.
+    pub const SOON_MISSED: &str =
+        "broker.session.timeout.ms=3000\nbroker.heartbeat.interval.ms=500\n";
+
     /// Starts a new broker with its data below `folder` and waits until it serves.
     pub async fn start(folder: &Path) -> Result<Self> {
         Self::start_with(folder, "").await

@@ -11,6 +11,7 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 use reqwest::{Certificate, Client};
+use serde_json::Value;
 
 use self::certificates::Certificates;
 use super::process::{Launch, Process};
@@ -20,6 +21,33 @@ const READY: Duration = Duration::from_secs(90);
 
 /// ClusterIPs are loopback addresses too: whatever dials one stays on this machine.
 const SERVICES: &str = "127.96.0.0/16";
+
+/// What ServiceAccounts ask for is kept in a file, without contents.
+const AUDITED: &str = "apiVersion: audit.k8s.io/v1
+kind: Policy
+omitStages: [RequestReceived, ResponseStarted]
+rules:
+  - level: Metadata
+    userGroups: [system:serviceaccounts]
+    omitManagedFields: true
+  - level: None
+";
+const AUDIT_POLICY: &str = "audit-policy.yaml";
+const AUDIT_LOG: &str = "audit.log";
+
+/// What the API server of a control plane in this folder was asked for by a user, in its own words: an event of
+/// `audit.k8s.io` for each request.
+pub(crate) fn audited(folder: &Path, user: &str) -> Result<Vec<Value>> {
+    let log = folder.join(AUDIT_LOG);
+    let text = fs::read_to_string(&log).with_context(|| format!("read '{}'", log.display()))?;
+    // The last line may not be whole yet.
+    let events = text
+        .lines()
+        .filter_map(|line| serde_json::from_str(line).ok());
+    Ok(events
+        .filter(|event: &Value| event["user"]["username"] == user)
+        .collect())
+}
 
 /// A control plane of its own folder and ports.
 #[derive(Debug)]
@@ -59,6 +87,7 @@ impl ControlPlane {
             let text = certificates.kubeconfig(user, &server)?;
             fs::write(kubeconfig(folder, user), text)?;
         }
+        fs::write(folder.join(AUDIT_POLICY), AUDITED)?;
         let api = api_server(&programs, folder, &certificates, etcd_port, port).start()?;
         await_api(&api, &server, &certificates).await?;
         apply_definitions(&programs, folder, definitions).await?;
@@ -216,6 +245,14 @@ fn api_server(
         ),
         ("proxy-client-cert-file", certificate("front-proxy")),
         ("proxy-client-key-file", key("front-proxy")),
+        (
+            "audit-policy-file",
+            folder.join(AUDIT_POLICY).display().to_string(),
+        ),
+        (
+            "audit-log-path",
+            folder.join(AUDIT_LOG).display().to_string(),
+        ),
         ("profiling", "false".to_owned()),
     ];
     with_options(

@@ -475,8 +475,6 @@ impl<S: Shelf> Worker<S> {
 }
 
 #[cfg(test)]
-mod found_columns;
-#[cfg(test)]
 mod tests;
 #[cfg(test)]
 mod waiting;

@@ -344,6 +344,27 @@ mod tests {
         );
     }
 
+    /// Such properties may be met for as long as there are tables: they are read, and written no differently.
+    #[test]
+    fn what_the_first_release_wrote_is_read_and_still_written_so() {
+        let text = include_str!("table_ledger/written-by-0.1.0.json");
+        let written: HashMap<String, String> = serde_json::from_str(text).unwrap();
+        let keys = Keys::of("shop.orders");
+        let ledger = keys.read(&written).unwrap();
+        let tp = |n| TopicPartition::new("orders", n);
+        assert_eq!(ledger.next[&tp(10)], Offset(7));
+        assert_eq!(ledger.floor, [(tp(0), Offset(100))].into());
+        assert_ne!(ledger.commits[&tp(0)], ledger.commits[&tp(2)]);
+        assert_eq!(ledger.commit_id, Some(ledger.commits[&tp(10)]));
+        assert_eq!(ledger.snapshot_id, Some(8_127_397_163_948));
+        assert_eq!(
+            (ledger.generation(&tp(0)), ledger.generation(&tp(10))),
+            (0, 3)
+        );
+        let again: HashMap<String, String> = keys.properties(&ledger).into_iter().collect();
+        assert_eq!(again, written);
+    }
+
     #[test]
     fn a_last_record_is_forgotten_with_the_offsets_that_it_was_read_by() {
         let tp = TopicPartition::new("orders", 0);

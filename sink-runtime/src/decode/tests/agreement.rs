@@ -5,10 +5,13 @@ use std::collections::BTreeMap;
 use proptest::collection::vec;
 use proptest::prelude::*;
 
+use self::oracle::{JUDGED, cell, wanted, wanted_of_found};
 use self::records::{fields, record};
 use super::*;
 use crate::schema::{Type, is_column_name};
+use crate::varied::explore;
 
+mod oracle;
 mod records;
 
 /// `None` where `serde_json` cannot judge: its numbers are bounded.
@@ -129,6 +132,58 @@ proptest! {
             prop_assert_eq!(expected.to_bits(), found.to_bits(), "{}", text);
         }
     }
+}
+
+#[test]
+fn declared_columns_hold_what_other_libraries_read() {
+    let plan = declared(fields(false), UnknownFields::Ignore);
+    let varied = explore(400, &vec(record(), 1..20), |records, varied| {
+        let decoded = decode(&plan, &raw(&records));
+        for (at, row) in decoded.rows.iter().enumerate() {
+            let Some(Ok(record)) = judged(&records[*row as usize]) else {
+                continue;
+            };
+            for column in JUDGED {
+                let value = record.get(column);
+                let Some(wanted) = value.and_then(|value| wanted(column, value)) else {
+                    continue;
+                };
+                let array = decoded.batch.column_by_name(column).expect("column");
+                prop_assert_eq!(cell(array, at), &wanted[..], "{} of {}", column, record);
+                if wanted != "NULL" {
+                    varied.met(column);
+                }
+            }
+        }
+        Ok(())
+    });
+    varied.assert_varied(&JUDGED, 30);
+}
+
+#[test]
+fn found_columns_hold_what_serde_json_reads() {
+    let varied = explore(400, &vec(record(), 1..20), |records, varied| {
+        let decoded = decode(&inferred(OnConflict::Reject), &raw(&records));
+        for (at, row) in decoded.rows.iter().enumerate() {
+            let Some(Ok(record)) = judged(&records[*row as usize]) else {
+                continue;
+            };
+            for (name, value) in record.as_object().expect("accepted, so a record") {
+                let Some(array) = decoded.batch.column_by_name(name) else {
+                    // What is nested may have nothing in it.
+                    let nothing = value.is_null() || value.is_array() || value.is_object();
+                    prop_assert!(nothing, "{name}: {value}");
+                    continue;
+                };
+                if let Some((ty, wanted)) = wanted_of_found(array.data_type(), value) {
+                    prop_assert_eq!(cell(array, at), wanted, "{} of {}", name, record);
+                    varied.met(ty);
+                }
+            }
+        }
+        Ok(())
+    });
+    varied.assert_varied(&["long", "boolean", "string"], 100);
 }
 
 #[test]

@@ -5,22 +5,55 @@
     reason = "tests"
 )]
 
+use arrow::datatypes::SchemaRef;
+use parking_lot::Mutex;
 use tokio::sync::mpsc::{UnboundedReceiver, unbounded_channel};
 
 use super::*;
+use crate::errors::class;
 use crate::layout::{Refusal, Unfit};
 use crate::plan::NoSecrets;
 use crate::record::{Arena, TimestampType};
+use crate::schema::precedent::Precedent;
 
-/// A shelf that has no place for some offsets, and remembers the others.
-#[derive(Debug, Default)]
+mod found_columns;
+
+/// A shelf that has no place for some offsets and does not take a column, and remembers what it wrote.
+#[derive(Default)]
 struct Picky {
     unfit: Vec<i64>,
-    written: Vec<i64>,
+    unlike: Option<Unlike>,
+    written: Arc<Mutex<Vec<i64>>>,
+}
+
+/// Columns of this name are not taken, and it is said that it is this one.
+struct Unlike {
+    precedent: Arc<Precedent>,
+    refuses: &'static str,
+    says: &'static str,
 }
 
 impl Shelf for Picky {
     type File = ();
+
+    fn prepare(&mut self, schema: &SchemaRef) -> Result<(), ShelfError> {
+        let Some(unlike) = &self.unlike else {
+            return Ok(());
+        };
+        if schema.column_with_name(unlike.refuses).is_none() {
+            return Ok(());
+        }
+        let why = ShelfError::Fatal(
+            "it cannot be".to_owned(),
+            "test".into(),
+            class::TABLE_INCOMPATIBLE,
+        );
+        Err(ShelfError::Unlike {
+            precedent: Arc::clone(&unlike.precedent),
+            column: unlike.says.to_owned(),
+            why: Box::new(why),
+        })
+    }
 
     fn write(&mut self, rows: Rows, _now: Instant) -> Result<Vec<Unfit>, ShelfError> {
         let why = Arc::new(Refusal {
@@ -30,6 +63,7 @@ impl Shelf for Picky {
         let (unfit, fit): (Vec<_>, Vec<_>) =
             (0..rows.offsets.len()).partition(|row| self.unfit.contains(&rows.offsets[*row]));
         self.written
+            .lock()
             .extend(fit.iter().map(|row| rows.offsets[*row]));
         let unfit = unfit.into_iter().map(|row| Unfit {
             row,
@@ -87,13 +121,17 @@ spec:
   destination: {{local: {{path: /tmp/orders}}}}
 "
         );
-        let plan = Plan::from_yaml(&text, &NoSecrets).unwrap().remove(0);
-        let (outbox, said) = unbounded_channel();
-        let (_, inbox) = crossbeam_channel::unbounded();
         let shelf = Picky {
             unfit: unfit.to_vec(),
-            written: Vec::new(),
+            ..Picky::default()
         };
+        Self::of(&text, shelf, budget)
+    }
+
+    fn of(sink: &str, shelf: Picky, budget: &Budget) -> Self {
+        let plan = Plan::from_yaml(sink, &NoSecrets).unwrap().remove(0);
+        let (outbox, said) = unbounded_channel();
+        let (_, inbox) = crossbeam_channel::unbounded();
         let worker = Worker::new(
             Arc::new(plan),
             budget.clone(),
@@ -117,6 +155,10 @@ spec:
 
     /// Records at offsets from `first` on.
     fn feed(&mut self, partition: i32, first: i64, values: &[&str]) {
+        self.try_feed(partition, first, values).unwrap();
+    }
+
+    fn try_feed(&mut self, partition: i32, first: i64, values: &[&str]) -> Result<(), ShelfError> {
         let mut raw = RawBatch {
             tp: tp(partition),
             epoch: AssignmentEpoch(1),
@@ -131,7 +173,11 @@ spec:
         for value in values {
             raw.values.push(Some(value.as_bytes()));
         }
-        self.worker.batch(&raw).unwrap();
+        self.worker.batch(&raw)
+    }
+
+    fn written(&self) -> Vec<i64> {
+        self.worker.shelf.written.lock().clone()
     }
 
     fn cut(&mut self, partition: i32) -> SealedLane {
@@ -170,7 +216,7 @@ fn a_row_without_a_place_is_a_dead_letter_among_the_others_and_costs_no_other_ro
     let mut bench = Bench::new("DeadLetter", &[11, 13], &Budget::new(1 << 20));
     bench.start(0, 10);
     bench.feed(0, 10, &FIVE);
-    assert_eq!(bench.worker.shelf.written, [10, 14]);
+    assert_eq!(bench.written(), [10, 14]);
     let sealed = bench.cut(0);
     let letters: Vec<_> = sealed
         .letters
@@ -241,11 +287,11 @@ fn what_is_before_a_record_that_stops_the_sink_can_be_committed_and_nothing_behi
         (refused.offset, refused.class, refused.before),
         (Offset(12), RejectClass::Malformed, true)
     );
-    assert_eq!(bench.worker.shelf.written, [10, 11]);
+    assert_eq!(bench.written(), [10, 11]);
     // What comes behind it is not taken, of another partition all.
     bench.feed(0, 15, &FIVE[3..]);
     bench.feed(1, 0, &FIVE[3..]);
-    assert_eq!(bench.worker.shelf.written, [10, 11, 0, 1]);
+    assert_eq!(bench.written(), [10, 11, 0, 1]);
     let counters = &bench.worker.counters;
     let count = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
     let rejected = count(&counters.rejected[RejectClass::Malformed as usize]);
@@ -262,14 +308,14 @@ fn of_a_batch_that_begins_before_the_lane_only_the_rest_is_taken() {
     let mut bench = Bench::new("DeadLetter", &[], &Budget::new(1 << 20));
     bench.start(0, 13);
     bench.feed(0, 10, &FIVE);
-    assert_eq!(bench.worker.shelf.written, [13, 14]);
+    assert_eq!(bench.written(), [13, 14]);
     let sealed = bench.cut(0);
     assert_eq!((sealed.rows, sealed.letters.len()), (2, 0));
     let range = (sealed.range.start, sealed.range.end);
     assert_eq!(range, (Offset(13), Offset(15)));
     // The whole of it again: nothing.
     bench.feed(0, 10, &FIVE);
-    assert_eq!(bench.worker.shelf.written, [13, 14]);
+    assert_eq!(bench.written(), [13, 14]);
 }
 
 #[test]

@@ -60,6 +60,44 @@ fn a_document_survives_being_stored() {
     }
 }
 
+/// Such a ledger may be met for as long as there are datasets: it is read, and written no differently.
+#[test]
+fn what_the_first_release_wrote_is_read_and_still_written_so() {
+    let read = |text: &str| LedgerDocument::parse(text.as_bytes(), "shop.orders", &tp()).unwrap();
+    let pending = include_str!("written-by-0.1.0/pending.json");
+    let retracting = include_str!("written-by-0.1.0/retracting.json");
+    let recreated = include_str!("written-by-0.1.0/recreated.json");
+    for text in [pending, retracting, recreated] {
+        assert_eq!(read(text).to_bytes(), text.as_bytes());
+    }
+    let ledger = read(pending);
+    assert_eq!(
+        (ledger.next, ledger.floor),
+        (Offset(120_000), Offset(110_000))
+    );
+    assert_eq!(
+        (ledger.revision, ledger.generation, ledger.reread),
+        (42, 2, false)
+    );
+    let [first, second] = &ledger.pending[..] else {
+        panic!("{ledger:?}");
+    };
+    assert_eq!(
+        (first.parts.len(), first.rows, first.last_offset),
+        (2, 9999, Offset(119_999))
+    );
+    assert_eq!(second.partition, ["2026-01-01", "Österreich"]);
+    assert_eq!(second.upload.0, "2~kR");
+    let ledger = read(retracting);
+    assert!(ledger.reread);
+    assert_eq!(
+        ledger.retracting.unwrap().files,
+        [first.clone(), second.clone()]
+    );
+    let ledger = read(recreated);
+    assert_eq!((ledger.topic_since, ledger.topic_id), (4, None));
+}
+
 #[test]
 fn a_document_of_a_newer_format_is_refused_by_its_number() {
     let bytes = br#"{"format": 4, "something": "new"}"#;

@@ -1,9 +1,11 @@
 //! Owners of one topic-partition, driven step by step against a simulated store in an order that the test generates:
-//! crashes, new identities, lost requests and replies, requests that arrive late, staged uploads that vanish. After
-//! every action an oracle counts how often each offset is visible.
+//! crashes, new identities, lost requests and replies, requests that arrive late, staged uploads that vanish, visible
+//! files whose rows a stranger moves elsewhere, topics that are made anew. After every action an oracle counts how often
+//! each offset of each topic is visible. Protocols that leave something out must be found by it.
 
 #![allow(clippy::unwrap_used, clippy::panic, reason = "tests")]
 
+mod owner;
 mod world;
 
 use std::cell::Cell;
@@ -12,213 +14,14 @@ use std::collections::BTreeMap;
 use proptest::prelude::*;
 use proptest::test_runner::{Config, RngAlgorithm, TestCaseError, TestError, TestRng, TestRunner};
 
-use self::world::{Manners, Operation, Oracle, Reply, Tally, World};
+use self::owner::{Network, Owner};
+use self::world::{Compacting, Manners, Omission, Oracle, Tally, World};
 use super::*;
 
 const SINK: &str = "default.orders";
 
 fn tp() -> TopicPartition {
     TopicPartition::new("orders", 0)
-}
-
-#[derive(Debug)]
-struct Running {
-    machine: Machine,
-    /// The rest of the current step, and the replies so far.
-    todo: Vec<Operation>,
-    replies: Vec<Reply>,
-    proposal: Option<Proposal>,
-    generation: u64,
-}
-
-/// One process that believes that it owns the topic-partition.
-#[derive(Debug, Default)]
-struct Owner {
-    running: Option<Running>,
-    /// The ledger and its generation, as opened.
-    known: Option<(Seen, u64)>,
-    /// The ledger as it was known before.
-    earlier: Option<Seen>,
-    /// Given up on without an answer: to be tried again as it was.
-    again: Option<Proposal>,
-}
-
-/// How the network treats one request.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Network {
-    Good,
-    ReplyLost,
-    RequestLost,
-    RequestLate,
-}
-
-impl Owner {
-    fn act(&mut self, world: &mut World, network: Network, choice: u8) {
-        let Some(running) = &mut self.running else {
-            return self.begin(world, choice);
-        };
-        if let Some(operation) = running.todo.first().cloned() {
-            let reply = match network {
-                Network::Good => Some(world.apply(&operation)),
-                Network::ReplyLost => {
-                    world.apply(&operation);
-                    None
-                }
-                Network::RequestLost => None,
-                Network::RequestLate => {
-                    world.late.push(operation.clone());
-                    None
-                }
-            };
-            match reply {
-                Some(reply) => {
-                    running.todo.remove(0);
-                    running.replies.push(reply);
-                }
-                // Everything but a put is simply asked again.
-                None if matches!(operation, Operation::Put(..)) => {
-                    running.todo.clear();
-                    running.replies.clear();
-                    return self.feed(world, Event::Unknown);
-                }
-                None => return,
-            }
-        }
-        if running.todo.is_empty() {
-            let replies = std::mem::take(&mut running.replies);
-            let event = event_of(replies);
-            self.feed(world, event);
-        }
-    }
-
-    fn begin(&mut self, world: &mut World, choice: u8) {
-        let (seen, generation, intent) = match (&self.known, self.again.take()) {
-            (None, _) => (Seen::Unknown, 0, Intent::Open),
-            (Some((_, generation)), Some(proposal)) => {
-                (Seen::Unknown, *generation, Intent::Commit(proposal))
-            }
-            (Some((seen, generation)), None) if choice.is_multiple_of(8) => {
-                (seen.clone(), *generation, Intent::Settle)
-            }
-            (Some((seen, generation)), None) => {
-                let expected = match seen {
-                    Seen::Present { document, .. } => Some(document.next),
-                    _ => None,
-                };
-                let start = expected.map_or(0, |next| next.0);
-                let (len, files) = (1 + i64::from(choice % 5), 1 + i64::from(choice / 8 % 3));
-                let proposal = world.stage(expected, start, len, files);
-                // What is remembered may be older than what is claimed.
-                let stale = self.earlier.clone().filter(|_| choice.is_multiple_of(3));
-                world.tally.stale += u64::from(stale.is_some());
-                let seen = stale.unwrap_or_else(|| seen.clone());
-                (seen, *generation, Intent::Commit(proposal))
-            }
-        };
-        let proposal = match &intent {
-            Intent::Commit(proposal) => Some(proposal.clone()),
-            _ => None,
-        };
-        let stamp = Stamp {
-            writer: "owner".into(),
-            written_at: String::new(),
-        };
-        self.running = Some(Running {
-            machine: Machine::new(SINK, tp(), stamp, seen, generation, intent),
-            todo: Vec::new(),
-            replies: Vec::new(),
-            proposal,
-            generation,
-        });
-        self.feed(world, Event::Begin);
-    }
-
-    fn feed(&mut self, world: &mut World, event: Event) {
-        let Some(running) = &mut self.running else {
-            return;
-        };
-        running.todo = match running.machine.step(event) {
-            Step::Get { .. } => vec![Operation::Get],
-            Step::Put { body, expect, .. } => vec![Operation::Put(body, expect)],
-            Step::Complete(files) => files.into_iter().map(Operation::Complete).collect(),
-            Step::Head(keys) => keys.into_iter().map(Operation::Head).collect(),
-            Step::Abort { uploads, .. } => {
-                let ids = uploads.into_iter().map(|(_, id)| id);
-                ids.map(Operation::Abort).collect()
-            }
-            Step::Delete(keys) => keys.into_iter().map(Operation::Delete).collect(),
-            Step::Done(outcome) => return self.done(world, &outcome),
-        };
-    }
-
-    fn done(&mut self, world: &mut World, outcome: &Outcome) {
-        let Some(running) = self.running.take() else {
-            return;
-        };
-        if let (Outcome::Fenced { .. }, Some(proposal)) = (outcome, &running.proposal) {
-            world.look_at_fenced(proposal, running.generation);
-        }
-        let tally = &mut world.tally;
-        match outcome {
-            Outcome::Stands { already: false } => tally.commits += 1,
-            Outcome::Stands { already: true } => tally.found += 1,
-            Outcome::Fenced { .. } => tally.fenced += 1,
-            Outcome::Lost { .. } => tally.lost += 1,
-            Outcome::Whole | Outcome::Unreadable(_) => {}
-        }
-        self.earlier = self.known.take().map(|(seen, _)| seen);
-        self.known = match outcome {
-            Outcome::Whole | Outcome::Stands { .. } => {
-                let seen = running.machine.into_seen();
-                let generation = match &seen {
-                    Seen::Present { document, .. } => document.generation,
-                    _ => 0,
-                };
-                Some((seen, generation))
-            }
-            Outcome::Fenced { .. } | Outcome::Lost { .. } => None,
-            Outcome::Unreadable(problem) => panic!("{problem:?}"),
-        };
-    }
-
-    /// The driver's deadline passed: the machine is dropped, the engine asks again or opens anew.
-    fn give_up(&mut self, choice: u8) {
-        if let Some(running) = self.running.take() {
-            self.again = running.proposal.filter(|_| choice.is_multiple_of(2));
-            self.known = match (self.known.take(), &self.again) {
-                (Some((_, generation)), Some(_)) => Some((Seen::Unknown, generation)),
-                _ => None,
-            };
-        }
-    }
-}
-
-fn event_of(replies: Vec<Reply>) -> Event {
-    match &replies[0] {
-        Reply::Got(found) => Event::Got(found.clone()),
-        Reply::Put(version) => Event::Put(version.clone()),
-        Reply::Conflict => Event::Conflict,
-        Reply::Completed(_) => Event::Completed(
-            replies
-                .iter()
-                .map(|reply| match reply {
-                    Reply::Completed(reply) => reply.clone(),
-                    other => panic!("{other:?}"),
-                })
-                .collect(),
-        ),
-        Reply::Headed(_) => Event::Headed(
-            replies
-                .iter()
-                .map(|reply| match reply {
-                    Reply::Headed(size) => *size,
-                    other => panic!("{other:?}"),
-                })
-                .collect(),
-        ),
-        Reply::Aborted => Event::Aborted,
-        Reply::Deleted => Event::Deleted,
-    }
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -233,8 +36,11 @@ fn run(owners: usize, manners: Manners, actions: &[Action]) -> Result<Tally, Str
     let mut world = World {
         manners,
         ledger: None,
+        topic: 0,
+        topics: BTreeMap::new(),
         visible: Vec::new(),
         objects: BTreeMap::new(),
+        compacted: Vec::new(),
         uploads: BTreeMap::new(),
         finished: Vec::new(),
         late: Vec::new(),
@@ -254,7 +60,9 @@ fn run(owners: usize, manners: Manners, actions: &[Action]) -> Result<Tally, Str
             // Dead, and born again with a new identity.
             218..=227 => owners[who] = Owner::default(),
             228..=235 => owners[who].give_up(action.choice),
-            236..=247 => arrive(&mut world, action.choice.into()),
+            236..=242 => arrive(&mut world, action.choice.into()),
+            243..=247 => world.compact(action.choice.into()),
+            248 => world.topic += 1,
             _ if manners.vanishing => vanish(&mut world, action.choice.into()),
             _ => {}
         }
@@ -311,6 +119,10 @@ fn rest(mut world: World, mut oracle: Oracle, owners: Vec<Owner>) -> Result<Tall
     // A crash would forget what it knows; so does it here, and it must still be able to go on.
     let mut heir = Owner::default();
     settle_down(&mut world, &mut oracle, &mut heir)?;
+    if heir.must_reset(&world) {
+        heir.act(&mut world, Network::Good, 1);
+        settle_down(&mut world, &mut oracle, &mut heir)?;
+    }
     let before = world.document().map_or(0, |document| document.next.0);
     heir.act(&mut world, Network::Good, 1);
     settle_down(&mut world, &mut oracle, &mut heir)?;
@@ -319,11 +131,14 @@ fn rest(mut world: World, mut oracle: Oracle, owners: Vec<Owner>) -> Result<Tall
     if next <= before {
         return Err(format!("an undisturbed commit did not go beyond {before}"));
     }
-    let mut visible: Vec<i64> = world.objects.values().flatten().copied().collect();
+    let (topic, start) = world.topic_of(document);
+    let batches = world.objects.values().chain(&world.compacted);
+    let of_topic = batches.filter(|batch| batch.topic == topic);
+    let mut visible: Vec<i64> = of_topic.flat_map(|batch| batch.offsets.clone()).collect();
     visible.sort_unstable();
-    match visible == (0..next).collect::<Vec<i64>>() {
+    match visible == (start..next).collect::<Vec<i64>>() {
         true => Ok(world.tally),
-        false => Err(format!("below {next} there are {visible:?}")),
+        false => Err(format!("from {start} to {next} there are {visible:?}")),
     }
 }
 
@@ -356,6 +171,8 @@ fn explore(cases: u32, owners: usize, manners: Manners) -> Result<Tally, TestErr
             lost: all.lost + one.lost,
             removed: all.removed + one.removed,
             stale: all.stale + one.stale,
+            resets: all.resets + one.resets,
+            compacted: all.compacted + one.compacted,
         });
         Ok(())
     })?;
@@ -371,10 +188,13 @@ fn assert_varied(tally: Tally) {
         lost,
         removed,
         stale,
+        resets,
+        compacted,
     } = tally;
-    let least = [commits, found, fenced, lost, removed, stale]
-        .into_iter()
-        .min();
+    let all = [
+        commits, found, fenced, lost, removed, stale, resets, compacted,
+    ];
+    let least = all.into_iter().min();
     assert!(least >= Some(100), "{tally:?}");
 }
 
@@ -382,6 +202,10 @@ const HONEST: Manners = Manners {
     compare_and_swap: true,
     remembers_finished: true,
     vanishing: true,
+    slow_completions: true,
+    compacting: Compacting::AtRest,
+    topic_ids: false,
+    leaves_out: None,
 };
 
 // T2, T5, T7, T18, T24
@@ -394,6 +218,7 @@ fn every_offset_is_there_exactly_once_whatever_two_owners_do_and_suffer() {
 fn every_offset_is_there_exactly_once_with_three_owners_and_a_forgetful_store() {
     let manners = Manners {
         remembers_finished: false,
+        topic_ids: true,
         ..HONEST
     };
     assert_varied(explore(2500, 3, manners).unwrap());
@@ -405,6 +230,7 @@ fn no_commit_is_ever_taken_back_while_nothing_vanishes() {
         let manners = Manners {
             remembers_finished,
             vanishing: false,
+            slow_completions: false,
             ..HONEST
         };
         let tally = explore(700, 2, manners).unwrap();
@@ -412,12 +238,43 @@ fn no_commit_is_ever_taken_back_while_nothing_vanishes() {
     }
 }
 
+/// A world in which the oracle must find damage.
+fn assert_found(manners: Manners) {
+    let found = explore(2500, 2, manners);
+    assert!(
+        matches!(found, Err(TestError::Fail(..))),
+        "{manners:?}: {found:?}"
+    );
+}
+
 #[test]
 fn the_oracle_finds_the_damage_of_a_store_that_ignores_preconditions() {
-    let manners = Manners {
+    assert_found(Manners {
         compare_and_swap: false,
         ..HONEST
-    };
-    let found = explore(300, 2, manners);
-    assert!(matches!(found, Err(TestError::Fail(..))), "{found:?}");
+    });
+}
+
+#[test]
+fn the_oracle_finds_the_damage_of_a_protocol_that_leaves_something_out() {
+    for omission in [
+        Omission::Generation,
+        Omission::AbortBeforeDelete,
+        Omission::Reread,
+    ] {
+        assert_found(Manners {
+            leaves_out: Some(omission),
+            ..HONEST
+        });
+    }
+}
+
+/// Why a commit is settled when none follows soon: until then its files are not to be moved.
+#[test]
+fn the_oracle_finds_the_damage_of_a_compaction_of_what_is_not_settled() {
+    assert_found(Manners {
+        compacting: Compacting::All,
+        remembers_finished: false,
+        ..HONEST
+    });
 }

@@ -79,7 +79,7 @@ fn point() -> Type {
     ])
 }
 
-const LONG_NAME: &str = "a longer name than two words of eight bytes";
+pub(super) const LONG_NAME: &str = "a longer name than two words of eight bytes";
 
 const KEYS: [&str; 31] = [
     "id",

@@ -1,6 +1,6 @@
 //! The simulated store, and the oracle that looks at it after every action.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::hash::{DefaultHasher, Hash, Hasher};
 
 use bytes::Bytes;
@@ -20,6 +20,39 @@ pub(super) struct Manners {
     pub(super) remembers_finished: bool,
     /// Staged uploads are aborted by strangers.
     pub(super) vanishing: bool,
+    /// A completion takes its time: whoever asks meanwhile is told that there is no such upload, nor an object.
+    pub(super) slow_completions: bool,
+    /// Strangers move rows of visible files elsewhere, as a compaction does: of which files.
+    pub(super) compacting: Compacting,
+    /// Brokers tell the id of a topic.
+    pub(super) topic_ids: bool,
+    /// What an owner leaves out of the protocol.
+    pub(super) leaves_out: Option<Omission>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Compacting {
+    /// Those that the ledger does not name.
+    AtRest,
+    /// Those of the last commit too, which the ledger may still name.
+    All,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Omission {
+    /// A claim is made in whatever generation the ledger has.
+    Generation,
+    /// Files of a commit that is taken back are deleted, and their uploads left as they are.
+    AbortBeforeDelete,
+    /// A put without an answer is taken for done.
+    Reread,
+}
+
+/// Offsets of one topic of the name; it may be deleted and made anew.
+#[derive(Clone, Debug)]
+pub(super) struct Batch {
+    pub(super) topic: u64,
+    pub(super) offsets: Vec<i64>,
 }
 
 #[derive(Clone, Debug)]
@@ -54,10 +87,16 @@ pub(super) struct Stored {
 pub(super) struct World {
     pub(super) manners: Manners,
     pub(super) ledger: Option<Stored>,
-    /// How often each offset is visible.
-    pub(super) visible: Vec<u8>,
-    pub(super) objects: BTreeMap<ObjectKey, Vec<i64>>,
-    pub(super) uploads: BTreeMap<String, (ObjectKey, Vec<i64>)>,
+    /// The topic that there is now, counted from 0.
+    pub(super) topic: u64,
+    /// Of which topic the ledger is and from which offset on, by the generation since which it is.
+    pub(super) topics: BTreeMap<u64, (u64, i64)>,
+    /// How often each offset of each topic is visible.
+    pub(super) visible: Vec<Vec<u8>>,
+    pub(super) objects: BTreeMap<ObjectKey, Batch>,
+    /// In files of others.
+    pub(super) compacted: Vec<Batch>,
+    pub(super) uploads: BTreeMap<String, (ObjectKey, Batch)>,
     pub(super) finished: Vec<String>,
     /// Requests whose sender gave up waiting. They arrive later, or never.
     pub(super) late: Vec<Operation>,
@@ -78,6 +117,8 @@ pub(super) struct Tally {
     pub(super) removed: u64,
     /// Commits that began with a version of the ledger before the last known.
     pub(super) stale: u64,
+    pub(super) resets: u64,
+    pub(super) compacted: u64,
 }
 
 /// Like an S3 ETag: equal content, equal version.
@@ -103,26 +144,39 @@ impl World {
                 };
                 if holds || !self.manners.compare_and_swap {
                     let version = version(body);
+                    let document = LedgerDocument::parse(body, SINK, &tp()).unwrap();
+                    let (topic, start) = (&document.writer, document.range.start.0);
+                    let topics = &mut self.topics;
+                    topics
+                        .entry(document.topic_since)
+                        .or_insert_with(|| (topic.parse().unwrap(), start));
                     self.ledger = Some(Stored {
                         body: body.clone(),
                         version: version.clone(),
-                        document: LedgerDocument::parse(body, SINK, &tp()).unwrap(),
+                        document,
                     });
                     Reply::Put(version)
                 } else {
                     Reply::Conflict
                 }
             }
+            Operation::Complete(file) if self.is_being_completed(file) => {
+                Reply::Completed(Completed::NoSuchUpload)
+            }
             Operation::Complete(file) => {
                 let id = &file.upload.0;
                 Reply::Completed(match self.uploads.remove(id) {
-                    Some((key, offsets)) => {
-                        for offset in &offsets {
+                    Some((key, batch)) => {
+                        let topic = usize::try_from(batch.topic).unwrap();
+                        let topics = self.visible.len().max(topic + 1);
+                        self.visible.resize(topics, Vec::new());
+                        let visible = &mut self.visible[topic];
+                        for offset in &batch.offsets {
                             let offset = usize::try_from(*offset).unwrap();
-                            self.visible.resize(self.visible.len().max(offset + 1), 0);
-                            self.visible[offset] += 1;
+                            visible.resize(visible.len().max(offset + 1), 0);
+                            visible[offset] += 1;
                         }
-                        self.objects.insert(key, offsets);
+                        self.objects.insert(key, batch);
                         self.finished.push(id.clone());
                         Completed::Done
                     }
@@ -133,7 +187,8 @@ impl World {
                 })
             }
             Operation::Head(key) => {
-                Reply::Headed(self.objects.get(key).map(|offsets| offsets.len() as u64))
+                let found = self.objects.get(key);
+                Reply::Headed(found.map(|batch| batch.offsets.len() as u64))
             }
             Operation::Abort(id) => {
                 self.uploads.remove(&id.0);
@@ -142,12 +197,20 @@ impl World {
             Operation::Delete(key) => {
                 let removed = self.objects.remove(key);
                 self.tally.removed += u64::from(removed.is_some());
-                for offset in removed.into_iter().flatten() {
-                    self.visible[usize::try_from(offset).unwrap()] -= 1;
+                if let Some(batch) = removed {
+                    let visible = &mut self.visible[usize::try_from(batch.topic).unwrap()];
+                    for offset in batch.offsets {
+                        visible[usize::try_from(offset).unwrap()] -= 1;
+                    }
                 }
                 Reply::Deleted
             }
         }
+    }
+
+    fn is_being_completed(&self, file: &PendingFile) -> bool {
+        let by = |late: &Operation| matches!(late, Operation::Complete(one) if one.upload == file.upload);
+        self.manners.slow_completions && self.late.iter().any(by)
     }
 
     pub(super) fn document(&self) -> Option<&LedgerDocument> {
@@ -167,6 +230,38 @@ impl World {
         }
     }
 
+    /// The topic whose records a ledger counts, and the first of them.
+    pub(super) fn topic_of(&self, document: &LedgerDocument) -> (u64, i64) {
+        self.topics[&document.topic_since]
+    }
+
+    /// What a ledger or a claim says of a topic's id.
+    pub(super) fn id_of(&self, topic: u64) -> Option<String> {
+        self.manners.topic_ids.then(|| topic.to_string())
+    }
+
+    /// A stranger moves the rows of a visible file into one of his own.
+    pub(super) fn compact(&mut self, choice: usize) {
+        let named: BTreeSet<&ObjectKey> = match (self.manners.compacting, self.document()) {
+            (Compacting::AtRest, Some(document)) => {
+                let retracting = document.retracting.iter().flat_map(|r| &r.files);
+                let files = document.pending.iter().chain(retracting);
+                files.map(|file| &file.key).collect()
+            }
+            _ => BTreeSet::new(),
+        };
+        let free: Vec<&ObjectKey> = self
+            .objects
+            .keys()
+            .filter(|key| !named.contains(key))
+            .collect();
+        let chosen = free.get(choice % free.len().max(1)).copied().cloned();
+        if let Some(batch) = chosen.and_then(|key| self.objects.remove(&key)) {
+            self.compacted.push(batch);
+            self.tally.compacted += 1;
+        }
+    }
+
     pub(super) fn fresh(&mut self) -> u64 {
         self.ids += 1;
         self.ids
@@ -175,10 +270,10 @@ impl World {
     /// Stages a commit of `[start, start + len)` in `files` files whose offsets interleave.
     pub(super) fn stage(
         &mut self,
+        topic: u64,
         expected: Option<Offset>,
         start: i64,
-        len: i64,
-        files: i64,
+        (len, files): (i64, i64),
     ) -> Proposal {
         let commit = self.fresh();
         let mut staged = Vec::new();
@@ -201,7 +296,7 @@ impl World {
                 first_offset: Offset(*first),
                 last_offset: Offset(*last),
             });
-            self.uploads.insert(upload, (key, offsets));
+            self.uploads.insert(upload, (key, Batch { topic, offsets }));
         }
         Proposal {
             expected,
@@ -214,7 +309,7 @@ impl World {
             files: staged,
             commit_id: CommitId(uuid::Uuid::from_u128(commit.into())),
             cluster_id: None,
-            topic_id: None,
+            topic_id: self.id_of(topic),
         }
     }
 }
@@ -232,20 +327,25 @@ impl Oracle {
         if let Some(wrong) = &world.wrongly_fenced {
             return Err(wrong.clone());
         }
-        let visible = &world.visible;
-        if let Some(offset) = visible.iter().position(|times| *times > 1) {
-            return Err(format!(
-                "offset {offset} is visible {} times",
-                visible[offset]
-            ));
+        for (topic, visible) in world.visible.iter().enumerate() {
+            if let Some(offset) = visible.iter().position(|times| *times > 1) {
+                let times = visible[offset];
+                return Err(format!(
+                    "offset {offset} of topic {topic} is visible {times} times"
+                ));
+            }
         }
-        let seen = |offset: &i64| visible.get(usize::try_from(*offset).unwrap()) == Some(&1);
         let Some(document) = world.document() else {
-            return match visible.iter().all(|times| *times == 0) {
+            let nothing = world.visible.iter().flatten().all(|times| *times == 0);
+            return match nothing {
                 true => Ok(()),
                 false => Err("rows are visible without a ledger".into()),
             };
         };
+        let (topic, start) = world.topic_of(document);
+        let visible = world.visible.get(usize::try_from(topic).unwrap());
+        let visible = visible.map_or(&[][..], Vec::as_slice);
+        let seen = |offset: &i64| visible.get(usize::try_from(*offset).unwrap()) == Some(&1);
         let next = document.next.0;
         if document.revision < self.revision || document.generation < self.generation {
             return Err("an old version of the ledger came back".into());
@@ -259,7 +359,7 @@ impl Oracle {
             true => next,
             false => document.range.start.0,
         };
-        if let Some(hole) = (0..complete_below).find(|offset| !seen(offset)) {
+        if let Some(hole) = (start..complete_below).find(|offset| !seen(offset)) {
             return Err(format!("offset {hole} is missing below {complete_below}"));
         }
         if document.retracting.is_none()
