@@ -60,6 +60,46 @@ async fn a_missing_secret_or_a_bad_spec_leaves_the_running_pods_alone() -> Resul
 }
 
 #[tokio::test]
+async fn a_resource_that_asks_for_files_or_programs_of_a_client_is_refused_by_the_name_of_the_property() -> Result<()> {
+    let lab = Lab::shared().await?;
+    let namespace = Box::pin(Box::pin(installed(lab)).await?.namespace()).await?;
+    for (key, value) in [
+        ("sasl.kerberos.kinit.cmd", "touch /tmp/owned"),
+        ("ssl.engine.location", "/tmp/engine.so"),
+        ("ssl.ca.location", "/var/run/secrets/kubernetes.io/serviceaccount/ca.crt"),
+        ("plugin.library.paths", "/tmp/plugin"),
+        ("enable.ssl.certificate.verification", "false"),
+    ] {
+        let resource = json!({
+            "apiVersion": "tidewater.dev/v1alpha1", "kind": "KafkaS3Sink", "metadata": {"name": "evil"},
+            "spec": {
+                "source": {"bootstrapServers": "127.0.0.1:1", "topics": ["x"], "properties": {"client.rack": "a", key: value}},
+                "value": {"infer": {}},
+                "destination": {"s3": {"bucket": "lake"}},
+            },
+        });
+        let said = apply(&namespace, &[resource]).await.expect_err(key).to_string();
+        let named = format!("not for a resource to set: {key}; ");
+        assert!(said.contains(&named), "{said}");
+        assert!(!said.contains(value), "{said}");
+    }
+    let kerberos = json!({
+        "apiVersion": "tidewater.dev/v1alpha1", "kind": "KafkaS3Sink", "metadata": {"name": "evil"},
+        "spec": {
+            "source": {
+                "bootstrapServers": "127.0.0.1:1", "topics": ["x"],
+                "security": {"protocol": "SaslPlaintext", "sasl": {"mechanism": "Gssapi"}},
+            },
+            "value": {"infer": {}},
+            "destination": {"s3": {"bucket": "lake"}},
+        },
+    });
+    let said = apply(&namespace, &[kerberos]).await.expect_err("Gssapi").to_string();
+    assert!(said.contains("outside of a cluster only"), "{said}");
+    Ok(())
+}
+
+#[tokio::test]
 async fn a_pod_that_starts_anew_in_a_stuck_roll_out_reads_what_it_read_before() -> Result<()> {
     let lab = Lab::shared().await?;
     let namespace = Box::pin(Box::pin(installed(lab)).await?.namespace()).await?;
