@@ -13,11 +13,12 @@ RUN --mount=type=cache,target=/usr/local/cargo/registry \
     cargo build --locked --release -p tidewater-runtime -p tidewater-operator \
  && cp target/release/tidewater target/release/tidewater-operator /usr/local/bin/
 
-# What the binaries link: OpenSSL, Cyrus SASL with its Kerberos module, zlib. Certificates for TLS, zones for time zones
-# are compiled in.
+# What the binaries link: OpenSSL, Cyrus SASL with its Kerberos module, zlib; kinit, which the Kafka client runs for a
+# ticket. Certificates for TLS, zones for time zones are compiled in.
 FROM debian:bookworm-slim AS base
 RUN apt-get update \
- && apt-get install -y --no-install-recommends ca-certificates libssl3 libsasl2-2 libsasl2-modules-gssapi-mit zlib1g \
+ && DEBIAN_FRONTEND=noninteractive apt-get install -y --no-install-recommends \
+    ca-certificates krb5-user libssl3 libsasl2-2 libsasl2-modules-gssapi-mit zlib1g \
  && rm -rf /var/lib/apt/lists/*
 USER 65532:65532
 

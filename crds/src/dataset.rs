@@ -34,8 +34,8 @@ pub struct PartitioningSpec {
 #[x_kube(validation = Rule::new("!(has(self.column) && has(self.source))").message("give one of column and source").field_path(".source"))]
 pub struct TimePartitionSpec {
     /// `Year`, `Month`, `Day` or `Hour`: folders `year=2026/month=07/day=04/hour=15` down to it. Where the files have a
-    /// column `year`, `month`, `day` or `hour` (with `infer`: where records bring one), use `format` with other labels:
-    /// readers would see one of the two. Example: `Hour`.
+    /// column `year`, `month`, `day` or `hour`, use `format` with other labels: readers would see one of the two. With
+    /// `infer` records that bring such a field do not fit. Example: `Hour`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub granularity: Option<Granularity>,
     /// Folders of your own, in place of `granularity`: strftime specifiers, one folder per slash, `label=` in front

@@ -42,32 +42,36 @@ pub struct Standing {
     pub group: Option<i64>,
     /// The destination's own word, as a pod tells it.
     pub ledger: Option<i64>,
+    /// Where a pod began to read, as it tells while the destination knows nothing.
+    pub began: Option<i64>,
+    /// Where the sink would begin, by its spec alone.
+    pub first: Option<i64>,
     /// Where the pod that owns the partition reads next.
     pub position: Option<i64>,
 }
 
 impl Standing {
     /// Below it everything is in the destination, as far as anybody can tell. The destination's word is newer than the
-    /// group's; a sink that starts at the log's start and never committed has all of it before it.
-    fn committed(&self, from_start: bool) -> Option<i64> {
-        let start = self.log_start?;
-        let never = || from_start.then_some(start);
-        Some(self.ledger.or(self.group).or_else(never)?.max(start))
+    /// group's, and a pod that began elsewhere does not heed the group; a sink that never committed has all before it
+    /// from where it begins.
+    fn committed(&self) -> Option<i64> {
+        let word = self.ledger.or(self.began).or(self.group).or(self.first)?;
+        Some(word.max(self.log_start?))
     }
 
     /// Records that are not committed.
-    pub fn records(&self, from_start: bool) -> Option<i64> {
+    pub fn records(&self) -> Option<i64> {
         let (start, end) = (self.log_start?, self.log_end?);
         if start >= end {
             return Some(0);
         }
         // More than there is in the log: it is not the log that was committed.
-        Some(end - self.committed(from_start)?).filter(|records| *records >= 0)
+        Some(end - self.committed()?).filter(|records| *records >= 0)
     }
 
     /// Of them, those that no pod has read.
-    fn unread(&self, from_start: bool) -> Option<i64> {
-        let records = self.records(from_start)?;
+    fn unread(&self) -> Option<i64> {
+        let records = self.records()?;
         match self.position {
             Some(position) => Some((self.log_end? - position).clamp(0, records)),
             None => Some(records),
@@ -75,18 +79,23 @@ impl Standing {
     }
 }
 
-/// Whether a partition that nobody committed in is read from the log's start.
-pub fn from_start(startup: &Startup) -> bool {
-    matches!(startup, Startup::Earliest | Startup::GroupOffsets)
+/// Where a partition is read from in which nobody committed. Where that hangs on when the sink was first started, only a
+/// pod can tell.
+pub fn first(startup: &Startup, tp: &TopicPartition, log_start: i64) -> Option<i64> {
+    match startup {
+        Startup::Earliest | Startup::GroupOffsets => Some(log_start),
+        Startup::Offsets(offsets) => Some(offsets.get(tp).copied().unwrap_or(log_start)),
+        Startup::Latest | Startup::Timestamp(_) => None,
+    }
 }
 
 /// The lag over all partitions of the topics. One that is not known makes the sums unknown.
-pub fn lag(standings: &BTreeMap<TopicPartition, Standing>, from_start: bool) -> Lag {
-    let over = |f: fn(&Standing, bool) -> Option<i64>| -> Option<Vec<i64>> {
+pub fn lag(standings: &BTreeMap<TopicPartition, Standing>) -> Lag {
+    let over = |f: fn(&Standing) -> Option<i64>| -> Option<Vec<i64>> {
         if standings.is_empty() {
             return None;
         }
-        standings.values().map(|s| f(s, from_start)).collect()
+        standings.values().map(f).collect()
     };
     let (records, unread) = (over(Standing::records), over(Standing::unread));
     let sum = |values: &Option<Vec<i64>>| values.as_ref().map(|v| v.iter().sum::<i64>());
@@ -104,16 +113,13 @@ pub fn lag(standings: &BTreeMap<TopicPartition, Standing>, from_start: bool) -> 
 /// The partitions whose first record that is not committed may be the oldest, the furthest behind first, and its offset.
 pub fn oldest(
     standings: &BTreeMap<TopicPartition, Standing>,
-    from_start: bool,
     at_most: usize,
 ) -> Vec<(TopicPartition, i64)> {
     let mut behind: Vec<_> = standings
         .iter()
         .filter_map(|(tp, standing)| {
-            let records = standing
-                .records(from_start)
-                .filter(|records| *records > 0)?;
-            Some((records, tp, standing.committed(from_start)?))
+            let records = standing.records().filter(|records| *records > 0)?;
+            Some((records, tp, standing.committed()?))
         })
         .collect();
     behind.sort_by_key(|(records, ..)| std::cmp::Reverse(*records));
@@ -149,8 +155,8 @@ mod tests {
             group: Some(900),
             ..standing(0, 10)
         };
-        assert_eq!(recreated.records(true), None);
-        assert_eq!(lag(&BTreeMap::new(), true), Lag::default());
+        assert_eq!(recreated.records(), None);
+        assert_eq!(lag(&BTreeMap::new()), Lag::default());
     }
 
     fn all(standings: &[Standing]) -> BTreeMap<TopicPartition, Standing> {
@@ -166,12 +172,12 @@ mod tests {
             group: Some(10),
             ..standing(100, 150)
         };
-        assert_eq!(expired.records(true), Some(50));
+        assert_eq!(expired.records(), Some(50));
         let emptied = Standing {
             group: Some(10),
             ..standing(150, 150)
         };
-        assert_eq!(emptied.records(true), Some(0));
+        assert_eq!(emptied.records(), Some(0));
     }
 
     #[test]
@@ -181,17 +187,58 @@ mod tests {
             ledger: Some(400),
             ..standing(0, 1000)
         };
-        assert_eq!(reset.records(true), Some(600));
+        assert_eq!(reset.records(), Some(600));
     }
 
     #[test]
-    fn a_sink_that_never_committed_is_behind_by_all_or_unknown() {
-        let fresh = standing(5, 25);
-        assert_eq!(fresh.records(from_start(&Startup::Earliest)), Some(20));
-        assert_eq!(fresh.records(from_start(&Startup::Latest)), None);
-        assert_eq!(lag(&all(&[fresh]), false).records, None);
-        let empty = standing(0, 0);
-        assert_eq!(lag(&all(&[empty]), false).records, Some(0));
+    fn a_partition_without_a_commit_is_behind_from_where_the_sink_begins_or_unknown() {
+        let tp = |n| TopicPartition::new("orders", n);
+        let fresh = |startup: &Startup, n| Standing {
+            first: first(startup, &tp(n), 5),
+            ..standing(5, 25)
+        };
+        let listed = Startup::Offsets(BTreeMap::from([(tp(0), 15), (tp(1), 30), (tp(2), 1)]));
+        for (startup, n, records) in [
+            (&Startup::Earliest, 0, Some(20)),
+            (&Startup::GroupOffsets, 0, Some(20)),
+            (&listed, 0, Some(10)),
+            // Beyond the end: the sink stops there.
+            (&listed, 1, None),
+            (&listed, 2, Some(20)),
+            (&listed, 3, Some(20)),
+            (&Startup::Latest, 0, None),
+            (&Startup::Timestamp(0), 0, None),
+        ] {
+            let fresh = fresh(startup, n);
+            assert_eq!(fresh.records(), records, "{startup:?} {n}");
+            assert_eq!(lag(&all(&[fresh])).records, records, "{startup:?} {n}");
+            // A pod that reads it says where it began.
+            let begun = Standing {
+                began: Some(20),
+                ..fresh
+            };
+            assert_eq!(begun.records(), Some(5), "{startup:?} {n}");
+        }
+        assert_eq!(lag(&all(&[standing(0, 0)])).records, Some(0));
+    }
+
+    #[test]
+    fn an_offset_that_another_consumer_left_hides_no_record_that_a_pod_reads() {
+        let others = Standing {
+            group: Some(24),
+            ..standing(5, 25)
+        };
+        let begun = Standing {
+            began: Some(5),
+            position: Some(10),
+            ..others
+        };
+        assert_eq!((begun.records(), begun.unread()), (Some(20), Some(15)));
+        let committed = Standing {
+            ledger: Some(8),
+            ..begun
+        };
+        assert_eq!(committed.records(), Some(17));
     }
 
     #[test]
@@ -200,14 +247,14 @@ mod tests {
             group: Some(0),
             ..standing(0, 10)
         };
-        let lag = lag(&all(&[known, Standing::default()]), true);
+        let lag = lag(&all(&[known, Standing::default()]));
         assert_eq!(
             (lag.records, lag.unread, lag.max_partition),
             (None, None, None)
         );
         assert_eq!((lag.uncommitted, lag.seconds), (None, None));
         assert_eq!(lag.partitions, Some(2));
-        assert_eq!(super::lag(&BTreeMap::new(), true).partitions, None);
+        assert_eq!(super::lag(&BTreeMap::new()).partitions, None);
     }
 
     #[test]
@@ -221,7 +268,7 @@ mod tests {
             group: Some(50),
             ..standing(0, 80)
         };
-        let lag = lag(&all(&[reading, idle]), true);
+        let lag = lag(&all(&[reading, idle]));
         assert_eq!(lag.records, Some(130));
         assert_eq!(lag.unread, Some(40 + 30));
         assert_eq!(lag.uncommitted, Some(60));
@@ -231,7 +278,7 @@ mod tests {
             position: Some(10),
             ..reading
         };
-        assert_eq!(behind.unread(true), Some(100));
+        assert_eq!(behind.unread(), Some(100));
     }
 
     #[test]
@@ -240,12 +287,12 @@ mod tests {
             group: Some(group),
             ..standing(0, 100)
         };
-        let found = oldest(&all(&[some(90), some(100), some(20)]), true, 2);
+        let found = oldest(&all(&[some(90), some(100), some(20)]), 2);
         let tp = |n| TopicPartition::new("orders", n);
         assert_eq!(found, [(tp(2), 20), (tp(0), 90)]);
         assert_eq!(age([5_000, 2_500, -1], 10_000), Some(7));
         assert_eq!(age([20_000], 10_000), Some(0));
         assert_eq!(age([], 10_000), None);
-        assert_eq!(lag(&all(&[some(100)]), true).seconds, Some(0));
+        assert_eq!(lag(&all(&[some(100)])).seconds, Some(0));
     }
 }

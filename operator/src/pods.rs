@@ -66,6 +66,7 @@ pub struct Told {
 #[serde(rename_all = "camelCase", default)]
 struct ToldPartition {
     committed: Option<i64>,
+    began: Option<i64>,
     position: Option<i64>,
 }
 
@@ -203,6 +204,7 @@ pub fn together(answers: Vec<Told>, words: Vec<Trouble>) -> Option<CommitState> 
             let standing: &mut Standing = state.partitions.entry(tp).or_default();
             // While a partition moves two pods may speak of it: the one who knows more has it.
             standing.ledger = standing.ledger.max(partition.committed);
+            standing.began = standing.began.max(partition.began);
             standing.position = standing.position.max(partition.position);
         }
     }
@@ -244,7 +246,7 @@ mod tests {
         }));
         let new = page(json!({
             "ready": false,
-            "partitions": {"orders-eu-1": {"committed": null}},
+            "partitions": {"orders-eu-1": {"committed": null, "began": 3}},
             "metadata": {"snapshots": 12000, "manifests": 7, "metadataBytes": 5 << 20, "advice": "expire"},
             "commit": {"lastCommitId": "b", "lastCommitTime": "2026-11-25T01:00:01.5+00:00", "snapshotId": 7, "committedRows": 32,
                        "consecutiveFailures": 2, "lastError": "no route", "lastErrorReason": "StoreUnavailable"},
@@ -270,6 +272,8 @@ mod tests {
         );
         let first = state.partitions[&TopicPartition::new("orders-eu", 0)];
         assert_eq!((first.ledger, first.position), (Some(5), Some(9)));
+        let second = state.partitions[&TopicPartition::new("orders-eu", 1)];
+        assert_eq!((second.ledger, second.began), (None, Some(3)));
         assert_eq!(together(vec![], vec![]), None);
     }
 

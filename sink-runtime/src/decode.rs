@@ -29,6 +29,9 @@ mod quick;
 mod temporal;
 #[cfg(test)]
 mod tests;
+mod unit;
+
+pub use self::unit::odd_times;
 
 /// Why a record was refused; also the dead letter's error class.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]

@@ -23,6 +23,8 @@ pub mod metrics;
 mod table;
 mod trouble;
 
+use extent::Slow;
+
 pub use extent::Extent;
 use health::{Ailment, Health};
 pub use table::TableProgress;
@@ -68,7 +70,7 @@ pub struct PartitionProgress {
     /// What is read next, where anything was read.
     pub position: Option<Offset>,
     /// Where reading began, where the destination knew nothing.
-    #[serde(skip)]
+    #[serde(skip_serializing_if = "Option::is_none")]
     began: Option<Offset>,
     /// Absent where it is known where to go on.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -133,6 +135,7 @@ struct Inner {
     stopped: Option<Stop>,
     table: Option<TableProgress>,
     extent: Option<Extent>,
+    slow: Slow,
     partitions: BTreeMap<TopicPartition, PartitionProgress>,
     commit: CommitProgress,
     troubles: Troubles,
@@ -231,6 +234,7 @@ impl Progress {
                 stopped: None,
                 table: None,
                 extent: None,
+                slow: Slow::default(),
                 partitions: BTreeMap::new(),
                 commit: CommitProgress::default(),
                 troubles: Troubles::default(),

@@ -65,8 +65,13 @@ fn an_image_has_every_library_that_its_program_is_linked_to_and_no_more() -> Res
             needed.insert((*package).to_owned());
         }
     }
-    // Loaded by name at run time: Kerberos; certificates are read as files.
-    needed.extend(["libsasl2-modules-gssapi-mit", "ca-certificates"].map(str::to_owned));
+    // Loaded or run by name at run time: Kerberos and its kinit; certificates are read as files.
+    let by_name = [
+        "libsasl2-modules-gssapi-mit",
+        "krb5-user",
+        "ca-certificates",
+    ];
+    needed.extend(by_name.map(str::to_owned));
     for name in ["runtime", "operator"] {
         let stage = stage(name);
         let list = stage

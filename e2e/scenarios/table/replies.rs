@@ -45,6 +45,21 @@ async fn a_commit_whose_answer_is_lost_makes_one_snapshot() -> Result<()> {
     Ok(())
 }
 
+#[tokio::test]
+async fn a_table_whose_creation_was_not_acknowledged_is_made_once() -> Result<()> {
+    for mode in ["500-after", "502-after", "drop-after"] {
+        let sink = TableSink::new(Catalog::Rest, 1).await?;
+        let tables = format!("/{}/tables", sink.namespace);
+        sink.produce(50, 1).await?;
+        sink.lab.fault(mode, 1, &tables).await?;
+        sink.catch_up().await.context(mode)?;
+        assert_eq!(sink.lab.fault("slow", 0, &tables).await?, 1, "{mode}");
+        assert_eq!(sink.snapshots().await?, 1, "{mode}");
+        sink.assert_rows_once().await.context(mode)?;
+    }
+    Ok(())
+}
+
 // T4
 #[tokio::test]
 async fn a_commit_whose_answer_is_lost_with_its_process_is_not_repeated_by_the_next() -> Result<()>

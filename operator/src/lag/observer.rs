@@ -17,7 +17,7 @@ use tidewater_runtime::source::{Facts, SourceError};
 use tokio::sync::watch;
 
 use super::schedule::{Outcome, Schedule};
-use super::{Lag, Look, Standing, age, from_start, lag, oldest};
+use super::{Lag, Look, Standing, age, first, lag, oldest};
 use crate::conditions::Trouble;
 use crate::observations::{Observations, SinkKey, Target};
 
@@ -248,8 +248,10 @@ fn look(
         .zip(committed.into_iter().zip(bounds))
         .map(|(tp, (group, bounds))| {
             let told = told.get(&tp).copied().unwrap_or_default();
+            let log_start = bounds.map(|(start, _)| start.0);
             let standing = Standing {
-                log_start: bounds.map(|(start, _)| start.0),
+                log_start,
+                first: log_start.and_then(|start| first(&source.startup, &tp, start)),
                 log_end: bounds.map(|(_, end)| end.0),
                 group: group.map(|offset| offset.0),
                 ..told
@@ -257,10 +259,9 @@ fn look(
             (tp, standing)
         })
         .collect();
-    let from_start = from_start(&source.startup);
-    let mut lag = lag(&standings, from_start);
+    let mut lag = lag(&standings);
     if lag.records.is_some_and(|records| records > 0) {
-        let behind: Vec<_> = oldest(&standings, from_start, OLDEST_IN)
+        let behind: Vec<_> = oldest(&standings, OLDEST_IN)
             .into_iter()
             .map(|(tp, next)| (tp, Offset(next)))
             .collect();

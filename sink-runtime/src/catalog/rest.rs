@@ -278,7 +278,7 @@ impl TableOps for RestTable {
         match answer.status.as_u16() {
             200..=299 => self.load().await,
             409 => Err(CatalogError::TableExists { table: self.name() }),
-            _ => Err(answer.error(operation, &self.name())),
+            _ => Err(answer.not_created(&self.name(), !location.is_empty())),
         }
     }
 

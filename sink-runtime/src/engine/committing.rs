@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use super::coordinator::Settled;
 use super::deliver::{Deliver, Failure, Job};
@@ -22,6 +22,8 @@ pub(super) struct Way<D> {
     pub(super) progress: Progress,
     /// In a row.
     pub(super) max_failures: u32,
+    /// How often there is to be one; `None` where files last longer than any commit takes.
+    pub(super) interval: Option<Duration>,
     /// What is given up after this commit.
     pub(super) settle: Vec<TopicPartition>,
 }
@@ -40,6 +42,7 @@ pub(super) async fn commit<D: Deliver>(
         letters,
         progress,
         max_failures,
+        interval,
         settle,
     } = way;
     let tps: Vec<TopicPartition> = job.lanes.iter().map(|lane| lane.tp.clone()).collect();
@@ -76,7 +79,12 @@ pub(super) async fn commit<D: Deliver>(
             }
             Ok(Some(landed)) => {
                 let rows = job.lanes.iter().map(|lane| lane.rows).sum();
-                progress.latency.observe(began.elapsed().as_secs_f64());
+                let took = began.elapsed();
+                progress.latency.observe(took.as_secs_f64());
+                // What failed on the way says itself why it took long.
+                if let Some(interval) = interval.filter(|_| tries == 0) {
+                    progress.took(took, interval);
+                }
                 let id = job.commit_id.to_string();
                 tracing::debug!(commit = %id, rows, files = landed.files, "committed");
                 let (files, outcome) = (landed.files, landed.outcome);

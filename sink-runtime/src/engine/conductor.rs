@@ -24,7 +24,7 @@ use crate::failpoint;
 use crate::ledger::CommitId;
 use crate::observe::Progress;
 use crate::observe::metrics::ClientStatistics;
-use crate::plan::{Isolation, Plan};
+use crate::plan::{Destination, Isolation, Plan};
 use crate::record::{AssignmentEpoch, Offset, TopicPartition};
 use crate::source::{
     Facts as KafkaFacts, SourceCommand, SourceError, SourceEvent, SourceHandle, StartAt,
@@ -345,6 +345,10 @@ impl<D: Deliver> Conductor<D> {
             letters: self.letters.clone(),
             progress: self.progress.clone(),
             max_failures: self.plan.commit.max_consecutive_failures,
+            interval: match &self.plan.destination {
+                Destination::Iceberg(_) => Some(self.plan.commit.interval),
+                Destination::Dataset(_) => None,
+            },
             settle,
         };
         let task = committing::commit(way, job, letters, pending.began);

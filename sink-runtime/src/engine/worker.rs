@@ -11,6 +11,7 @@ use crossbeam_channel::{Receiver, RecvTimeoutError};
 use tokio::sync::mpsc::UnboundedSender;
 
 use self::letters::{Pile, fullest};
+use self::odd_times::OddTimes;
 use super::coordinator::CutId;
 use crate::budget::{Budget, Reservation};
 use crate::deadletter::Letter;
@@ -26,6 +27,7 @@ use crate::source::Spares;
 const TURN: Duration = Duration::from_millis(50);
 
 mod letters;
+mod odd_times;
 
 #[derive(Debug)]
 pub enum ToWorker {
@@ -216,6 +218,7 @@ pub(super) struct Worker<S: Shelf> {
     counted_files: usize,
     /// A record was refused under `onError: Fail`, and rows behind it are in open files: nothing may be cut.
     halted: bool,
+    odd_times: OddTimes,
 }
 
 impl<S: Shelf> std::fmt::Debug for Worker<S> {
@@ -237,6 +240,7 @@ impl<S: Shelf> Worker<S> {
         outbox: UnboundedSender<FromWorker<S::File>>,
     ) -> Self {
         let decode = Arc::new(plan.decode.clone());
+        let odd_times = OddTimes::but(decode.metadata.timestamp.clone());
         Self {
             plan,
             decode,
@@ -250,6 +254,7 @@ impl<S: Shelf> Worker<S> {
             decoders: HashMap::new(),
             counted_files: 0,
             halted: false,
+            odd_times,
         }
     }
 
@@ -398,6 +403,7 @@ impl<S: Shelf> Worker<S> {
         }
         let mut count = from.len();
         if count > 0 {
+            self.odd_times.look(&raw.tp, &batch);
             let pick = |all: &[i64]| from.iter().map(|row| all[*row as usize]).collect();
             let rows = Rows {
                 tp: raw.tp.clone(),

@@ -1,5 +1,7 @@
 //! How large an Iceberg table's metadata have become, and the word when that is too much.
 
+use std::time::Duration;
+
 use serde::Serialize;
 
 use super::Progress;
@@ -43,7 +45,37 @@ impl Extent {
     }
 }
 
+/// Whether commits take longer than they are apart.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Slow(bool);
+
+impl Slow {
+    /// Whether they became so; they are no more when one takes less than half.
+    fn became(&mut self, took: Duration, interval: Duration) -> bool {
+        let before = self.0;
+        self.0 = took > interval || before && took > interval / 2;
+        self.0 && !before
+    }
+}
+
 impl Progress {
+    /// Says when commits take longer than they are to be apart, once each time.
+    pub fn took(&self, took: Duration, interval: Duration) {
+        if self.inner.lock().slow.became(took, interval) {
+            let (seconds, advice) = (
+                took.as_secs_f64(),
+                "expire old snapshots and compact the table's files, keep fewer metrics with \
+                 write.metadata.metrics.default, or give a longer commit.interval",
+            );
+            tracing::warn!(
+                seconds,
+                ?interval,
+                advice,
+                "a commit takes longer than commits are to be apart"
+            );
+        }
+    }
+
     /// Says when the metadata have become too large, once each time.
     pub fn extends(&self, extent: Extent) {
         let before = self.inner.lock().extent.replace(extent);
@@ -83,5 +115,17 @@ mod tests {
             let advice = Extent::new(snapshots, manifests, bytes).advice;
             assert_eq!(advice.and_then(|advice| advice.split(' ').next()), word);
         }
+    }
+
+    #[test]
+    fn slow_commits_are_said_once_until_they_are_fast_again() {
+        let mut slow = Slow::default();
+        let interval = Duration::from_secs(60);
+        let mut said = |seconds| slow.became(Duration::from_secs(seconds), interval);
+        let each = [1, 60, 61, 200, 45, 61, 30, 60, 70];
+        assert_eq!(
+            each.map(&mut said),
+            [false, false, true, false, false, false, false, false, true]
+        );
     }
 }

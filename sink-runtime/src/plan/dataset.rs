@@ -74,6 +74,7 @@ pub(super) fn plan(
     };
     if let ValueSchema::Inferred(inference) = &mut decode.value {
         inference.placed = placed(&columns, &dataset.partitioning);
+        inference.taken = folders::labels(&dataset.partitioning);
         let placed = inference.placed.iter();
         let placed = placed.map(|p| ("spec.partitioning", p.column.as_str()));
         check_spellings(checks, &columns, placed);

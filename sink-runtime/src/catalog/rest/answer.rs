@@ -61,6 +61,20 @@ impl Answer {
         }
     }
 
+    /// Of a table's creation, refused. `located`: a location was asked for.
+    pub(super) fn not_created(&self, table: &str, located: bool) -> CatalogError {
+        match self.error("create table", table) {
+            CatalogError::Refused { operation, source } if !located => CatalogError::Refused {
+                operation,
+                source: format!(
+                    "{source}; no location was asked for: where the catalog wants one, set spec.location"
+                )
+                .into(),
+            },
+            error => error,
+        }
+    }
+
     /// Of a commit. Only what the protocol says is certain counts as certain.
     pub(super) fn into_commit(self, table: &str) -> Result<(), CommitError> {
         let operation = "commit table";
@@ -102,6 +116,23 @@ mod tests {
                 CatalogError::Denied { .. } => "denied".to_owned(),
                 _ => "refused".to_owned(),
             },
+        }
+    }
+
+    #[test]
+    fn a_table_that_a_catalog_does_not_make_without_a_location_is_told_with_the_field() {
+        let body = r#"{"error":{"message":"Location is required","type":"BadRequestException","code":400}}"#;
+        let said = |status: u16, located: bool| {
+            let error = answer(status, body).not_created("ns.t", located);
+            crate::errors::OneLine(&error).to_string()
+        };
+        let without = said(400, false);
+        for words in ["Location is required", "set spec.location"] {
+            assert!(without.contains(words), "{without}");
+        }
+        for (status, located) in [(400, true), (503, false), (403, false)] {
+            let other = said(status, located);
+            assert!(!other.contains("spec.location"), "{status}: {other}");
         }
     }
 

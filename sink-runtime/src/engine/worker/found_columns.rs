@@ -21,6 +21,7 @@ spec:
   destination: {local: {path: /tmp/orders}}
   onError: Skip
 ";
+const BY_DAY: &str = "  partitioning: [{time: {granularity: Day}}]";
 
 /// Does not take columns of this name, and says that it is this one.
 struct Fussy {
@@ -75,11 +76,13 @@ impl Shelf for Fussy {
 
 /// What becomes of the records, whose offsets count from 10: those written, and how many were refused.
 fn taken(
+    layout: &str,
     columns: Vec<Field>,
     (refuses, says): (&'static str, &'static str),
     records: &[&str],
 ) -> Result<(Vec<i64>, u64), ShelfError> {
-    let plan = Plan::from_yaml(SINK, &NoSecrets).unwrap().remove(0);
+    let sink = format!("{SINK}{layout}");
+    let plan = Plan::from_yaml(&sink, &NoSecrets).unwrap().remove(0);
     let everything = Evolution {
         add_columns: true,
         widen: true,
@@ -147,7 +150,7 @@ const RECORDS: [&str; 4] = [
 fn records_with_a_column_that_the_destination_does_not_take_are_refused_and_the_others_written() {
     let id = || vec![Field::optional("id", Type::Long)];
     assert_eq!(
-        taken(id(), ("odd", "odd"), &RECORDS).unwrap(),
+        taken("", id(), ("odd", "odd"), &RECORDS).unwrap(),
         (vec![10, 12], 2)
     );
     // Where the table's names are reason enough, nothing is named.
@@ -155,15 +158,33 @@ fn records_with_a_column_that_the_destination_does_not_take_are_refused_and_the_
         Field::optional("Id", Type::Long),
         Field::optional("odd", Type::String),
     ];
-    assert_eq!(taken(text, ("id", ""), &RECORDS).unwrap(), (vec![13], 3));
+    assert_eq!(
+        taken("", text, ("id", ""), &RECORDS).unwrap(),
+        (vec![13], 3)
+    );
 }
 
 #[test]
 fn a_refusal_that_names_no_found_column_ends_the_worker() {
     let id = || vec![Field::optional("id", Type::Long)];
     for says in ["", "another"] {
-        let error = taken(id(), ("id", says), &RECORDS).unwrap_err();
+        let error = taken("", id(), ("id", says), &RECORDS).unwrap_err();
         assert_eq!(error.class(), class::TABLE_INCOMPATIBLE, "{says}");
         assert_eq!(error.to_string(), "it cannot be");
     }
+}
+
+#[test]
+fn a_field_named_as_a_folder_is_labelled_costs_its_record_only() {
+    let nobody = ("nothing", "nothing");
+    let records = [
+        r#"{"id":1}"#,
+        r#"{"id":2,"day":"monday"}"#,
+        r#"{"Year":1999}"#,
+        r#"{"id":4,"day":null,"week":{"day":1}}"#,
+    ];
+    let with_folders = taken(BY_DAY, Vec::new(), nobody, &records);
+    assert_eq!(with_folders.unwrap(), (vec![10, 13], 2));
+    let without = taken("", Vec::new(), nobody, &records);
+    assert_eq!(without.unwrap(), (vec![10, 11, 12, 13], 0));
 }

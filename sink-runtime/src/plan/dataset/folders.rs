@@ -15,8 +15,8 @@ use crate::layout::hive::{DEFAULT_PARTITION, HiveSplitter, escape};
 use crate::plan::columns::{Columns, type_name};
 use crate::plan::problem::Checks;
 use crate::plan::{DecodePlan, PartitionExpr, TimeLevel, TimeSource, ValueSchema};
+use crate::schema::Type;
 use crate::schema::arrow::arrow_schema;
-use crate::schema::{Schema, Type};
 
 pub(super) fn time(
     checks: &mut Checks,
@@ -189,17 +189,16 @@ impl Labels {
         }
     }
 
-    /// Columns that records bring later are not known here.
+    /// Columns that records bring later are not known here: see [`labels`].
     pub(super) fn check_against_files(
         &self,
         checks: &mut Checks,
         exprs: &[PartitionExpr],
         decode: &DecodePlan,
     ) {
-        let nothing = Schema::default();
         let declared = match &decode.value {
             ValueSchema::Declared { schema, .. } => schema,
-            ValueSchema::Inferred { .. } => &nothing,
+            ValueSchema::Inferred(inference) => &inference.hints,
         };
         let columns = dataset_schema(&arrow_schema(declared, &decode.metadata));
         // What cannot make folders is told where it stands.
@@ -224,4 +223,24 @@ impl Labels {
             }
         }
     }
+}
+
+/// Labels, in lower case, that columns found in records cannot have as their names, and why: all but those of columns that
+/// stand in the path under their own.
+pub(super) fn labels(exprs: &[PartitionExpr]) -> BTreeMap<String, String> {
+    let labels = exprs.iter().flat_map(|expr| match expr {
+        PartitionExpr::Time { levels, .. } => {
+            levels.iter().filter_map(|l| l.label.as_ref()).collect()
+        }
+        PartitionExpr::Column { column, label } if label.eq_ignore_ascii_case(column) => Vec::new(),
+        PartitionExpr::Column { label, .. } => vec![label],
+    });
+    let taken = labels.map(|label| {
+        let why = format!(
+            "a folder of the dataset has the label \"{label}\", and readers would see one of the two: rename the field, or \
+             label the folder otherwise"
+        );
+        (label.to_lowercase(), why)
+    });
+    taken.collect()
 }

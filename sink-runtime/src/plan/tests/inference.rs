@@ -60,6 +60,26 @@ fn hints_are_columns_and_the_layout_says_what_found_ones_may_be() {
     assert_eq!((found.placed, found.whole_names), (vec![code], false));
 }
 
+#[test]
+fn a_folders_label_is_no_found_columns_name_but_that_of_its_own_column() {
+    let folders = json!([
+        {"time": {"format": "y=%Y/%m/Tag=%d"}},
+        {"column": "code"},
+        {"column": "place.city"},
+        {"column": "land", "label": "country"},
+        {"column": "ts", "label": "Ts"},
+    ]);
+    let plan = valid(patched(
+        local_infer(),
+        json!({"spec": {"partitioning": folders}}),
+    ));
+    let ValueSchema::Inferred(found) = plan.decode.value else {
+        panic!("not inferred");
+    };
+    let taken: Vec<_> = found.taken.keys().map(String::as_str).collect();
+    assert_eq!(taken, ["city", "country", "tag", "y"]);
+}
+
 fn local_infer() -> Value {
     let hints = json!([{"name": "ts", "type": "date"}]);
     let value = json!({"schema": null, "infer": {"hints": hints}});
