@@ -12,6 +12,7 @@ use k8s_openapi::jiff::{SignedDuration, Timestamp};
 use parking_lot::Mutex;
 use tidewater_runtime::errors::{Classified, OneLine, class};
 use tidewater_runtime::plan::{Isolation, Property, SourcePlan, Topics};
+use tidewater_runtime::reach::Reach;
 use tidewater_runtime::record::{Offset, TopicPartition};
 use tidewater_runtime::source::{Facts, SourceError};
 use tokio::sync::watch;
@@ -74,6 +75,12 @@ impl Clients {
             return Ok(client.facts);
         }
         drop(idle);
+        if let Some(reach) = Reach::of_process() {
+            let servers = &target.source.bootstrap_servers;
+            reach
+                .check_servers(servers)
+                .map_err(|error| SourceError::Client(error.to_string()))?;
+        }
         Facts::connect(&frugal(&target.source), CALL)
     }
 
