@@ -96,7 +96,12 @@ fn kind(value: &Value) -> Json {
 }
 
 /// What a default does not tell of the values in its place.
-const TEXTS: [&str; 3] = ["imagePullSecrets", "watchNamespaces", "extraArgs"];
+const TEXTS: [&str; 4] = [
+    "imagePullSecrets",
+    "watchNamespaces",
+    "extraArgs",
+    "reach.allowed",
+];
 const OBJECTS: [&str; 6] = [
     "tolerations",
     "topologySpreadConstraints",
@@ -115,7 +120,8 @@ const MAPS_OF_TEXTS: [&str; 8] = [
     "prometheusRule.labels",
     "dashboard.labels",
 ];
-const CHOICES: [(&str, &[&str]); 2] = [
+const CHOICES: [(&str, &[&str]); 3] = [
+    ("catalogs.identity", &["Resource", "Operator"]),
     ("image.pullPolicy", &["Always", "IfNotPresent", "Never"]),
     ("logFormat", &["Json", "Human"]),
 ];

@@ -9,6 +9,7 @@
 mod autoscaling;
 mod catalog;
 mod chart;
+mod client_properties;
 mod dataset;
 mod definition;
 mod generate;
@@ -26,6 +27,7 @@ mod value;
 
 pub use autoscaling::AutoscalingSpec;
 pub use catalog::*;
+pub use client_properties::CLIENT_PROPERTIES;
 pub use dataset::*;
 pub use definition::{definition, definitions};
 pub use generate::{Generated, generated};

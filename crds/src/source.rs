@@ -6,6 +6,7 @@ use kube::KubeSchema;
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::{Deserialize, Serialize};
 
+use crate::client_properties;
 use crate::quantity::TimeSpan;
 use crate::secret::{Certificate, FromSecret};
 
@@ -13,7 +14,7 @@ use crate::secret::{Certificate, FromSecret};
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, KubeSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 #[x_kube(validation = Rule::new("has(self.topics) != has(self.topicPattern)").message("give exactly one of topics and topicPattern").field_path(".topics"))]
-#[x_kube(validation = Rule::new("!has(self.properties) || !['bootstrap.servers', 'group.id', 'isolation.level', 'auto.offset.reset', 'enable.auto.commit', 'enable.auto.offset.store', 'enable.partition.eof', 'security.protocol'].exists(k, k in self.properties)").message("properties that would break delivery, or that have fields of their own, cannot be set: bootstrap.servers, group.id, isolation.level, auto.offset.reset, enable.auto.commit, enable.auto.offset.store, enable.partition.eof, security.protocol").field_path(".properties"))]
+#[x_kube(validation = client_properties::rule())]
 pub struct SourceSpec {
     /// Brokers to ask first, `host:port` separated by commas. Example: `kafka-0:9092,kafka-1:9092`.
     #[schemars(length(min = 1, max = 4096))]
@@ -41,9 +42,9 @@ pub struct SourceSpec {
     /// Encryption and authentication. Default: neither. Example: `{protocol: Ssl}`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub security: Option<SecuritySpec>,
-    /// Further librdkafka properties. Typed fields win; properties that would break delivery are refused. All but those
-    /// of consumers serve the dead-letter topic's producer, too. `group.instance.id` goes with one pod. Example:
-    /// `{session.timeout.ms: "60000"}`.
+    /// Further librdkafka properties: of its connections, queues and group membership. Those that would break delivery,
+    /// open files, run programs or name other hosts are refused. All but those of consumers serve the dead-letter topic's
+    /// producer, too. `group.instance.id` goes with one pod. Example: `{session.timeout.ms: "60000"}`.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     #[schemars(length(max = 100))]
     pub properties: BTreeMap<String, String>,
@@ -211,10 +212,11 @@ pub enum SecurityProtocol {
 /// Who we are to Kafka.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, KubeSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
+#[x_kube(validation = Rule::new("self.mechanism != 'Gssapi'").message("Kerberos is for processes outside of a cluster only: give another mechanism").field_path(".mechanism"))]
 #[x_kube(validation = Rule::new("(has(self.username) && has(self.password)) == (self.mechanism != 'Gssapi')").message("username and password are needed, except with Gssapi").field_path(".username"))]
 pub struct SaslSpec {
-    /// `Plain`, `ScramSha256`, `ScramSha512` or `Gssapi` (Kerberos; set `sasl.kerberos.*` in `properties`). Example:
-    /// `ScramSha512`.
+    /// `Plain`, `ScramSha256`, `ScramSha512`; outside of a cluster also `Gssapi` (Kerberos; set `sasl.kerberos.*` in
+    /// `properties`). Example: `ScramSha512`.
     pub mechanism: SaslMechanism,
     /// User. Example: `orders`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -255,6 +257,10 @@ pub struct TlsSpec {
     /// Whether a broker's certificate must name the host that was dialled: `Https` or `None`. Example: `None`.
     #[serde(default)]
     pub endpoint_identification: EndpointIdentification,
+    /// Take any certificate from the brokers, also a forged one: whoever is between can read and change everything. Shown
+    /// in the status. Example: `true`.
+    #[serde(default)]
+    pub insecure_skip_verify: bool,
 }
 
 /// Whether a broker's certificate must name the host that was dialled.

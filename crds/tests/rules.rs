@@ -77,10 +77,7 @@ impl Rules {
                 .unwrap_or_else(|e| panic!("{path}: {text}: {e}"));
             if verdict != cel::Value::Bool(true) {
                 let field = rule["fieldPath"].as_str().unwrap_or_default();
-                out.push(format!(
-                    "{path}{field}: {}",
-                    rule["message"].as_str().unwrap()
-                ));
+                out.push(format!("{path}{field}: {}", message(rule)));
                 self.evaluated.insert(format!("{path} {text}"));
             }
         }
@@ -113,16 +110,20 @@ impl Rules {
     }
 }
 
+/// What is said where a rule is broken, or the expression that makes it.
+fn message(rule: &Value) -> &str {
+    let said = rule["message"].as_str();
+    said.or(rule["messageExpression"].as_str())
+        .unwrap_or_default()
+}
+
 fn count(schema: &Value, path: &str, out: &mut BTreeSet<String>) {
     for rule in schema["x-kubernetes-validations"]
         .as_array()
         .into_iter()
         .flatten()
     {
-        assert!(
-            rule["message"].is_string(),
-            "{path}: a rule without message"
-        );
+        assert!(!message(rule).is_empty(), "{path}: a rule without message");
         out.insert(format!("{path} {}", rule["rule"].as_str().unwrap()));
     }
     for (name, property) in schema["properties"].as_object().into_iter().flatten() {

@@ -173,17 +173,22 @@ fn config_map(deployment: &Value) -> &str {
 
 /// Status and reason of a condition.
 fn condition<'a>(object: &'a Value, concern: &str) -> (&'a str, &'a str) {
-    let conditions = object["status"]["conditions"].as_array();
-    let found = conditions
-        .into_iter()
-        .flatten()
-        .find(|condition| condition["type"] == concern);
-    let text = |key: &str| {
-        found
-            .and_then(|found| found[key].as_str())
-            .unwrap_or_default()
-    };
+    let text = |key| of_condition(object, concern, key);
     (text("status"), text("reason"))
+}
+
+/// What a condition says.
+fn message<'a>(object: &'a Value, concern: &str) -> &'a str {
+    of_condition(object, concern, "message")
+}
+
+fn of_condition<'a>(object: &'a Value, concern: &str, key: &str) -> &'a str {
+    let conditions = object["status"]["conditions"].as_array();
+    let mut conditions = conditions.into_iter().flatten();
+    let found = conditions.find(|condition| condition["type"] == concern);
+    found
+        .and_then(|found| found[key].as_str())
+        .unwrap_or_default()
 }
 
 /// The metrics pages of the operators that run.

@@ -6,10 +6,12 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::{ArgAction, Parser, Subcommand, ValueEnum};
+use ipnet::IpNet;
 use tracing_subscriber::EnvFilter;
 
 use tidewater_runtime::observe::http::address;
 
+use crate::controller::table::CatalogIdentity;
 use crate::settings::Settings;
 
 mod crd;
@@ -66,6 +68,10 @@ struct Common {
     /// Label of the PodMonitors; may be given more than once.
     #[arg(long = "pod-monitor-label", value_name = "KEY=VALUE", value_parser = label)]
     pod_monitor_labels: Vec<(String, String)>,
+    /// As whom catalogs of AWS are asked for resources that bring no keys: not at all (their pods look after the tables), or
+    /// as the operator, where all who write resources may do what it may.
+    #[arg(long, env = "TIDEWATER_CATALOGS_IDENTITY", value_enum, default_value_t)]
+    catalogs_identity: CatalogIdentity,
 }
 
 #[derive(Debug, clap::Args)]
@@ -104,6 +110,15 @@ struct Run {
         value_parser = clap::builder::RangedU64ValueParser::<usize>::new().range(1..=64)
     )]
     lag_looks_at_once: usize,
+    /// Networks of this machine or its neighbourhood that resources may name as brokers, catalogs and stores, separated by
+    /// commas. Default: none; loopback and link-local addresses are not connected to.
+    #[arg(
+        long,
+        env = "TIDEWATER_REACH_ALLOWED",
+        value_delimiter = ',',
+        value_name = "CIDRS"
+    )]
+    reach_allowed: Vec<IpNet>,
     /// Wait for a Lease before reconciling, so that several operators do not do the same work.
     #[arg(long, env = "TIDEWATER_LEADER_ELECT", action = ArgAction::Set, num_args = 0..=1, require_equals = true, default_value_t = true, default_missing_value = "true")]
     leader_elect: bool,
@@ -147,6 +162,7 @@ impl Common {
             runtime_image: self.runtime_image,
             namespaces: named.filter(|name| !name.is_empty()).collect(),
             pod_monitors: self.pod_monitors.then_some(labels),
+            catalog_identity: self.catalogs_identity,
         }
     }
 }

@@ -158,7 +158,10 @@ pub(crate) async fn run(parts: Parts, stop: signal::Receiver<bool>) {
         client: parts.client,
         settings: parts.settings,
         metrics: parts.metrics,
-        catalogs: Tables::new(Arc::clone(&parts.observations)),
+        catalogs: Tables::new(
+            Arc::clone(&parts.observations),
+            parts.settings.catalog_identity,
+        ),
         observations: parts.observations,
         memories: Memories::default(),
         sinks: sinks.as_reader(),

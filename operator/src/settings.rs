@@ -2,6 +2,8 @@
 
 use std::collections::BTreeMap;
 
+use crate::controller::table::CatalogIdentity;
+
 /// The same for every resource.
 #[derive(Clone, Debug)]
 pub struct Settings {
@@ -11,4 +13,6 @@ pub struct Settings {
     pub namespaces: Vec<String>,
     /// Labels of the PodMonitors to make; `None` for no PodMonitors.
     pub pod_monitors: Option<BTreeMap<String, String>>,
+    /// As whom catalogs are asked for resources that bring no keys.
+    pub catalog_identity: CatalogIdentity,
 }

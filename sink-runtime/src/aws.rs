@@ -11,6 +11,7 @@ use aws_credential_types::provider::error::CredentialsError;
 use aws_types::origin::Origin;
 
 use crate::plan::{AwsCredentials, S3Access, Timeouts};
+use crate::reach::{Reach, client_in};
 
 /// S3-compatible servers want some region in the signature and do not care which.
 const REGION_OF_OTHER_SERVERS: &str = "us-east-1";
@@ -47,6 +48,8 @@ pub async fn aws_config(access: &S3Access, timeouts: &Timeouts) -> SdkConfig {
     }
     let base = Box::pin(loader.load()).await;
     let mut config = base.to_builder();
+    // Not that of the credentials' chain: who gives this process its own credentials is in its neighbourhood.
+    config.set_http_client(Reach::of_process().map(client_in));
     if let (Some(role), Some(own)) = (&access.assume_role, base.credentials_provider()) {
         let mut provider = AssumeRoleProvider::builder(&role.role_arn)
             .session_name(&role.session_name)

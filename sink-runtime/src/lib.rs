@@ -20,6 +20,7 @@ pub mod layout;
 pub mod ledger;
 pub mod observe;
 pub mod plan;
+pub mod reach;
 pub mod record;
 pub mod schema;
 pub mod sink;

@@ -107,6 +107,8 @@ pub struct SourcePlan {
     pub isolation: Isolation,
     /// librdkafka properties, complete: typed fields (security among them) already folded in, protocol keys set.
     pub properties: BTreeMap<String, Property>,
+    /// Those of them that the typed fields of security make: what somebody needs who only looks.
+    pub connection: BTreeMap<String, Property>,
     pub on_source_reset: OnSourceReset,
     pub on_records_expired: OnRecordsExpired,
     pub on_log_truncated: OnLogTruncated,
@@ -114,6 +116,14 @@ pub struct SourcePlan {
     pub drain_timeout: Duration,
     /// Records per raw batch at the most.
     pub batch_records: usize,
+}
+
+impl SourcePlan {
+    /// Whether the brokers' certificates are not looked at.
+    pub fn trusts_anybody(&self) -> bool {
+        let check = self.connection.get("enable.ssl.certificate.verification");
+        check.is_some_and(|check| check.expose() == "false")
+    }
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -78,6 +78,135 @@ async fn pods(namespace: &Namespace<'_>) -> Result<Vec<(Value, Value)>> {
 }
 
 #[tokio::test]
+async fn a_resource_that_asks_for_files_or_programs_of_a_client_is_refused_by_the_name_of_the_property()
+-> Result<()> {
+    let lab = Lab::shared().await?;
+    let namespace = Box::pin(Box::pin(installed(lab)).await?.namespace()).await?;
+    for (key, value) in [
+        ("sasl.kerberos.kinit.cmd", "touch /tmp/owned"),
+        ("ssl.engine.location", "/tmp/engine.so"),
+        (
+            "ssl.ca.location",
+            "/var/run/secrets/kubernetes.io/serviceaccount/ca.crt",
+        ),
+        ("plugin.library.paths", "/tmp/plugin"),
+        ("enable.ssl.certificate.verification", "false"),
+    ] {
+        let resource = json!({
+            "apiVersion": "tidewater.dev/v1alpha1", "kind": "KafkaS3Sink", "metadata": {"name": "evil"},
+            "spec": {
+                "source": {"bootstrapServers": "127.0.0.1:1", "topics": ["x"], "properties": {"client.rack": "a", key: value}},
+                "value": {"infer": {}},
+                "destination": {"s3": {"bucket": "lake"}},
+            },
+        });
+        let said = apply(&namespace, &[resource])
+            .await
+            .expect_err(key)
+            .to_string();
+        let named = format!("not for a resource to set: {key}; ");
+        assert!(said.contains(&named), "{said}");
+        assert!(!said.contains(value), "{said}");
+    }
+    let kerberos = json!({
+        "apiVersion": "tidewater.dev/v1alpha1", "kind": "KafkaS3Sink", "metadata": {"name": "evil"},
+        "spec": {
+            "source": {
+                "bootstrapServers": "127.0.0.1:1", "topics": ["x"],
+                "security": {"protocol": "SaslPlaintext", "sasl": {"mechanism": "Gssapi"}},
+            },
+            "value": {"infer": {}},
+            "destination": {"s3": {"bucket": "lake"}},
+        },
+    });
+    let said = apply(&namespace, &[kerberos])
+        .await
+        .expect_err("Gssapi")
+        .to_string();
+    assert!(said.contains("outside of a cluster only"), "{said}");
+    Ok(())
+}
+
+/// What answers every request with words that nobody outside shall read, and notes their paths.
+async fn confidant() -> Result<(String, std::sync::Arc<std::sync::Mutex<Vec<String>>>)> {
+    let asked = std::sync::Arc::new(std::sync::Mutex::new(Vec::new()));
+    let noted = std::sync::Arc::clone(&asked);
+    let answer = move |uri: axum::http::Uri| {
+        let mut noted = noted
+            .lock()
+            .unwrap_or_else(std::sync::PoisonError::into_inner);
+        noted.push(uri.to_string());
+        let moved = uri.path().starts_with("/moved");
+        async move {
+            let status = if moved { 307 } else { 418 };
+            let status = axum::http::StatusCode::from_u16(status).unwrap_or_default();
+            (status, [("location", "/elsewhere")], "SECRET-BODY")
+        }
+    };
+    let listener = tokio::net::TcpListener::bind(("127.0.0.1", 0)).await?;
+    let address = listener.local_addr()?;
+    tokio::spawn(async move { axum::serve(listener, axum::Router::new().fallback(answer)).await });
+    Ok((format!("http://{address}"), asked))
+}
+
+#[tokio::test]
+async fn what_answers_beside_the_operator_is_neither_reached_nor_read_back_by_a_resource()
+-> Result<()> {
+    let lab = Lab::shared().await?;
+    let namespace = Box::pin(Box::pin(installed(lab)).await?.namespace()).await?;
+    let (confidant, asked) = confidant().await?;
+    let table = |name: &str, uri: &str| {
+        json!({
+            "apiVersion": "tidewater.dev/v1alpha1", "kind": "IcebergTable", "metadata": {"name": name},
+            "spec": {
+                "source": {"bootstrapServers": "127.0.0.1:1", "topics": ["x"]},
+                "schema": {"fields": [{"name": "id", "type": "long"}]},
+                "catalog": {"rest": {"uri": uri, "timeouts": {"maxAttempts": 1}}},
+                "namespace": "sales", "table": "orders",
+            },
+        })
+    };
+    let resources = [
+        table("metadata", "http://169.254.169.254/latest"),
+        table("mapped", "http://[::ffff:169.254.169.254]/latest"),
+        table("stranger", &format!("{confidant}/inner")),
+        table("moved", &format!("{confidant}/moved")),
+    ];
+    apply(&namespace, &resources).await?;
+    let expected = [
+        ("metadata", "not connected to for resources"),
+        ("mapped", "not connected to for resources"),
+        ("stranger", "418"),
+        ("moved", "redirects"),
+    ];
+    for (name, word) in expected {
+        let told = |object: &Value| message(object, "TableSynced").contains(word);
+        await_object(&namespace, &format!("icet/{name}"), word, told).await?;
+        let whole = get(&namespace, &format!("icet/{name}")).await?;
+        assert!(!whole["status"].to_string().contains("SECRET"), "{whole}");
+    }
+    let events = namespace
+        .kubectl(&["get", "events", "--output=json"])
+        .await?;
+    assert!(!events.contains("SECRET"), "{events}");
+    let asked = asked
+        .lock()
+        .unwrap_or_else(std::sync::PoisonError::into_inner)
+        .clone();
+    assert!(
+        asked
+            .iter()
+            .any(|path| path.starts_with("/inner/v1/config")),
+        "{asked:?}"
+    );
+    assert!(
+        !asked.iter().any(|path| path.starts_with("/elsewhere")),
+        "{asked:?}"
+    );
+    Ok(())
+}
+
+#[tokio::test]
 async fn a_pod_that_starts_anew_in_a_stuck_roll_out_reads_what_it_read_before() -> Result<()> {
     let lab = Lab::shared().await?;
     let namespace = Box::pin(Box::pin(installed(lab)).await?.namespace()).await?;

@@ -21,6 +21,11 @@ pub(super) fn variables(
     let mut variables = BTreeMap::from([
         ("PATH".to_owned(), PATH.to_owned()),
         ("HOSTNAME".to_owned(), fields.field("metadata.name")?),
+        // The network of these pods, and of all servers beside them, is this machine's loopback.
+        (
+            "TIDEWATER_REACH_ALLOWED".to_owned(),
+            "127.0.0.0/8".to_owned(),
+        ),
     ]);
     if let Some((host, port)) = server.trim_start_matches("https://").rsplit_once(':') {
         variables.insert("KUBERNETES_SERVICE_HOST".to_owned(), host.to_owned());

@@ -10,6 +10,7 @@ use kube::api::ListParams;
 use kube::{Api, Client};
 use tidewater_crds::{IcebergTable, KafkaS3Sink};
 use tidewater_runtime::errors::OneLine;
+use tidewater_runtime::reach::Reach;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
 
@@ -42,6 +43,7 @@ pub(super) async fn run(arguments: super::Run) -> anyhow::Result<ExitCode> {
     let bound = bound.with_context(|| format!("listen on {address}"))?;
     let client = Client::try_default().await.context("find the cluster")?;
     let settings = arguments.common.settings();
+    Reach::new(arguments.reach_allowed).restrict();
     tracing::info!(
         http = %bound,
         namespaces = settings.namespaces.join(","),

@@ -319,6 +319,9 @@ fn valid(known: &Known<'_>) -> Finding {
         Ok(_) if known.reconciliation_paused => {
             VALID.because("the spec is valid; while reconciliation is paused it takes no effect")
         }
+        Ok(checked) if checked.source.trusts_anybody() => VALID.because(
+            "the spec is in force; anybody can pose as the brokers, since spec.source.security.tls.insecureSkipVerify is true",
+        ),
         Ok(_) => VALID.found(),
         Err(finding) => finding.clone(),
     }

@@ -23,7 +23,7 @@ use crate::pods::TableWord;
 
 mod wish;
 
-pub use wish::{Preview, TableWish};
+pub use wish::{CatalogIdentity, Preview, TableWish};
 
 use wish::{LONGEST, Look, of_pods, took_too_long};
 
@@ -165,15 +165,17 @@ pub struct Tables {
     entries: Arc<Mutex<HashMap<SinkKey, Entry>>>,
     permits: Arc<Semaphore>,
     observations: Arc<Observations>,
+    identity: CatalogIdentity,
 }
 
 impl Tables {
     /// `observations` brings it to the controller when something was found.
-    pub fn new(observations: Arc<Observations>) -> Self {
+    pub fn new(observations: Arc<Observations>, identity: CatalogIdentity) -> Self {
         Self {
             entries: Arc::default(),
             permits: Arc::new(Semaphore::new(CONCURRENCY)),
             observations,
+            identity,
         }
     }
 
@@ -185,11 +187,11 @@ impl Tables {
         revision: &str,
         wish: &TableWish,
     ) -> Option<Found> {
-        if wish.hidden() {
+        if let Some(why) = wish.hidden(self.identity) {
             return Some(Found {
                 revision: revision.to_owned(),
                 finding: TABLE_NOT_OBSERVED
-                    .because("the catalog is a folder of the pods: they look after the table"),
+                    .because(format!("{why}: the pods look after the table")),
                 table: None,
                 at: Instant::now(),
             });
@@ -273,8 +275,7 @@ impl Tables {
         uid: &str,
         wish: &TableWish,
     ) -> Option<Result<Dropped, String>> {
-        if wish.hidden() {
-            let why = "its catalog is a folder that only the pods can see";
+        if let Some(why) = wish.hidden(self.identity) {
             return Some(Ok(Dropped::Kept(why.to_owned())));
         }
         let mut entries = self.entries.lock();

@@ -11,7 +11,8 @@ use futures::stream::FuturesUnordered;
 use k8s_openapi::jiff::{SignedDuration, Timestamp};
 use parking_lot::Mutex;
 use tidewater_runtime::errors::{Classified, OneLine, class};
-use tidewater_runtime::plan::{Property, SourcePlan, Topics};
+use tidewater_runtime::plan::{Isolation, Property, SourcePlan, Topics};
+use tidewater_runtime::reach::Reach;
 use tidewater_runtime::record::{Offset, TopicPartition};
 use tidewater_runtime::source::{Facts, SourceError};
 use tokio::sync::watch;
@@ -74,6 +75,12 @@ impl Clients {
             return Ok(client.facts);
         }
         drop(idle);
+        if let Some(reach) = Reach::of_process() {
+            let servers = &target.source.bootstrap_servers;
+            reach
+                .check_servers(servers)
+                .map_err(|error| SourceError::Client(error.to_string()))?;
+        }
         Facts::connect(&frugal(&target.source), CALL)
     }
 
@@ -97,19 +104,22 @@ impl Clients {
     }
 }
 
-/// The sink's own way to the brokers, with next to no memory for records.
+/// The sink's way to the brokers, by its typed fields alone: whatever else a resource asks of a client would be done as
+/// the operator. With next to no memory for records.
 fn frugal(source: &SourcePlan) -> SourcePlan {
     let mut source = source.clone();
-    // These bound each other: with the client's own, any of the sink's may be left out.
-    for limit in [
-        "fetch.max.bytes",
-        "max.partition.fetch.bytes",
-        "message.max.bytes",
-        "receive.message.max.bytes",
-    ] {
-        source.properties.remove(limit);
-    }
+    source.properties = source.connection.clone();
+    let isolation = match source.isolation {
+        Isolation::ReadCommitted => "read_committed",
+        Isolation::ReadUncommitted => "read_uncommitted",
+    };
     for (key, value) in [
+        ("client.id", "tidewater-operator"),
+        ("isolation.level", isolation),
+        ("allow.auto.create.topics", "false"),
+        ("auto.offset.reset", "error"),
+        ("enable.auto.commit", "false"),
+        ("enable.auto.offset.store", "false"),
         ("queued.max.messages.kbytes", "256"),
         ("queued.min.messages", "1"),
         ("fetch.message.max.bytes", "65536"),
@@ -282,21 +292,53 @@ mod tests {
     use super::*;
     use crate::controller::fixtures;
     use crate::controller::kind::SinkKind;
+    use serde_json::json;
     use tidewater_runtime::plan::NoSecrets;
 
-    #[test]
-    fn a_client_that_looks_can_be_made_for_any_sink_that_reads() {
-        let plan = fixtures::sink().plan(&NoSecrets);
-        let mut source = plan.expect("the fixture is sound").source;
-        for (key, value) in [
-            ("max.partition.fetch.bytes", "2000000"),
-            ("message.max.bytes", "100000000"),
-            ("fetch.max.bytes", "100000000"),
-        ] {
-            let value = Property::Plain(value.to_owned());
-            source.properties.insert(key.to_owned(), value);
-            let made = Facts::connect(&frugal(&source), CALL);
-            assert!(made.is_ok(), "{key}: {:?}", made.err());
+    /// A resource whose typed fields and further properties are these.
+    fn source(spec: serde_json::Value) -> SourcePlan {
+        let mut sink = serde_json::to_value(fixtures::sink()).expect("a resource");
+        for (key, value) in spec.as_object().into_iter().flatten() {
+            sink["spec"]["source"][key] = value.clone();
         }
+        let sink: tidewater_crds::KafkaS3Sink = serde_json::from_value(sink).expect("a resource");
+        sink.plan(&NoSecrets).expect("the fixture is sound").source
+    }
+
+    #[test]
+    fn the_typed_fields_reach_a_client_that_looks_and_nothing_else_that_a_resource_asks_for() {
+        let asked = json!({"debug": "all", "fetch.max.bytes": "100000000", "message.max.bytes": "100000000"});
+        let security = json!({"protocol": "Ssl", "tls": {"insecureSkipVerify": true}});
+        let mut source = source(json!({"security": security, "properties": asked}));
+        // Nor what would get past the checks.
+        for key in [
+            "sasl.kerberos.kinit.cmd",
+            "plugin.library.paths",
+            "ssl.engine.location",
+        ] {
+            let value = Property::Plain("/bin/true".to_owned());
+            source.properties.insert(key.to_owned(), value);
+        }
+        let looks = frugal(&source);
+        let keys: Vec<_> = looks.properties.keys().map(String::as_str).collect();
+        assert_eq!(
+            keys,
+            [
+                "allow.auto.create.topics",
+                "auto.offset.reset",
+                "client.id",
+                "enable.auto.commit",
+                "enable.auto.offset.store",
+                "enable.ssl.certificate.verification",
+                "fetch.message.max.bytes",
+                "isolation.level",
+                "queued.max.messages.kbytes",
+                "queued.min.messages",
+                "security.protocol",
+                "ssl.endpoint.identification.algorithm",
+            ]
+        );
+        let made = Facts::connect(&looks, CALL);
+        assert!(made.is_ok(), "{:?}", made.err());
     }
 }

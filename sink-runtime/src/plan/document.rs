@@ -11,7 +11,7 @@ use tidewater_crds::{API_VERSION, IcebergTable, IcebergTableSpec, KafkaS3Sink, K
 
 use super::problem::{Checks, Problem};
 use super::secrets::{Secrets, WrittenSecrets};
-use super::{Container, Plan, PlanErrors, SinkId, dataset, iceberg};
+use super::{Container, Plan, PlanErrors, SinkId, dataset, iceberg, source};
 
 /// The kinds that make plans.
 mod kinds {
@@ -135,7 +135,14 @@ impl Plan {
         for (kind, document) in resources {
             let namespace = namespace(&document).to_owned();
             let secrets = written.of(&namespace, secrets);
-            match planned(kind, document, &secrets, container, &mut seen) {
+            match planned(
+                kind,
+                document,
+                Writer::Owner,
+                &secrets,
+                container,
+                &mut seen,
+            ) {
                 Ok(plan) => plans.push(plan),
                 Err(found) => problems.extend(found),
             }
@@ -169,9 +176,16 @@ fn from_resource(
     secrets: &dyn Secrets,
 ) -> Result<Plan, PlanErrors> {
     let document = document.unwrap_or_default();
-    let container = Container::default();
-    planned(kind, document, secrets, container, &mut BTreeMap::new())
-        .map_err(|problems| PlanErrors { problems })
+    let (container, mut seen) = (Container::default(), BTreeMap::new());
+    planned(
+        kind,
+        document,
+        Writer::Tenant,
+        secrets,
+        container,
+        &mut seen,
+    )
+    .map_err(|problems| PlanErrors { problems })
 }
 
 /// The kind of a resource; secrets are kept, and what is neither is a problem.
@@ -248,10 +262,20 @@ fn namespace(document: &Value) -> &str {
         .unwrap_or("default")
 }
 
+/// Who wrote a document.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Writer {
+    /// Whoever runs the process: it may do what they may.
+    Owner,
+    /// Somebody of a cluster, who may do less than those who act on it.
+    Tenant,
+}
+
 /// `seen` holds the sinks and groups of earlier documents.
 fn planned(
     kind: Kind,
     document: Value,
+    writer: Writer,
     secrets: &dyn Secrets,
     container: Container,
     seen: &mut BTreeMap<String, &'static str>,
@@ -265,6 +289,9 @@ fn planned(
         return checks.finish(None);
     }
     kind.shape().check(&mut checks, &mut spec);
+    if writer == Writer::Tenant {
+        source::check_resource(&mut checks, &spec["source"]);
+    }
     let plan = match kind {
         Kind::S3Sink => typed::<KafkaS3SinkSpec>(&mut checks, spec)
             .map(|spec| dataset::plan(&mut checks, secrets, container, identity.sink(), &spec)),

@@ -21,6 +21,7 @@ mod properties;
 mod scope;
 mod security;
 
+pub(super) use properties::check_resource;
 pub(crate) use scope::is_for_consumers;
 
 /// librdkafka's default.
@@ -55,7 +56,9 @@ pub(super) fn plan(
     };
 
     let mut properties = properties::complete(checks, spec, memory_budget, isolation, &group_id);
-    security::fold(checks, secrets, spec, &mut properties);
+    let mut connection = BTreeMap::new();
+    security::fold(checks, secrets, spec, &mut connection);
+    properties.extend(connection.clone());
 
     // The broker decides it for members of its own protocol, and has the same default.
     let session = spec
@@ -79,6 +82,7 @@ pub(super) fn plan(
         group_id,
         isolation,
         properties,
+        connection,
         on_source_reset: match spec.on_source_reset {
             ResetSpec::Stop => OnSourceReset::Stop,
             ResetSpec::Restart => OnSourceReset::Restart,

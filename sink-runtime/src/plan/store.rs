@@ -212,7 +212,10 @@ pub(super) fn check_url(checks: &mut Checks, field: &str, url: &str) {
         Some((_, port)) if !port.ends_with(']') => port.parse::<u16>().is_ok(),
         _ => true,
     };
-    if host.is_empty() || url.contains(char::is_whitespace) || !port_fits {
+    if url.contains(['?', '#']) {
+        // What is appended would not be the path's; and a query may carry a token.
+        checks.add(field, "", "give the URL without a query or fragment");
+    } else if host.is_empty() || url.contains(char::is_whitespace) || !port_fits {
         checks.add(field, url, "give a URL such as https://host:port");
     } else if host.contains('@') {
         // The part before it may be a password.

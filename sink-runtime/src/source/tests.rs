@@ -100,6 +100,7 @@ impl Cluster {
                 .into_iter()
                 .map(|(key, value)| (key.to_owned(), Property::Plain(value.to_owned())))
                 .collect(),
+            connection: BTreeMap::new(),
             on_source_reset: OnSourceReset::Stop,
             on_records_expired: OnRecordsExpired::Stop,
             on_log_truncated: OnLogTruncated::Stop,

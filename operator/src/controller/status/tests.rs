@@ -3,6 +3,7 @@
 use serde_json::json;
 use tidewater_crds::KafkaS3Sink;
 use tidewater_runtime::errors::class;
+use tidewater_runtime::plan::Property;
 
 use super::*;
 use crate::conditions::{
@@ -490,6 +491,24 @@ fn records_wait_since_they_were_first_seen_to_and_an_unknown_lag_ends_nothing() 
     assert_eq!(behind(since, Some(9), 7), Some(at(5)));
     assert_eq!(behind(since, None, 7), Some(at(5)));
     assert_eq!(behind(since, Some(0), 7), None);
+}
+
+#[test]
+fn brokers_whose_certificates_are_not_checked_are_told_of_for_as_long_as_that_lasts() {
+    let mut world = world();
+    let said = |world: &World| {
+        let conditions = world.status().conditions;
+        let valid = conditions
+            .into_iter()
+            .find(|one| one.type_ == "ConfigValid");
+        valid.map(|valid| valid.message).unwrap_or_default()
+    };
+    assert!(!said(&world).contains("insecureSkipVerify"));
+    let verification = "enable.ssl.certificate.verification".to_owned();
+    let off = Property::Plain("false".to_owned());
+    world.checked.source.connection.insert(verification, off);
+    assert!(said(&world).contains("insecureSkipVerify"));
+    assert_eq!(world.of(Concern::ConfigValid), ("True", "Valid"));
 }
 
 #[test]

@@ -32,7 +32,8 @@ fn key() -> SinkKey {
 
 fn tables() -> (Tables, Receiver<SinkKey>) {
     let (observations, changed) = Observations::new();
-    (Tables::new(Arc::new(observations)), changed)
+    let identity = CatalogIdentity::Resource;
+    (Tables::new(Arc::new(observations), identity), changed)
 }
 
 /// A table of this catalog.
@@ -46,6 +47,47 @@ fn wish(catalog: serde_json::Value) -> TableWish {
 /// A table of a catalog that is not there.
 fn nowhere() -> TableWish {
     wish(json!({"rest": {"uri": "http://127.0.0.1:9", "timeouts": {"maxAttempts": 1}}}))
+}
+
+#[test]
+fn without_keys_of_the_resource_the_operator_asks_no_catalog_of_aws() {
+    use CatalogIdentity::{Operator, Resource};
+    let keys = |prefix: &str| json!({"accessKeyId": {"secretKeyRef": {"name": "s", "key": prefix}}, "secretAccessKey": {"secretKeyRef": {"name": "s", "key": prefix}}});
+    let glue = json!({"warehouse": "s3://lake/w"});
+    let glue_keys = json!({"warehouse": "s3://lake/w", "credentials": keys("k")});
+    let rest =
+        |auth: serde_json::Value| json!({"rest": {"uri": "http://catalog:8181", "auth": auth}});
+    let signed = json!({"sigV4": {"region": "eu-west-1", "service": "glue"}});
+    let stored = json!({"s3": {"credentials": keys("k")}});
+    let token = json!({"bearer": {"token": {"secretKeyRef": {"name": "s", "key": "k"}}}});
+    let cases = [
+        (json!({"glue": glue}), json!(null), false),
+        (json!({"glue": glue_keys}), json!(null), true),
+        // The files are the other half.
+        (
+            json!({"glue": glue_keys}),
+            json!({"s3": {"region": "eu-west-1"}}),
+            false,
+        ),
+        (json!({"glue": glue_keys}), stored, true),
+        (rest(json!(null)), json!(null), true),
+        (rest(token), json!(null), true),
+        (rest(signed.clone()), json!(null), false),
+        (rest(signed), stored, true),
+    ];
+    for (catalog, storage, brought) in cases {
+        let mut table = serde_json::to_value(fixtures::table()).unwrap();
+        table["spec"]["catalog"] = catalog.clone();
+        table["spec"]["storage"] = storage.clone();
+        let table: IcebergTable = serde_json::from_value(table).unwrap();
+        let wish = TableWish::of(&table.plan(&Any).unwrap()).unwrap();
+        assert_eq!(
+            wish.hidden(Resource).is_none(),
+            brought,
+            "{catalog} {storage}"
+        );
+        assert_eq!(wish.hidden(Operator), None, "{catalog} {storage}");
+    }
 }
 
 #[test]

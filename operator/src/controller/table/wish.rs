@@ -9,7 +9,7 @@ use tidewater_runtime::commit::iceberg::declare::{
 };
 use tidewater_runtime::commit::iceberg::{Declaration, Declared, IcebergFailure, Pace};
 use tidewater_runtime::errors::{Classified, OneLine, class};
-use tidewater_runtime::plan::{CatalogPlan, Destination, Plan};
+use tidewater_runtime::plan::{AwsCredentials, CatalogPlan, Destination, Plan, RestAuth, S3Access};
 
 use crate::conditions::{
     AWAITING_RECORDS, CATALOG_NOT_PERMITTED, CATALOG_REFUSED, CATALOG_UNREACHABLE, DIFFERS,
@@ -24,6 +24,17 @@ const PACE: Pace = Pace {
     first: Duration::from_millis(200),
     longest: Duration::from_secs(2),
 };
+
+/// As whom catalogs of AWS are asked for a resource that brings no keys.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
+#[value(rename_all = "PascalCase")]
+pub enum CatalogIdentity {
+    /// Not at all: nothing is done with rights that whoever wrote the resource did not bring. Its pods look after the table.
+    #[default]
+    Resource,
+    /// As the operator: for a cluster in which all who write resources may do what the operator may.
+    Operator,
+}
 
 /// What a resource wants of a catalog.
 #[derive(Clone, Debug)]
@@ -71,11 +82,33 @@ impl TableWish {
         }
     }
 
-    /// Only the pods can see it.
-    pub fn hidden(&self) -> bool {
+    /// Why only the pods may see it.
+    pub fn hidden(&self, identity: CatalogIdentity) -> Option<&'static str> {
+        if let Self::Iceberg(wanted) = self
+            && matches!(wanted.plan.catalog, CatalogPlan::Local { .. })
+        {
+            return Some("its catalog is a folder that only the pods can see");
+        }
+        let without_keys = "the resource brings no keys, and the operator does not ask catalogs as itself (catalogs.identity)";
+        (identity == CatalogIdentity::Resource && !self.brings_keys()).then_some(without_keys)
+    }
+
+    /// Whether nothing but what the resource names is needed to ask the catalog.
+    fn brings_keys(&self) -> bool {
+        let own = |access: &S3Access| matches!(access.credentials, AwsCredentials::Static { .. });
         match self {
-            Self::Iceberg(wanted) => matches!(wanted.plan.catalog, CatalogPlan::Local { .. }),
-            Self::Hive(_) => false,
+            Self::Hive(wanted) => own(&wanted.access.access),
+            Self::Iceberg(wanted) => {
+                let storage = wanted.plan.storage.as_ref().map(|storage| &storage.access);
+                match &wanted.plan.catalog {
+                    CatalogPlan::Local { .. } => true,
+                    CatalogPlan::Glue(glue) => own(&glue.access) && storage.is_none_or(own),
+                    CatalogPlan::Rest(rest) => match rest.auth {
+                        RestAuth::SigV4 { .. } => storage.is_some_and(own),
+                        RestAuth::None | RestAuth::Bearer(_) | RestAuth::OAuth2 { .. } => true,
+                    },
+                }
+            }
         }
     }
 

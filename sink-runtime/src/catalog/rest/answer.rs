@@ -38,11 +38,15 @@ impl Answer {
         self.status == StatusCode::NOT_FOUND && self.model().is_some_and(named)
     }
 
-    /// Status and the server's own words.
+    /// Status and, where the answer is the protocol's, its own words. Nothing of another body is repeated: who writes a
+    /// resource would read by it what answers in the network of whoever acts on it.
     fn told(&self) -> BoxError {
         let words = match self.model() {
             Some(error) => format!("{}: {}", error.r#type, error.message),
-            None => String::from_utf8_lossy(&self.body).into_owned(),
+            None if self.status.is_redirection() => {
+                "it redirects, which is not followed: set spec.catalog.rest.uri to where the catalog is".to_owned()
+            }
+            None => "without an error of the Iceberg REST protocol: spec.catalog.rest.uri may name something else".to_owned(),
         };
         let words: String = words.chars().take(MESSAGE_CHARS).collect();
         format!("{}: {words}", self.status).into()
@@ -203,7 +207,30 @@ mod tests {
             "400 Bad Request: BadRequestException: no such field"
         );
         let mut long = answer(500, "");
-        long.body = "x".repeat(3_000_000).into();
-        assert!(long.told().to_string().len() < 1100);
+        let words = "x".repeat(3_000_000);
+        let error = format!(r#"{{"error":{{"message":"{words}","type":"T","code":500}}}}"#);
+        long.body = error.into();
+        let told = long.told().to_string();
+        assert!(
+            told.contains("T: xxx") && told.len() < 1100,
+            "{}",
+            told.len()
+        );
+    }
+
+    #[test]
+    fn nothing_of_an_answer_that_is_not_the_protocols_is_repeated() {
+        for body in [
+            "SECRET-BODY",
+            r#"{"Code":"Success","Token":"SECRET-BODY"}"#,
+            r#"{"error":"SECRET-BODY"}"#,
+            "<html>SECRET-BODY</html>",
+        ] {
+            for status in [200, 302, 400, 401, 404, 418, 500] {
+                let said = answer(status, body).told().to_string();
+                assert!(!said.contains("SECRET"), "{status}: {said}");
+                assert!(said.starts_with(&status.to_string()), "{said}");
+            }
+        }
     }
 }

@@ -15,7 +15,7 @@ use serde::Deserialize;
 use tokio::sync::Mutex;
 
 use super::aws_config;
-use super::client::Failure;
+use super::client::{COMPLAINT, Failure, bounded, in_reach};
 use crate::plan::{AwsCredentials, RestAuth, S3Access, S3Plan, Secret, Timeouts};
 use crate::store::BoxError;
 
@@ -166,6 +166,7 @@ impl OAuth2 {
             access_token: String,
             expires_in: Option<u64>,
         }
+        in_reach(&self.token_uri)?;
         let asked = Instant::now();
         let mut form = vec![
             ("grant_type", "client_credentials"),
@@ -193,7 +194,9 @@ impl OAuth2 {
                 Failure::Unsent(source)
             });
         }
-        let granted: Granted = answer.json().await.map_err(unsent)?;
+        let body = bounded(answer, COMPLAINT).await?.unwrap_or_default();
+        let granted: Granted =
+            serde_json::from_slice(&body).map_err(|error| Failure::Unsent(error.into()))?;
         let life = granted.expires_in.map_or(ASSUMED_LIFE, Duration::from_secs);
         Ok(Token {
             value: Secret::new(granted.access_token),

@@ -1,7 +1,9 @@
 //! Requests to a REST catalog: bounded in time and number, authorised, and honest about whether they were sent.
 
+use std::sync::Arc;
 use std::time::Duration;
 
+use bytes::{Bytes, BytesMut};
 use rand::Rng;
 use reqwest::Method;
 use reqwest::header::{CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue};
@@ -12,9 +14,14 @@ use super::auth::Auth;
 use super::files::own_keys;
 use crate::catalog::{CatalogError, CommitError};
 use crate::plan::{Property, RestPlan, S3Plan, Timeouts};
+use crate::reach::Reach;
 use crate::store::BoxError;
 
 const DELEGATION: &str = "x-iceberg-access-delegation";
+/// Bytes of an answer: a table whose metadata are longer is not one that a process of this size can keep.
+const ANSWER: usize = 256 << 20;
+/// Bytes of one that says what went wrong: more is not read.
+pub(super) const COMPLAINT: usize = 64 << 10;
 
 #[derive(Debug)]
 pub(super) struct RestClient {
@@ -83,11 +90,17 @@ impl RestClient {
             content.set_sensitive(matches!(value, Property::Secret(_)));
             headers.insert(name, content);
         }
-        let http = reqwest::Client::builder()
+        let mut builder = reqwest::Client::builder();
+        if let Some(reach) = Reach::of_process() {
+            builder = builder.dns_resolver(Arc::new(reach));
+        }
+        let http = builder
             .default_headers(headers)
             .connect_timeout(plan.timeouts.connect)
             .timeout(plan.timeouts.attempt)
             .user_agent(concat!("tidewater/", env!("CARGO_PKG_VERSION")))
+            // Who is redirected takes credentials of the spec to hosts that nobody named in it.
+            .redirect(reqwest::redirect::Policy::none())
             .build()
             .map_err(|e| refused(e.into()))?;
         let token_uri = format!("{}/v1/oauth/tokens", plan.uri.trim_end_matches('/'));
@@ -155,6 +168,7 @@ impl RestClient {
         url: &str,
         body: Option<&Value>,
     ) -> Result<Answer, Failure> {
+        in_reach(url)?;
         let encoded = body.map(Value::to_string).unwrap_or_default();
         let authorisation = Box::pin(self.auth.headers(&self.http, &method, url, &encoded)).await?;
         let mut request = self.http.request(method, url).headers(authorisation);
@@ -165,10 +179,41 @@ impl RestClient {
         }
         let answer = request.send().await.map_err(Failure::of)?;
         let status = answer.status();
-        let body = answer
-            .bytes()
-            .await
-            .map_err(|e| Failure::Unanswered(e.without_url().into()))?;
+        let body = if status.is_success() {
+            let whole = bounded(answer, ANSWER).await?;
+            let too_long = || format!("the answer is longer than {} MiB", ANSWER >> 20);
+            whole.ok_or_else(|| Failure::Unanswered(too_long().into()))?
+        } else {
+            bounded(answer, COMPLAINT).await?.unwrap_or_default()
+        };
         Ok(Answer { status, body })
     }
+}
+
+/// Hosts that are addresses are looked at here, since nobody resolves them.
+pub(super) fn in_reach(url: &str) -> Result<(), Failure> {
+    let Some(reach) = Reach::of_process() else {
+        return Ok(());
+    };
+    let url = reqwest::Url::parse(url).map_err(|error| Failure::Unsent(error.into()))?;
+    let host = url.host_str().unwrap_or_default();
+    reach
+        .check_literal(host)
+        .map_err(|error| Failure::Denied(error.into()))
+}
+
+/// The body, or nothing of one that is longer.
+pub(super) async fn bounded(
+    mut answer: reqwest::Response,
+    most: usize,
+) -> Result<Option<Bytes>, Failure> {
+    let mut body = BytesMut::new();
+    let cut = |error: reqwest::Error| Failure::Unanswered(error.without_url().into());
+    while let Some(piece) = answer.chunk().await.map_err(cut)? {
+        if body.len() + piece.len() > most {
+            return Ok(None);
+        }
+        body.extend_from_slice(&piece);
+    }
+    Ok(Some(body.freeze()))
 }

@@ -5,7 +5,8 @@ use std::collections::BTreeMap;
 
 use rdkafka::ClientConfig;
 use rdkafka::error::KafkaError;
-use tidewater_crds::SourceSpec;
+use serde_json::Value;
+use tidewater_crds::{CLIENT_PROPERTIES, SourceSpec};
 
 use crate::plan::problem::Checks;
 use crate::plan::{Isolation, Property};
@@ -156,6 +157,40 @@ fn user_property(
     }
 }
 
+/// Outside of a cluster these are whoever's who runs the process: they open files, load or run programs.
+const OUTSIDE: [&str; 10] = [
+    "sasl.kerberos.keytab",
+    "sasl.kerberos.kinit.cmd",
+    "sasl.kerberos.min.time.before.relogin",
+    "sasl.kerberos.principal",
+    "sasl.kerberos.service.name",
+    "ssl.ca.certificate.stores",
+    "ssl.crl.location",
+    "ssl.engine.id",
+    "ssl.engine.location",
+    "ssl.providers",
+];
+
+/// What a resource of a cluster may not ask for, since whoever writes it may do less than those who act on it.
+pub(in crate::plan) fn check_resource(checks: &mut Checks, source: &Value) {
+    let asked = source["properties"].as_object().into_iter().flatten();
+    for (key, _) in asked {
+        if !CLIENT_PROPERTIES.contains(&key.as_str()) && refusal(key).is_none() {
+            let field = format!("spec.source.properties[\"{key}\"]");
+            let remedy = if OUTSIDE.contains(&key.as_str()) {
+                "it opens files or runs programs, and goes with a process outside of a cluster only: remove it"
+            } else {
+                "not a property that a resource may set: remove it"
+            };
+            checks.add(field, "", remedy);
+        }
+    }
+    if source["security"]["sasl"]["mechanism"] == "Gssapi" {
+        let remedy = "Kerberos is for processes outside of a cluster only: give another mechanism";
+        checks.add("spec.source.security.sasl.mechanism", "Gssapi", remedy);
+    }
+}
+
 fn uses_kerberos(spec: &SourceSpec) -> bool {
     let sasl = spec
         .security
@@ -209,6 +244,9 @@ pub(super) fn refusal(key: &str) -> Option<&'static str> {
         "ssl.endpoint.identification.algorithm" => {
             "set spec.source.security.tls.endpointIdentification instead"
         }
+        "enable.ssl.certificate.verification" => {
+            "set spec.source.security.tls.insecureSkipVerify instead"
+        }
         "acks"
         | "request.required.acks"
         | "enable.idempotence"
@@ -223,7 +261,13 @@ pub(super) fn refusal(key: &str) -> Option<&'static str> {
         | "transactional.id" => {
             "dead letters are durable before offsets move, and the sink sees to it; remove it"
         }
+        "consume.callback.max.messages"
+        | "produce.offset.report"
+        | "https.ca.location"
+        | "https.ca.pem" => "nothing of the sink heeds it; remove it",
         "group.protocol.type"
+        | "enabled_events"
+        | "internal.termination.signal"
         | "log.queue"
         | "builtin.features"
         | "plugin.library.paths"
@@ -240,4 +284,56 @@ pub(super) fn refusal(key: &str) -> Option<&'static str> {
         }
         _ => return None,
     })
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "tests")]
+mod tests {
+    use std::collections::BTreeSet;
+    use std::ffi::CStr;
+
+    use super::*;
+
+    /// Every property of the librdkafka that is linked.
+    #[allow(unsafe_code, reason = "the client writes its list to a C file only")]
+    fn known_to_the_client() -> BTreeSet<String> {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        let path = std::ffi::CString::new(file.path().to_str().unwrap()).unwrap();
+        let mode: &CStr = c"w";
+        // SAFETY: the file is opened, written and closed here, and both strings end with NUL.
+        unsafe {
+            let stream = libc::fopen(path.as_ptr(), mode.as_ptr());
+            assert!(!stream.is_null());
+            rdkafka::bindings::rd_kafka_conf_properties_show(stream.cast());
+            libc::fclose(stream);
+        }
+        let text = std::fs::read_to_string(file.path()).unwrap();
+        let rows = text.lines().filter_map(|line| line.split_once('|'));
+        let names = rows.map(|(name, _)| name.trim().to_owned());
+        names
+            .filter(|name| !name.is_empty() && name != "Property" && !name.starts_with('-'))
+            .collect()
+    }
+
+    #[test]
+    fn every_property_of_the_client_is_allowed_refused_or_for_outside_of_clusters() {
+        let known = known_to_the_client();
+        assert!(known.len() > 150, "{known:?}");
+        for name in &known {
+            let name = name.as_str();
+            let decisions = [
+                CLIENT_PROPERTIES.contains(&name),
+                refusal(name).is_some(),
+                OUTSIDE.contains(&name),
+            ];
+            let made = decisions.iter().filter(|made| **made).count();
+            assert_eq!(made, 1, "{name}: {decisions:?}");
+        }
+        let unknown: Vec<_> = CLIENT_PROPERTIES
+            .iter()
+            .chain(&OUTSIDE)
+            .filter(|name| !known.contains(**name))
+            .collect();
+        assert_eq!(unknown, Vec::<&&str>::new());
+    }
 }

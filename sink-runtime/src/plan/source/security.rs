@@ -128,6 +128,12 @@ fn fold_tls(
         "ssl.endpoint.identification.algorithm".into(),
         Property::Plain(identification.into()),
     );
+    if tls.insecure_skip_verify {
+        properties.insert(
+            "enable.ssl.certificate.verification".into(),
+            Property::Plain("false".into()),
+        );
+    }
 }
 
 fn ca_certificate(checks: &mut Checks, secrets: &dyn Secrets, ca: &Certificate) -> String {

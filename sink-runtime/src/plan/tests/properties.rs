@@ -73,3 +73,62 @@ fn what_serves_producers_goes_with_a_dead_letter_topic_and_a_static_member_with_
     ));
     assert_eq!(plan.source.properties["linger.ms"].expose(), "5");
 }
+
+#[cfg(feature = "cloud")]
+#[test]
+fn what_opens_files_or_runs_programs_is_for_whoever_runs_the_process_and_no_resource() {
+    let properties = json!({
+        "client.rack": "eu-west-1a",
+        "sasl.kerberos.kinit.cmd": "sh -c id",
+        "ssl.crl.location": "/etc/crl.pem",
+    });
+    let security = json!({"protocol": "SaslSsl", "sasl": {"mechanism": "Gssapi"}});
+    let sink = patched(
+        s3(),
+        json!({"spec": {"source": {"properties": properties, "security": security}}}),
+    );
+    let plan = valid(sink.clone());
+    assert_eq!(
+        plan.source.properties["sasl.kerberos.kinit.cmd"].expose(),
+        "sh -c id"
+    );
+
+    let named = patched(
+        sink.clone(),
+        json!({"spec": {"source": {"security": {"sasl": {"username": "u"}}}}}),
+    );
+    let refused = Plan::from_yaml(&named.to_string(), &NoSecrets).unwrap_err();
+    assert_eq!(
+        refused.problems[0].field,
+        "spec.source.security.sasl.username"
+    );
+
+    let resource: tidewater_crds::KafkaS3Sink = serde_json::from_value(sink).unwrap();
+    let refused = Plan::from_s3_sink(&resource, &NoSecrets).unwrap_err();
+    let fields: Vec<_> = refused
+        .problems
+        .iter()
+        .map(|problem| &problem.field)
+        .collect();
+    assert_eq!(
+        fields,
+        [
+            "spec.source.properties[\"sasl.kerberos.kinit.cmd\"]",
+            "spec.source.properties[\"ssl.crl.location\"]",
+            "spec.source.security.sasl.mechanism",
+        ]
+    );
+}
+
+#[cfg(feature = "cloud")]
+#[test]
+fn a_check_of_certificates_is_switched_off_by_its_field() {
+    let security = json!({"protocol": "Ssl", "tls": {"insecureSkipVerify": true}});
+    let plan = valid(patched(
+        s3(),
+        json!({"spec": {"source": {"security": security}}}),
+    ));
+    let key = "enable.ssl.certificate.verification";
+    assert_eq!(plan.source.properties[key].expose(), "false");
+    assert_eq!(plan.source.connection[key].expose(), "false");
+}
