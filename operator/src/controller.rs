@@ -153,15 +153,13 @@ pub(crate) struct Parts {
 pub(crate) async fn run(parts: Parts, stop: signal::Receiver<bool>) {
     let sinks = Writer::new(());
     let tables = Writer::new(());
+    let identity = parts.settings.catalog_identity;
     let shared = Arc::new(Shared {
         events: Events::new(parts.client.clone()),
         client: parts.client,
         settings: parts.settings,
         metrics: parts.metrics,
-        catalogs: Tables::new(
-            Arc::clone(&parts.observations),
-            parts.settings.catalog_identity,
-        ),
+        catalogs: Tables::new(Arc::clone(&parts.observations), identity),
         observations: parts.observations,
         memories: Memories::default(),
         sinks: sinks.as_reader(),

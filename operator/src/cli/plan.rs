@@ -17,7 +17,7 @@ use crate::controller::kind::SinkKind;
 use crate::controller::live::{
     ChildKind, DeploymentFacts, RawDeployment, of_answer, of_deployment,
 };
-use crate::controller::table::{Preview, TableWish};
+use crate::controller::table::{CatalogIdentity, Preview, TableWish};
 use crate::controller::validate::{Checked, Claim, Identity, Known, References, validate};
 use crate::controller::{LAST_APPLIED, fetch, names, watch as watches};
 use crate::settings::Settings;

@@ -4,7 +4,7 @@ use serde_json::json;
 use tidewater_crds::IcebergTable;
 use tidewater_runtime::catalog::CatalogError;
 use tidewater_runtime::commit::iceberg::IcebergFailure;
-use tidewater_runtime::plan::NoSecrets;
+use tidewater_runtime::plan::{NoSecrets, Secrets};
 use tokio::sync::mpsc::Receiver;
 
 use super::wish::of_failure;
@@ -49,6 +49,15 @@ fn nowhere() -> TableWish {
     wish(json!({"rest": {"uri": "http://127.0.0.1:9", "timeouts": {"maxAttempts": 1}}}))
 }
 
+/// Has every key of every Secret.
+struct Any;
+
+impl Secrets for Any {
+    fn get(&self, _name: &str, _key: &str) -> Option<String> {
+        Some("k".to_owned())
+    }
+}
+
 #[test]
 fn without_keys_of_the_resource_the_operator_asks_no_catalog_of_aws() {
     use CatalogIdentity::{Operator, Resource};
@@ -69,7 +78,7 @@ fn without_keys_of_the_resource_the_operator_asks_no_catalog_of_aws() {
             json!({"s3": {"region": "eu-west-1"}}),
             false,
         ),
-        (json!({"glue": glue_keys}), stored, true),
+        (json!({"glue": glue_keys}), stored.clone(), true),
         (rest(json!(null)), json!(null), true),
         (rest(token), json!(null), true),
         (rest(signed.clone()), json!(null), false),

@@ -102,7 +102,7 @@ impl TableWish {
                 let storage = wanted.plan.storage.as_ref().map(|storage| &storage.access);
                 match &wanted.plan.catalog {
                     CatalogPlan::Local { .. } => true,
-                    CatalogPlan::Glue(glue) => own(&glue.access) && storage.is_none_or(own),
+                    CatalogPlan::Glue(glue) => own(&glue.glue.access) && storage.is_none_or(own),
                     CatalogPlan::Rest(rest) => match rest.auth {
                         RestAuth::SigV4 { .. } => storage.is_some_and(own),
                         RestAuth::None | RestAuth::Bearer(_) | RestAuth::OAuth2 { .. } => true,
