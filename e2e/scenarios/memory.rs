@@ -12,7 +12,7 @@ const PARTITIONS: i32 = 24;
 const RECORDS: u64 = 300_000;
 const BUDGET: u64 = 96 << 20;
 /// Code, stacks and clients come on top of a budget.
-pub(crate) const ON_TOP: u64 = 64 << 20;
+const ON_TOP: u64 = 64 << 20;
 
 /// T13: 24 partitions, each with rows for all of 80 folders at a time.
 #[tokio::test]

@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 use tidewater_e2e::{Lab, Outcome, Record, await_until, orders};
 
 use crate::dataset_sink::{DatasetSink, PATIENCE, await_fenced, await_status, status, stop};
-use crate::memory::{ON_TOP, peak_of};
+use crate::memory::peak_of;
 
 // T7
 #[tokio::test]
@@ -165,6 +165,7 @@ async fn a_store_that_does_not_answer_stops_reading_before_memory_is_full_and_he
     })
     .await?;
     let pid = tidewater.process().pid().context("it runs")?;
+    let without = peak_of(pid)?;
     // The store takes requests and does not answer.
     proxy
         .toxic("silence", "timeout", "downstream", json!({"timeout": 0}))
@@ -193,11 +194,12 @@ async fn a_store_that_does_not_answer_stops_reading_before_memory_is_full_and_he
         held <= BUDGET as i64,
         "{read} records of 2 KiB were read with nowhere to go but 32 MiB"
     );
-    let peak = peak_of(pid)?;
+    let held = peak_of(pid)? - without;
+    // What an allocator and more threads need comes on top.
     assert!(
-        peak <= BUDGET + ON_TOP,
-        "{} MiB of resident memory with a budget of 32 MiB",
-        peak >> 20
+        held <= BUDGET + BUDGET / 2,
+        "{} MiB of memory more than without records, and a budget of 32 MiB",
+        held >> 20
     );
     // Lag is known, and nothing moves: a restart may be what mends it.
     await_until(PATIENCE, "health to tell", async || {
