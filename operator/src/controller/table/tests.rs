@@ -71,8 +71,8 @@ fn without_keys_of_the_resource_the_operator_asks_no_catalog_of_aws() {
     let token = json!({"bearer": {"token": {"secretKeyRef": {"name": "s", "key": "k"}}}});
     let cases = [
         (json!({"glue": glue}), json!(null), false),
-        (json!({"glue": glue_keys}), json!(null), true),
         // The files are the other half.
+        (json!({"glue": glue_keys}), json!(null), false),
         (
             json!({"glue": glue_keys}),
             json!({"s3": {"region": "eu-west-1"}}),
