@@ -146,6 +146,7 @@ fn batch(record: fn(&mut String, usize, Shape), shape: impl Fn(usize) -> Shape) 
         timestamp_type: TimestampType::CreateTime,
         keys: None,
         headers: None,
+        leader_epoch: None,
     }
 }
 
