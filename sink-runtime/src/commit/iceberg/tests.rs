@@ -23,6 +23,7 @@ use crate::record::OffsetRange;
 use crate::schema::{Field, Schema, Type};
 
 mod contention;
+mod generations;
 mod histories;
 mod layouts;
 mod lost_replies;
