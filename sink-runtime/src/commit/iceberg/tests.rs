@@ -22,6 +22,7 @@ use crate::plan::{
 use crate::record::OffsetRange;
 use crate::schema::{Field, Schema, Type};
 
+mod by_hand;
 mod contention;
 mod generations;
 mod histories;
