@@ -19,11 +19,12 @@ pub enum IcebergFailure {
         expected: Uuid,
         found: Uuid,
     },
-    #[error("{table} was rolled back below the recorded offsets")]
+    #[error("{table} was rolled back past the last commit{}", unknown(held.as_ref()))]
     RolledBack {
         table: String,
         recorded: Offsets,
-        /// What the table holds now; `None` when no snapshot tells any more.
+        /// What the table holds now; `None` when no snapshot tells any more, or when offsets were set since other than by
+        /// a commit.
         held: Option<Offsets>,
     },
     #[error("the source was recreated: its id was \"{recorded}\" and is \"{found}\"")]
@@ -64,6 +65,15 @@ pub enum IcebergFailure {
         #[source]
         source: CommitError,
     },
+}
+
+fn unknown(held: Option<&Offsets>) -> &'static str {
+    match held {
+        Some(_) => "",
+        None => {
+            ", to where it does not tell what it holds of the topics as they are, so that Reread does not know where to begin"
+        }
+    }
 }
 
 impl Classified for IcebergFailure {

@@ -13,7 +13,7 @@ pub enum Standing {
     /// The properties promise rows that `main` does not hold.
     RolledBack {
         recorded: TableLedger,
-        /// What `main` holds, where it tells.
+        /// What `main` holds, where it tells and the offsets mean what those recorded do.
         held: Option<Offsets>,
     },
 }
@@ -27,53 +27,43 @@ pub fn standing(metadata: &TableMetadata, keys: &Keys) -> Result<Standing, Unrea
         return Ok(Standing::Settled(recorded));
     }
     let told = Told::by(metadata, keys)?;
-    if told.whole {
-        let held = told.offsets;
-        let behind = recorded
-            .next
-            .iter()
-            .any(|(tp, next)| held.get(tp).is_none_or(|held| held < next));
-        return Ok(if behind {
-            Standing::RolledBack {
-                recorded,
-                held: Some(held),
-            }
-        } else {
-            // Never less than recorded; more, when the properties were removed or restored.
-            recorded.next = held;
-            Standing::Settled(recorded)
-        });
-    }
-    if !told.is_nothing() {
-        // The summary that told the rest has expired. Whether the properties are those of the newest one it still says.
-        return Ok(match told.digest == Some(told::digest(&recorded.next)) {
-            true => Standing::Settled(recorded),
-            false => Standing::RolledBack {
-                recorded,
-                held: None,
-            },
-        });
-    }
-    if recorded.next.is_empty() {
+    if told.is_nothing() && recorded.next.is_empty() {
         return Ok(Standing::Settled(recorded));
     }
-    Ok(match abandoned(metadata, &recorded) {
-        Some(held) => Standing::RolledBack { recorded, held },
-        // Expired, or compacted away: the properties are what is left.
-        None => Standing::Settled(recorded),
-    })
+    // Offsets of another generation do not compare: they are of another topic, of a log that was cut since, or of before
+    // somebody set them or took them over.
+    let comparable = told.generations == told::generations(&recorded);
+    let ours = recorded.snapshot_id;
+    let gone = ours.is_some_and(|id| metadata.snapshot_by_id(id).is_none());
+    let earlier = !told.is_nothing() && gone && !comparable;
+    if abandoned(metadata, ours) || earlier || told.is_behind(&recorded.next) {
+        let complete = told.whole || (told.is_nothing() && is_complete(metadata));
+        return Ok(Standing::RolledBack {
+            recorded,
+            held: (complete && comparable).then_some(told.offsets),
+        });
+    }
+    if told.whole {
+        // Never less than recorded; more, when the properties were removed or restored.
+        recorded.next = told.offsets;
+    }
+    // Otherwise expired, or compacted away: the properties are what is left.
+    Ok(Standing::Settled(recorded))
 }
 
-/// No snapshot of `main` tells our offsets. A rollback is certain only when there is no snapshot at all, or when our
-/// last one is retained off `main`. Gives what `main` holds then: nothing, if its lineage is complete.
-fn abandoned(metadata: &TableMetadata, recorded: &TableLedger) -> Option<Option<Offsets>> {
-    let Some(oldest) = lineage(metadata).last() else {
-        return Some(Some(Offsets::new()));
+/// Whether `main` is certainly without our last snapshot: it has none at all, or ours is retained off it.
+fn abandoned(metadata: &TableMetadata, ours: Option<i64>) -> bool {
+    let off_main = |id| {
+        metadata.snapshot_by_id(id).is_some()
+            && lineage(metadata).all(|snapshot| snapshot.snapshot_id() != id)
     };
-    let ours = recorded.snapshot_id?;
-    let retained = metadata.snapshot_by_id(ours).is_some();
-    let on_main = lineage(metadata).any(|s| s.snapshot_id() == ours);
-    (retained && !on_main).then(|| oldest.parent_snapshot_id().is_none().then(Offsets::new))
+    metadata.current_snapshot().is_none() || ours.is_some_and(off_main)
+}
+
+/// Whether every snapshot that `main` goes back to is retained.
+fn is_complete(metadata: &TableMetadata) -> bool {
+    let oldest = lineage(metadata).last();
+    oldest.is_none_or(|oldest| oldest.parent_snapshot_id().is_none())
 }
 
 /// Where a commit is found: its snapshot, where that is still retained.

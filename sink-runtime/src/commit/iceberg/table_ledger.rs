@@ -10,7 +10,7 @@ use std::hash::BuildHasher;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
-use super::told::Told;
+use super::told::{self, Told};
 use crate::ledger::CommitId;
 use crate::record::{LastRead, Offset, TopicName, TopicPartition};
 
@@ -60,7 +60,7 @@ pub struct Unreadable {
 
 pub(super) type ByTopic<V> = BTreeMap<TopicName, BTreeMap<i32, V>>;
 
-/// Names of a sink's properties; its summaries have the first one.
+/// Names of a sink's properties; its summaries have the offsets, and a hash of the generations.
 #[derive(Clone, Debug)]
 pub struct Keys {
     pub offsets: String,
@@ -244,6 +244,9 @@ impl Keys {
         let mut summary = BTreeMap::from([(self.offsets.clone(), told.and_then(&ledger.next))]);
         if let Some(id) = ledger.commit_id {
             summary.insert(COMMIT_ID.to_owned(), id.to_string());
+        }
+        if let Some(digest) = told::generations(ledger) {
+            summary.insert(self.generations.clone(), format!("{digest:016x}"));
         }
         summary
     }

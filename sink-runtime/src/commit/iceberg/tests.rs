@@ -22,7 +22,9 @@ use crate::plan::{
 use crate::record::OffsetRange;
 use crate::schema::{Field, Schema, Type};
 
+mod by_hand;
 mod contention;
+mod generations;
 mod histories;
 mod layouts;
 mod lost_replies;

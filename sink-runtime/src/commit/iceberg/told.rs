@@ -6,7 +6,7 @@ use std::fmt::Write;
 use iceberg::spec::{SnapshotRef, TableMetadata};
 use twox_hash::XxHash64;
 
-use super::table_ledger::{Keys, Offsets, Unreadable, by_topic, flatten, json};
+use super::table_ledger::{Keys, Offsets, TableLedger, Unreadable, by_topic, flatten, json};
 use crate::record::{Offset, TopicName, TopicPartition};
 
 /// A whole map in so many summaries: what it costs is spread over them, and so many snapshots have to stay for a
@@ -21,6 +21,8 @@ pub(super) struct Told {
     pub(super) whole: bool,
     /// Of the whole map at the newest summary that tells anything.
     pub(super) digest: Option<u64>,
+    /// Of the generations at that summary.
+    pub(super) generations: Option<u64>,
     /// Summaries that were put together.
     summaries: usize,
 }
@@ -41,13 +43,22 @@ impl Told {
     pub(super) fn by(metadata: &TableMetadata, keys: &Keys) -> Result<Self, Unreadable> {
         let mut told = Self::default();
         for snapshot in lineage(metadata) {
-            let Some(text) = snapshot.summary().additional_properties.get(&keys.offsets) else {
+            let summary = &snapshot.summary().additional_properties;
+            let Some(text) = summary.get(&keys.offsets) else {
                 continue;
             };
-            let entry = Entry::parse(text).map_err(|source| Unreadable {
-                key: keys.offsets.clone(),
-                source,
-            })?;
+            let unreadable = |key: &String| {
+                let key = key.clone();
+                |source| Unreadable { key, source }
+            };
+            let entry = Entry::parse(text).map_err(unreadable(&keys.offsets))?;
+            if told.is_nothing()
+                && let Some(digest) = summary.get(&keys.generations)
+            {
+                let digest = u64::from_str_radix(digest, 16);
+                let digest = digest.map_err(|e| unreadable(&keys.generations)(e.into()))?;
+                told.generations = Some(digest);
+            }
             if told.add(entry) {
                 break;
             }
@@ -57,6 +68,19 @@ impl Told {
 
     pub(super) fn is_nothing(&self) -> bool {
         self.summaries == 0
+    }
+
+    /// Whether `main` holds less than `next`, as far as its summaries tell: where the summary that told the rest has
+    /// expired, the newest one still says whether `next` is what it was.
+    pub(super) fn is_behind(&self, next: &Offsets) -> bool {
+        let held = |tp| self.offsets.get(tp);
+        match (self.whole, self.digest) {
+            (true, _) => next
+                .iter()
+                .any(|(tp, next)| held(tp).is_none_or(|held| held < next)),
+            (false, Some(told)) => told != digest(next),
+            (false, None) => false,
+        }
     }
 
     /// Of an older summary than those so far. Whether it tells the rest.
@@ -101,6 +125,12 @@ impl Told {
 /// Tells one map from another.
 pub(super) fn digest(offsets: &Offsets) -> u64 {
     XxHash64::oneshot(0, text(offsets).as_bytes())
+}
+
+/// Tells generations from others; `None` where all are 0.
+pub(super) fn generations(ledger: &TableLedger) -> Option<u64> {
+    let text = json(&by_topic(&ledger.generations));
+    (!ledger.generations.is_empty()).then(|| XxHash64::oneshot(0, text.as_bytes()))
 }
 
 /// One summary's word.
@@ -246,6 +276,21 @@ mod tests {
         ] {
             assert!(Entry::parse(broken).is_err(), "{broken}");
         }
+    }
+
+    #[test]
+    fn generations_are_told_apart_and_none_are_those_of_a_table_that_does_not_speak_of_them() {
+        let of = |generation| {
+            let ledger = TableLedger {
+                generations: [(TopicPartition::new("orders", 3), generation)].into(),
+                ..TableLedger::default()
+            };
+            generations(&ledger)
+        };
+        assert_eq!(generations(&TableLedger::default()), None);
+        assert_ne!(of(1), of(2));
+        // Summaries hold it: another hash of the same generations would be taken for others.
+        assert_eq!(of(1), Some(3_761_805_801_967_924_881));
     }
 
     #[test]
