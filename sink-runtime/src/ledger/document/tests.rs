@@ -153,6 +153,15 @@ fn a_ledger_that_was_moved_away_is_read_and_not_gone_on_with() {
     assert_eq!((there.format, there.next), (1, document().next));
 }
 
+/// An older release stops at a newer format, in a roll-out as well: whoever raises it tells what that means for one.
+#[test]
+fn every_format_that_a_ledger_may_have_is_told_where_updates_are() {
+    let page = include_str!("../../../../docs/upgrade.md");
+    for format in PLAIN..=FORMAT {
+        assert!(page.contains(&format!("\n| {format} | ")), "{format}");
+    }
+}
+
 #[test]
 fn bytes_that_are_no_ledger_are_refused() {
     for bytes in [
@@ -243,6 +252,7 @@ fn the_epoch_of_the_last_record_stays_until_the_ledger_is_set_otherwise() {
     let read = after(&document(), entry(30, last_read));
     let back = LedgerDocument::parse(&read.to_bytes(), "default.orders", &tp());
     assert_eq!(back.unwrap().last_read, last_read);
+    assert_eq!(read.format, LAST_READ, "what releases without it stop at");
     // Nothing but what leaves no record was read since.
     assert_eq!(after(&read, entry(35, None)).last_read, last_read);
     assert_eq!(read.settled(&stamp()).last_read, last_read);
