@@ -153,6 +153,29 @@ fn a_ledger_that_was_moved_away_is_read_and_not_gone_on_with() {
     assert_eq!((there.format, there.next), (1, document().next));
 }
 
+#[test]
+fn a_place_kept_for_a_ledger_is_gone_on_with_by_no_release_and_taken_by_what_arrives() {
+    let id = CommitId(uuid::Uuid::from_u128(8));
+    let place = LedgerDocument::reserved(
+        "default.other",
+        &tp(),
+        "default.orders",
+        Offset(20),
+        id,
+        &stamp(),
+    );
+    assert!(place.is_reserved());
+    assert_eq!(place.format, 2, "what releases without moves stop at");
+    let error = LedgerDocument::parse(&place.to_bytes(), "default.other", &tp()).unwrap_err();
+    assert_eq!(error.class().reason, "LedgerMoved");
+    assert!(error.to_string().contains("\"default.orders\""), "{error}");
+    let left = document().moved("default.other", &stamp());
+    assert!(!left.is_reserved());
+    let there = left.moved_in("default.other", Some(&place), &stamp());
+    assert!(there.revision > place.revision && there.generation > left.generation);
+    assert!(!there.moved("default.orders", &stamp()).is_reserved());
+}
+
 /// An older release stops at a newer format, in a roll-out as well: whoever raises it tells what that means for one.
 #[test]
 fn every_format_that_a_ledger_may_have_is_told_where_updates_are() {
