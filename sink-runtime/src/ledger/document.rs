@@ -155,12 +155,17 @@ pub enum DocumentError {
     },
     #[error("ledger \"{key}\" was moved to sink \"{to}\", which goes on with it")]
     Moved { key: ObjectKey, to: String },
+    #[error(
+        "ledger \"{key}\" is to be that of sink \"{from}\", which has not arrived: finish it by tidewater ledger move --from \
+         {from}"
+    )]
+    Reserved { key: ObjectKey, from: String },
 }
 
 impl Classified for DocumentError {
     fn class(&self) -> Class {
         match self {
-            Self::Moved { .. } => class::LEDGER_MOVED,
+            Self::Moved { .. } | Self::Reserved { .. } => class::LEDGER_MOVED,
             _ => class::LEDGER_UNREADABLE,
         }
     }
@@ -198,13 +203,23 @@ impl LedgerDocument {
     /// # Errors
     /// When it was moved away.
     pub fn here(self) -> Result<Self, DocumentError> {
+        let key = ledger_key(&self.sink, &self.tp());
         match &self.moved_to {
             None => Ok(self),
+            Some(from) if self.is_reserved() => Err(DocumentError::Reserved {
+                key,
+                from: from.clone(),
+            }),
             Some(to) => Err(DocumentError::Moved {
-                key: ledger_key(&self.sink, &self.tp()),
+                key,
                 to: to.clone(),
             }),
         }
+    }
+
+    /// Whether it only keeps the place of the ledger of the sink that it names: this one never had any.
+    pub fn is_reserved(&self) -> bool {
+        self.revision == 1 && self.moved_to.is_some()
     }
 
     /// The same, of a ledger that may have been moved away.
@@ -382,6 +397,35 @@ impl LedgerDocument {
             pending: Vec::new(),
             moved_to: Some(to.to_owned()),
             ..self.successor(stamp)
+        }
+        .in_lowest_format()
+    }
+
+    /// The first version of a ledger that comes from another sink, before that one leaves it. It says that it was moved
+    /// there: so nobody goes on with it, no release, and what arrives takes its place.
+    pub fn reserved(
+        sink: &str,
+        tp: &TopicPartition,
+        from: &str,
+        next: Offset,
+        commit_id: CommitId,
+        stamp: &Stamp,
+    ) -> Self {
+        let entry = Entry {
+            range: OffsetRange {
+                start: next,
+                end: next,
+            },
+            floor: next,
+            last_read: None,
+            commit_id,
+            files: &[],
+            cluster_id: None,
+            topic_id: None,
+        };
+        Self {
+            moved_to: Some(from.to_owned()),
+            ..Self::committed(None, sink, tp, entry, stamp)
         }
         .in_lowest_format()
     }

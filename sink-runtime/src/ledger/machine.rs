@@ -167,7 +167,9 @@ impl Machine {
         let (sink, tp) = (&self.sink, &self.tp);
         match &self.intent {
             // What was moved away may be moved again, and to where it went.
-            Intent::Leave { .. } | Intent::Arrive(_) => LedgerDocument::read(body, sink, tp),
+            Intent::Reserve { .. } | Intent::Leave { .. } | Intent::Arrive(_) => {
+                LedgerDocument::read(body, sink, tp)
+            }
             _ => LedgerDocument::parse(body, sink, tp),
         }
     }
@@ -331,6 +333,25 @@ impl Machine {
                     self.fenced()
                 }
             }
+            Intent::Reserve {
+                from,
+                next,
+                commit_id,
+            } => match document {
+                None => {
+                    let (sink, tp) = (&self.sink, &self.tp);
+                    let next =
+                        LedgerDocument::reserved(sink, tp, from, *next, *commit_id, &self.stamp);
+                    self.put(next, Purpose::Move)
+                }
+                Some(document) if is_here(document) => self.fenced(),
+                Some(document)
+                    if document.is_reserved() && document.moved_to.as_ref() != Some(from) =>
+                {
+                    self.fenced()
+                }
+                Some(_) => self.stands(),
+            },
             Intent::Leave { to } => match document {
                 Some(document) if document.moved_to.as_ref() == Some(to) => self.stands(),
                 Some(document) if document.moved_to.is_none() => {

@@ -21,6 +21,10 @@ pub(super) struct Line {
     pub(super) cluster_id: Option<String>,
     pub(super) topic_id: Option<String>,
     moved_to: Option<String>,
+    /// Only the place of a ledger that comes from the sink that `moved_to` names.
+    reserved: bool,
+    /// Of a dataset's.
+    generation: u64,
     /// For people.
     more: String,
 }
@@ -31,6 +35,9 @@ impl Line {
     pub(super) fn next(&self) -> Result<Offset, CliError> {
         match &self.moved_to {
             None => Ok(self.next),
+            Some(from) if self.reserved => Err(CliError(format!(
+                "the ledger of {from} is to come here and has not arrived: give ledger move --from {from} first"
+            ))),
             Some(to) => Err(CliError(format!(
                 "the ledger was moved to {to}: give that resource"
             ))),
@@ -52,6 +59,8 @@ impl Line {
             more.push_str(&format!(", {} is being taken back", retraction.range));
         }
         Self {
+            reserved: document.is_reserved(),
+            generation: document.generation,
             next: document.next,
             cluster_id: document.cluster_id,
             topic_id: document.topic_id,
@@ -67,6 +76,8 @@ impl Line {
             cluster_id: ledger.cluster_id.clone(),
             topic_id: ledger.topic_ids.get(&tp.topic).cloned(),
             moved_to: None,
+            reserved: false,
+            generation: 0,
             more: commit.map_or_else(String::new, |id| format!("last commit {id}")),
         }
     }
@@ -74,6 +85,9 @@ impl Line {
 
 impl fmt::Display for Line {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if let Some(from) = self.moved_to.as_ref().filter(|_| self.reserved) {
+            return write!(f, "kept for the ledger of {from}, which has not arrived");
+        }
         if let Some(to) = &self.moved_to {
             return write!(f, "moved to {to} at {}", self.next);
         }
@@ -158,7 +172,7 @@ impl Held {
                     let topic_id = topic_ids.get(&tp.topic).cloned();
                     let ids = (cluster_id.clone(), topic_id);
                     if let Err(error) = set_one(&committer, tp, one, ids).await {
-                        return Err(but_for(&done, tp, error));
+                        return Err(but_for(&done, tp, unchanged(error)));
                     }
                     done.push(tp);
                 }
@@ -203,7 +217,8 @@ impl Held {
         };
         let lines = match self {
             Self::Dataset(_) => {
-                let all = self.lines(plan, from).await?;
+                let mut all = self.lines(plan, from).await?;
+                all.retain(|_, line| !line.reserved);
                 if all.is_empty() {
                     return Err(none());
                 }
@@ -234,7 +249,11 @@ impl Held {
         for (tp, line) in lines {
             let arrived = own.get(&tp).filter(|own| own.moved_to.is_none());
             match (&line.moved_to, arrived) {
-                (Some(moved), Some(_)) if *moved == to.0 => {}
+                // It descends from the one that was left: each that arrives is of a later generation.
+                (Some(moved), Some(own)) if *moved == to.0 && own.generation > line.generation => {}
+                (Some(moved), Some(own)) if *moved == to.0 => {
+                    return Err(CliError(both_exist(&tp, from, &line, to, own)));
+                }
                 (Some(moved), None) if *moved == to.0 => drop(moving.insert(tp, line)),
                 (Some(moved), _) => {
                     return Err(CliError(format!(
@@ -272,10 +291,15 @@ impl Held {
                     ours.census(&first).await?;
                 }
                 let mut done = Vec::new();
-                for tp in moving.keys() {
+                for (tp, line) in moving {
+                    let between = (from, &plan.sink);
                     let moved = async {
-                        let left = theirs.leave(tp, &plan.sink.0).await?;
-                        ours.arrive(left).await
+                        let kept = ours.reserve(tp, &from.0, line.next).await;
+                        kept.map_err(unchanged)?;
+                        let left = theirs.leave(tp, &plan.sink.0).await;
+                        let left = left.map_err(|error| not_left(between, error))?;
+                        let arrived = ours.arrive(left).await;
+                        arrived.map_err(|error| not_arrived(between, error))
                     };
                     if let Err(error) = moved.await {
                         return Err(but_for(&done, tp, error));
@@ -319,14 +343,56 @@ async fn set_one(
 }
 
 /// One ledger of several could not be changed.
-fn but_for(done: &[&TopicPartition], tp: &TopicPartition, error: CommitFailure) -> CliError {
-    let CliError(why) = match error {
-        CommitFailure::Fenced { .. } => CliError(MOVED_ON.to_owned()),
-        error => error.into(),
-    };
+fn but_for(done: &[&TopicPartition], tp: &TopicPartition, CliError(why): CliError) -> CliError {
     let done: Vec<_> = done.iter().map(ToString::to_string).collect();
     CliError(match done.is_empty() {
         true => format!("{tp}: {why}"),
         false => format!("{tp}: {why} (done before: {})", done.join(", ")),
     })
 }
+
+fn unchanged(error: CommitFailure) -> CliError {
+    match error {
+        CommitFailure::Fenced { .. } => CliError(MOVED_ON.to_owned()),
+        error => error.into(),
+    }
+}
+
+/// The place was kept, and the ledger is not known to have been left.
+fn not_left((from, to): (&SinkId, &SinkId), error: CommitFailure) -> CliError {
+    let why = match error {
+        CommitFailure::Fenced { .. } => format!("{from} has none any more, look again"),
+        error => CliError::from(error).0,
+    };
+    CliError(format!(
+        "the ledger of {from} is announced and may not have been left: {to} goes on only when the same command has \
+         succeeded: {why}"
+    ))
+}
+
+fn not_arrived((from, to): (&SinkId, &SinkId), error: CommitFailure) -> CliError {
+    let why = match error {
+        CommitFailure::Fenced { found } => format!(
+            "{to} has a ledger of its own meanwhile{}, look again",
+            found.map_or_else(String::new, |next| format!(" (next {next})"))
+        ),
+        error => CliError::from(error).0,
+    };
+    CliError(format!(
+        "{from} has left its ledger, and {to} did not take it over; {from} stops with LedgerMoved until the same command has \
+         succeeded: {why}"
+    ))
+}
+
+/// A ledger was left, and the sink that it was left to began one of its own.
+fn both_exist(tp: &TopicPartition, from: &SinkId, left: &Line, to: &SinkId, own: &Line) -> String {
+    let next = left.next;
+    format!(
+        "{tp}: {from} left its ledger to {to} at {next}, and {to} does not go on with it but has one of its own ({own}): rows \
+         of offsets that both have read are there twice. Nothing was changed. Stop {to}, give it the later of the two \
+         positions by tidewater ledger set, and remove the rows that tidewater verify then tells as twice there"
+    )
+}
+
+#[cfg(test)]
+mod tests;

@@ -2,8 +2,8 @@
 //! another name.
 
 use crate::ledger::machine::{Intent, Outcome, Seen};
-use crate::ledger::{LedgerDocument, ledger_key};
-use crate::record::TopicPartition;
+use crate::ledger::{CommitId, LedgerDocument, ledger_key};
+use crate::record::{Offset, TopicPartition};
 use crate::store::Store;
 
 use super::{CommitFailure, DatasetCommitter, document_of, failure};
@@ -41,6 +41,26 @@ fn topic_partition(key: &str) -> Option<TopicPartition> {
 }
 
 impl DatasetCommitter {
+    /// Keeps the place of a ledger that `from` is about to leave to this sink: before that one leaves it, so that this sink
+    /// begins none of its own meanwhile. `next` is for people. Doing it twice does it once.
+    ///
+    /// # Errors
+    /// As for a commit; fenced where this sink has a ledger of its own, or the place is kept for another's.
+    pub async fn reserve(
+        &self,
+        tp: &TopicPartition,
+        from: &str,
+        next: Offset,
+    ) -> Result<(), CommitFailure> {
+        self.forget(tp);
+        let intent = Intent::Reserve {
+            from: from.to_owned(),
+            next,
+            commit_id: CommitId::fresh(),
+        };
+        self.handed_over(tp, intent).await.map(drop)
+    }
+
     /// Leaves the ledger to the sink `to`: from here on nobody commits under this one. Everything that it names is
     /// visible then. Doing it twice does it once. Gives the ledger as it was left.
     ///
@@ -92,9 +112,8 @@ mod tests {
     use super::*;
     use crate::commit::backoff::BackoffPolicy;
     use crate::commit::dataset::{CommitRequest, ResetRequest};
-    use crate::errors::Classified;
-    use crate::ledger::CommitId;
-    use crate::record::{Offset, OffsetRange};
+    use crate::errors::{Classified, OneLine};
+    use crate::record::OffsetRange;
     use crate::store::MemoryStore;
 
     fn tp(partition: i32) -> TopicPartition {
@@ -195,6 +214,42 @@ mod tests {
         let back = new.leave(&tp(0), "default.old").await.unwrap();
         old.arrive(back).await.unwrap();
         assert_eq!(stands(&store, "default.old").await[0], (0, 5, None));
+    }
+
+    #[tokio::test]
+    async fn the_place_of_a_ledger_that_comes_is_kept_before_it_is_left_and_for_that_alone() {
+        let store = Arc::new(MemoryStore::new());
+        let old = begun(&store).await;
+        let new = committer(&store, "default.new");
+        // It runs, and has committed nothing yet.
+        let running = committer(&store, "default.new");
+        running.open(&tp(0)).await.unwrap();
+        for _ in 0..2 {
+            new.reserve(&tp(0), "default.old", Offset(30))
+                .await
+                .unwrap();
+        }
+        let other = new.reserve(&tp(0), "default.other", Offset(9)).await;
+        assert!(matches!(other, Err(CommitFailure::Fenced { .. })));
+        // Whatever of the move follows or not, it begins nothing.
+        for left in [false, true] {
+            if left {
+                old.leave(&tp(0), "default.new").await.unwrap();
+            }
+            let started = committer(&store, "default.new").open(&tp(0)).await;
+            let started = started.unwrap_err();
+            assert_eq!(started.class().reason, "LedgerMoved", "{started}");
+            let why = OneLine(&started).to_string();
+            assert!(why.contains("ledger move --from default.old"), "{why}");
+        }
+        let late = running.commit(read(0, 0, 5)).await.unwrap_err();
+        assert_eq!(late.class().reason, "LedgerMoved", "{late}");
+        let left = old.leave(&tp(0), "default.new").await.unwrap();
+        new.arrive(left).await.unwrap();
+        assert_eq!(stands(&store, "default.new").await, [(0, 30, None)]);
+        // What is there is nobody's place any more.
+        let again = new.reserve(&tp(0), "default.old", Offset(30)).await;
+        assert!(matches!(again, Err(CommitFailure::Fenced { .. })));
     }
 
     #[tokio::test]

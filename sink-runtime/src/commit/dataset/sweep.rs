@@ -20,8 +20,8 @@ pub struct Swept {
 
 impl DatasetCommitter {
     /// Aborts this sink's uploads that began more than `older_than` ago, by the store's own clock, and that no ledger
-    /// names. An upload is this sink's when its name is of a topic-partition of which this sink alone has a ledger here,
-    /// and no dataset of its own begins at a folder above it.
+    /// names. An upload is this sink's when its name is of a topic-partition of which this sink alone has a ledger here
+    /// that was not moved away, and no dataset of its own begins at a folder above it.
     ///
     /// `older_than` has to be longer than any file stays open. Should an upload be swept that its owner commits at
     /// that very moment, the commit is taken back and its range read again: nothing is lost.
@@ -45,21 +45,17 @@ impl DatasetCommitter {
         }
         let ledgers = retried(&pacer, || self.store.list(LEDGER_ROOT)).await?;
         let ledgers: Vec<ObjectKey> = ledgers.into_iter().map(|info| info.key).collect();
-        let mine: BTreeSet<&TopicPartition> = old
-            .iter()
-            .map(|(tp, _)| tp)
-            .filter(|tp| self.is_mine_alone(&ledgers, tp))
-            .collect();
+        let of: BTreeSet<&TopicPartition> = old.iter().map(|(tp, _)| tp).collect();
         // The ledgers are read after the uploads were listed: a commit that came in between is seen.
-        let mut named = BTreeSet::new();
-        for tp in &mine {
-            let key = ledger_key(&self.sink, tp);
-            if let Some((body, _)) = retried(&pacer, || self.store.get(&key)).await? {
-                let document = LedgerDocument::parse(&body, &self.sink, tp)?;
-                let retracting = document.retracting.into_iter().flat_map(|r| r.files);
-                let files = document.pending.into_iter().chain(retracting);
-                named.extend(files.map(|file| (file.key, file.upload.0)));
-            }
+        let (mut mine, mut named) = (BTreeSet::new(), BTreeSet::new());
+        for tp in of {
+            let Some(document) = self.mine_alone(&pacer, &ledgers, tp).await? else {
+                continue;
+            };
+            mine.insert(tp);
+            let retracting = document.retracting.into_iter().flat_map(|r| r.files);
+            let files = document.pending.into_iter().chain(retracting);
+            named.extend(files.map(|file| (file.key, file.upload.0)));
         }
         let mut roots = BTreeMap::new();
         for (tp, upload) in &old {
@@ -101,10 +97,34 @@ impl DatasetCommitter {
         Ok(false)
     }
 
-    fn is_mine_alone(&self, ledgers: &[ObjectKey], tp: &TopicPartition) -> bool {
-        let own = ledger_key(&self.sink, tp);
+    /// This sink's ledger of the topic-partition, where no other sink goes on with one.
+    async fn mine_alone(
+        &self,
+        pacer: &Pacer,
+        ledgers: &[ObjectKey],
+        tp: &TopicPartition,
+    ) -> Result<Option<LedgerDocument>, CommitFailure> {
         let ending = format!("/{}/{}.json", tp.topic, tp.partition);
-        let mut of_tp = ledgers.iter().filter(|key| key.ends_with(&ending));
-        of_tp.next() == Some(&own) && of_tp.next().is_none()
+        let sinks = ledgers
+            .iter()
+            .filter_map(|key| key.strip_prefix(LEDGER_ROOT)?.strip_suffix(&ending));
+        for sink in sinks.filter(|sink| *sink != self.sink) {
+            let key = ledger_key(sink, tp);
+            // What cannot be read may be anybody's.
+            let moved = match retried(pacer, || self.store.get(&key)).await? {
+                Some((body, _)) => LedgerDocument::read(&body, sink, tp)
+                    .is_ok_and(|ledger| ledger.moved_to.is_some()),
+                None => false,
+            };
+            if !moved {
+                return Ok(None);
+            }
+        }
+        let key = ledger_key(&self.sink, tp);
+        let Some((body, _)) = retried(pacer, || self.store.get(&key)).await? else {
+            return Ok(None);
+        };
+        let own = LedgerDocument::read(&body, &self.sink, tp)?;
+        Ok(own.moved_to.is_none().then_some(own))
     }
 }

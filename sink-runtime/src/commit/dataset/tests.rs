@@ -7,6 +7,7 @@
 
 mod memory;
 mod shelf;
+mod sweep;
 
 use std::time::{Duration, SystemTime};
 

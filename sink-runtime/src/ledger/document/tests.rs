@@ -154,6 +154,38 @@ fn a_ledger_that_was_moved_away_is_read_and_not_gone_on_with() {
 }
 
 #[test]
+fn a_place_kept_for_a_ledger_is_gone_on_with_by_no_release_and_taken_by_what_arrives() {
+    let id = CommitId(uuid::Uuid::from_u128(8));
+    let place = LedgerDocument::reserved(
+        "default.other",
+        &tp(),
+        "default.orders",
+        Offset(20),
+        id,
+        &stamp(),
+    );
+    assert!(place.is_reserved());
+    assert_eq!(place.format, 2, "what releases without moves stop at");
+    let error = LedgerDocument::parse(&place.to_bytes(), "default.other", &tp()).unwrap_err();
+    assert_eq!(error.class().reason, "LedgerMoved");
+    assert!(error.to_string().contains("\"default.orders\""), "{error}");
+    let left = document().moved("default.other", &stamp());
+    assert!(!left.is_reserved());
+    let there = left.moved_in("default.other", Some(&place), &stamp());
+    assert!(there.revision > place.revision && there.generation > left.generation);
+    assert!(!there.moved("default.orders", &stamp()).is_reserved());
+}
+
+/// An older release stops at a newer format, in a roll-out as well: whoever raises it tells what that means for one.
+#[test]
+fn every_format_that_a_ledger_may_have_is_told_where_updates_are() {
+    let page = include_str!("../../../../docs/upgrade.md");
+    for format in PLAIN..=FORMAT {
+        assert!(page.contains(&format!("\n| {format} | ")), "{format}");
+    }
+}
+
+#[test]
 fn bytes_that_are_no_ledger_are_refused() {
     for bytes in [
         &b""[..],
@@ -243,6 +275,7 @@ fn the_epoch_of_the_last_record_stays_until_the_ledger_is_set_otherwise() {
     let read = after(&document(), entry(30, last_read));
     let back = LedgerDocument::parse(&read.to_bytes(), "default.orders", &tp());
     assert_eq!(back.unwrap().last_read, last_read);
+    assert_eq!(read.format, LAST_READ, "what releases without it stop at");
     // Nothing but what leaves no record was read since.
     assert_eq!(after(&read, entry(35, None)).last_read, last_read);
     assert_eq!(read.settled(&stamp()).last_read, last_read);

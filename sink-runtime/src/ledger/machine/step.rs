@@ -43,6 +43,13 @@ pub enum Intent {
     Settle,
     Commit(Proposal),
     Reset(Restart),
+    /// Keep this place for a ledger that comes from another sink: until it has arrived nobody begins one here.
+    Reserve {
+        from: String,
+        /// As known now, for people.
+        next: Offset,
+        commit_id: CommitId,
+    },
     /// Leave the ledger to another sink.
     Leave {
         to: String,
