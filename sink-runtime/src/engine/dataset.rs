@@ -258,9 +258,14 @@ impl Deliver for DatasetDeliver {
         &self,
         tp: &TopicPartition,
         at: Offset,
+        generation: u64,
         facts: &Facts,
     ) -> Result<bool, Failure> {
-        let marked = self.committer.commit(mark(tp, at, facts)).await;
+        let request = CommitRequest {
+            generation,
+            ..mark(tp, at, facts)
+        };
+        let marked = self.committer.commit(request).await;
         marked.map(|_| true).map_err(failure)
     }
 

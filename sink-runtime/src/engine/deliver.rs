@@ -161,9 +161,15 @@ pub trait Deliver: Send + Sync + 'static {
     async fn census(&self, now: &Census) -> Result<Census, Failure>;
 
     /// Writes a first ledger entry that holds nothing, so that a start "at the end" stays where it was chosen. False
-    /// where there is nothing to write it into yet.
-    async fn anchor(&self, tp: &TopicPartition, at: Offset, facts: &Facts)
-    -> Result<bool, Failure>;
+    /// where there is nothing to write it into yet. `generation`: of the ledger, which may know the partition's past and no
+    /// offset of it.
+    async fn anchor(
+        &self,
+        tp: &TopicPartition,
+        at: Offset,
+        generation: u64,
+        facts: &Facts,
+    ) -> Result<bool, Failure>;
 
     /// Commits, with bounded tries of its own. The job stays usable after `Trouble` that may pass.
     async fn commit(&self, job: &mut Job<Self::File>) -> Result<Landed, Failure>;

@@ -142,10 +142,11 @@ impl Look {
         let starts = self.starts(deliver, &asked, &group, &known, looked).await?;
         for (tp, (start, anchored)) in starts {
             let Some(fact) = asked.get(&tp) else { continue };
-            let mut expected = known.get(&tp).and_then(|known| known.next);
+            let known = known.get(&tp).copied().unwrap_or_default();
+            let mut expected = known.next;
             if expected.is_none() && anchored {
                 // Found in the log a moment ago.
-                let written = deliver.anchor(&tp, start, fact).await?;
+                let written = deliver.anchor(&tp, start, known.generation, fact).await?;
                 expected = written.then_some(start);
             } else if expected.is_none() {
                 self.check_first(&tp, start, fact, &looked.ask.doubted)?;
@@ -154,7 +155,7 @@ impl Look {
                 found: Recovered { start, expected },
                 watermarks: (fact.log_start, fact.log_end),
                 topic_id: fact.topic_id.clone(),
-                generation: known.get(&tp).map_or(0, |known| known.generation),
+                generation: known.generation,
             };
             looked.found.insert(tp, resumed);
         }

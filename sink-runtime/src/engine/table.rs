@@ -308,6 +308,7 @@ impl Deliver for TableDeliver {
         &self,
         tp: &TopicPartition,
         at: Offset,
+        generation: u64,
         facts: &Facts,
     ) -> Result<bool, Failure> {
         // The first records make the table.
@@ -315,8 +316,7 @@ impl Deliver for TableDeliver {
             return Ok(false);
         };
         let ids = told([(tp, &facts.topic_id)]);
-        // It was never read, so never set back.
-        let marks = vec![mark(tp, None, at, 0)];
+        let marks = vec![mark(tp, None, at, generation)];
         let marked = self.submit(
             CommitId::fresh(),
             marks,

@@ -49,6 +49,7 @@ impl Deliver for Keeps {
         &self,
         _tp: &TopicPartition,
         _at: Offset,
+        _generation: u64,
         _facts: &Facts,
     ) -> Result<bool, Failure> {
         panic!("not asked")

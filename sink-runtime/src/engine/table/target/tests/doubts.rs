@@ -1,4 +1,5 @@
-//! What Kafka said of a log is held against the ledger that it was asked about, and no later one.
+//! What Kafka said of a log is held against the ledger that it was asked about, and no later one; and what is left of a
+//! ledger that was set back.
 
 use super::*;
 use crate::engine::deliver::tests::{Held, of_log};
@@ -71,4 +72,33 @@ async fn what_kafka_said_before_the_table_was_set_back_sets_back_no_later_ledger
         let found = (there.next[tp], there.generation(tp));
         assert_eq!(found, (Offset(150), 1), "{held:?}");
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_first_position_is_written_down_also_where_the_table_has_a_past_of_the_partition() {
+    let folder = TempDir::new().unwrap();
+    let plan = plan(&folder);
+    let table = made(&plan).await;
+    let targets = targets(plan, table);
+    let deliver = deliver(&targets);
+    let asked = of_log(Held::ShorterLog);
+    let (tp, facts) = asked.first_key_value().unwrap();
+    targets.open().await.unwrap();
+    reads(&targets, facts, (None, 0), 50).await;
+    // Another cluster: the partition begins anew, and has no offset.
+    let (ids, logs, said) = (BTreeMap::new(), BTreeMap::new(), BTreeMap::new());
+    let anew = targets.restart_source(Some("c2"), &ids, &logs, &said);
+    let ledger = anew.await.unwrap();
+    assert_eq!((ledger.next.get(tp), ledger.generation(tp)), (None, 1));
+    let facts = Facts {
+        cluster_id: Some("c2".to_owned()),
+        ..facts.clone()
+    };
+    let asked = [(tp.clone(), facts.clone())].into();
+    let known = deliver.recover(&asked, &Doubts::new()).await.unwrap()[tp];
+    let at = Offset(70);
+    let written = deliver.anchor(tp, at, known.generation, &facts).await;
+    assert!(written.unwrap());
+    let there = targets.open().await.unwrap().unwrap();
+    assert_eq!((there.next[tp], there.generation(tp)), (at, 1));
 }
