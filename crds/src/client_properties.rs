@@ -89,7 +89,8 @@ pub const CLIENT_PROPERTIES: [&str; 77] = [
 
 /// No other property is in `properties`. Whoever has given another is told which.
 pub(crate) fn rule() -> Rule {
-    // A map: an API server reckons with names of any length, and looks one up in it at a price that it allows.
+    // A map: an API server reckons with names of any length, and looks one up in it at a price that it allows, for as many
+    // properties as the schema has.
     let known = CLIENT_PROPERTIES.map(|name| format!("'{name}': true"));
     let known = format!("{{{}}}", known.join(", "));
     let message = format!(

@@ -26,8 +26,8 @@ pub mod positions;
 pub use document::{DocumentError, LedgerDocument, Retraction, Stamp, ledger_key};
 pub use judge::{judge, judge_all};
 pub use origin::{
-    FirstCheck, Origin, Recorded, Recreation, Resume, SourceCheck, after_expiry, after_truncation,
-    check_first, check_source, truncation,
+    FirstCheck, Origin, Recorded, Recreation, Resume, Said, SourceCheck, after_expiry,
+    after_truncation, check_first, check_source, truncation,
 };
 pub use positions::{Progress, StartPosition, positions};
 

@@ -173,14 +173,14 @@ impl DatasetCommitter {
             cluster_id: request.cluster_id,
             topic_id: request.topic_id,
         };
-        let mut machine = self.machine(&tp, known.seen, known.generation, Intent::Reset(restart));
+        let generation = request.generation;
+        let mut machine = self.machine(&tp, known.seen, generation, Intent::Reset(restart));
         let already = match self.drive(&mut machine).await? {
             Outcome::Stands { already } => already,
             other => return Err(failure(other, &mut machine, None)),
         };
         let recovered = machine.completed().to_vec();
-        let generation = known.generation + 1;
-        self.remember(&tp, machine.into_seen(), generation, known.opening);
+        self.remember(&tp, machine.into_seen(), generation + 1, known.opening);
         Ok(Committed {
             next: request.next,
             files: Vec::new(),

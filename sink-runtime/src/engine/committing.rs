@@ -114,7 +114,8 @@ pub(super) async fn commit<D: Deliver>(
                 }
                 return Ok(Settled::Reread);
             }
-            Failure::Trouble { class, message } => {
+            // A commit doubts nothing.
+            Failure::Trouble { class, message } | Failure::Doubt { class, message, .. } => {
                 tracing::warn!(error = %message, advice = class.advice, "commit failed");
                 let failures = progress.commit_failed(&tps, class, &message);
                 tries += 1;

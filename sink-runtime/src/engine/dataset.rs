@@ -7,12 +7,12 @@ use async_trait::async_trait;
 
 use self::file::Whereabouts;
 use super::coordinator::CutScope;
-use super::deliver::{Census, Deliver, Facts, Failure, Job, Landed, Unsettled};
+use super::deliver::{Census, Deliver, Doubts, Facts, Failure, Job, Landed, Unsettled};
 use crate::catalog::hive::Registrar;
 use crate::commit::dataset::{CommitFailure, CommitRequest, DatasetCommitter, ResetRequest};
 use crate::errors::{OneLine, Retry, class};
 use crate::ledger::{
-    CommitId, LedgerDocument, PendingFile, Progress as Known, Recorded, Resume, SourceCheck,
+    CommitId, LedgerDocument, PendingFile, Progress as Known, Recorded, Resume, Said, SourceCheck,
     after_expiry, after_truncation, check_source, truncation,
 };
 use crate::observe::{CommitOutcome, Progress};
@@ -67,7 +67,7 @@ impl DatasetDeliver {
         &self,
         tp: &TopicPartition,
         facts: &Facts,
-        confirmed: bool,
+        doubted: Option<&Said>,
     ) -> Result<Known, Failure> {
         let recovered = self.committer.open(tp).await.map_err(failure)?;
         if let Some(lost) = &recovered.lost {
@@ -119,15 +119,22 @@ impl DatasetDeliver {
                 )
             }
         };
-        let doubtful = !confirmed && class != class::OFFSET_OUT_OF_RANGE;
-        let next = match resume {
-            Resume::ResetTo(next) if !doubtful => next,
-            _ => return Err(Failure::Trouble { class, message }),
+        let said = Said::from(document);
+        if class != class::OFFSET_OUT_OF_RANGE && doubted != Some(&said) {
+            return Err(Failure::Doubt {
+                said: [(tp.clone(), said)].into(),
+                class,
+                message,
+            });
+        }
+        let Resume::ResetTo(next) = resume else {
+            return Err(Failure::Trouble { class, message });
         };
         tracing::warn!(%tp, %next, "{message}; the ledger starts anew");
         let request = ResetRequest {
             tp: tp.clone(),
-            expected: Some(document.next),
+            expected: said.next,
+            generation: said.generation,
             next,
             recreated,
             commit_id: CommitId::fresh(),
@@ -205,22 +212,42 @@ impl Deliver for DatasetDeliver {
     async fn recover(
         &self,
         asked: &BTreeMap<TopicPartition, Facts>,
-        confirmed: bool,
+        doubted: &Doubts,
     ) -> Result<BTreeMap<TopicPartition, Known>, Failure> {
-        use futures::{StreamExt, TryStreamExt};
+        use futures::StreamExt;
         if let Some(facts) = asked.values().next() {
             self.cluster.lock().clone_from(&facts.cluster_id);
         }
         let mut open = Vec::with_capacity(asked.len());
         for (tp, facts) in asked {
-            open.push(
-                async move { Ok((tp.clone(), self.recover_one(tp, facts, confirmed).await?)) },
-            );
+            let recovered = self.recover_one(tp, facts, doubted.get(tp));
+            open.push(async move { (tp.clone(), recovered.await) });
         }
-        futures::stream::iter(open)
-            .buffer_unordered(LEDGERS_AT_ONCE)
-            .try_collect()
-            .await
+        let mut opened = futures::stream::iter(open).buffer_unordered(LEDGERS_AT_ONCE);
+        let (mut found, mut doubt) = (BTreeMap::new(), None);
+        while let Some((tp, recovered)) = opened.next().await {
+            match recovered {
+                Ok(known) => drop(found.insert(tp, known)),
+                // All that a look doubts is confirmed by the next.
+                Err(Failure::Doubt {
+                    said,
+                    class,
+                    message,
+                }) => {
+                    let first = || (Doubts::new(), class, message);
+                    doubt.get_or_insert_with(first).0.extend(said);
+                }
+                Err(failure) => return Err(failure),
+            }
+        }
+        match doubt {
+            None => Ok(found),
+            Some((said, class, message)) => Err(Failure::Doubt {
+                said,
+                class,
+                message,
+            }),
+        }
     }
 
     async fn census(&self, now: &Census) -> Result<Census, Failure> {
@@ -231,9 +258,14 @@ impl Deliver for DatasetDeliver {
         &self,
         tp: &TopicPartition,
         at: Offset,
+        generation: u64,
         facts: &Facts,
     ) -> Result<bool, Failure> {
-        let marked = self.committer.commit(mark(tp, at, facts)).await;
+        let request = CommitRequest {
+            generation,
+            ..mark(tp, at, facts)
+        };
+        let marked = self.committer.commit(request).await;
         marked.map(|_| true).map_err(failure)
     }
 
@@ -310,3 +342,6 @@ impl Deliver for DatasetDeliver {
         unsettled
     }
 }
+
+#[cfg(test)]
+mod tests;

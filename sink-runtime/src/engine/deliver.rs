@@ -6,7 +6,7 @@ use async_trait::async_trait;
 
 use super::coordinator::CutScope;
 use crate::errors::{Class, Classified, OneLine, Retry, class};
-use crate::ledger::{CommitId, Origin, Progress as Known};
+use crate::ledger::{CommitId, Origin, Progress as Known, Said};
 use crate::observe::CommitOutcome;
 use crate::record::{LastRead, Offset, OffsetRange, TopicName, TopicPartition};
 use crate::store::upload::NotStaged;
@@ -80,7 +80,16 @@ pub enum Failure {
     Reread { class: Class, why: String },
     /// As the class says: again later, or never.
     Trouble { class: Class, message: String },
+    /// Log and ledger do not fit, which a look that asks Kafka anew has to confirm: what the ledger said of each.
+    Doubt {
+        said: Doubts,
+        class: Class,
+        message: String,
+    },
 }
+
+/// What ledgers said that did not fit their logs.
+pub type Doubts = BTreeMap<TopicPartition, Said>;
 
 impl Failure {
     pub fn of(error: &(impl Classified + 'static)) -> Self {
@@ -138,12 +147,12 @@ pub trait Deliver: Send + Sync + 'static {
     fn scope(&self) -> CutScope;
 
     /// What the ledger says of each, interrupted commits finished first and the reset policies applied. Log and ledger
-    /// are not read in one moment, and a commit on its way out may come between: that they do not fit is an error, whatever
-    /// the policies say, unless `confirmed` by an earlier look.
+    /// are not read in one moment, and others may commit, or set the ledger back, in between: that they do not fit is a
+    /// doubt, whatever the policies say, unless the ledger says what it said when it was `doubted`, before Kafka was asked.
     async fn recover(
         &self,
         asked: &BTreeMap<TopicPartition, Facts>,
-        confirmed: bool,
+        doubted: &Doubts,
     ) -> Result<BTreeMap<TopicPartition, Known>, Failure>;
 
     /// The topics as they were when the sink first started, which is what "the end" was said of: as written down then, or
@@ -152,9 +161,15 @@ pub trait Deliver: Send + Sync + 'static {
     async fn census(&self, now: &Census) -> Result<Census, Failure>;
 
     /// Writes a first ledger entry that holds nothing, so that a start "at the end" stays where it was chosen. False
-    /// where there is nothing to write it into yet.
-    async fn anchor(&self, tp: &TopicPartition, at: Offset, facts: &Facts)
-    -> Result<bool, Failure>;
+    /// where there is nothing to write it into yet. `generation`: of the ledger, which may know the partition's past and no
+    /// offset of it.
+    async fn anchor(
+        &self,
+        tp: &TopicPartition,
+        at: Offset,
+        generation: u64,
+        facts: &Facts,
+    ) -> Result<bool, Failure>;
 
     /// Commits, with bounded tries of its own. The job stays usable after `Trouble` that may pass.
     async fn commit(&self, job: &mut Job<Self::File>) -> Result<Landed, Failure>;
@@ -168,8 +183,60 @@ pub trait Deliver: Send + Sync + 'static {
 }
 
 #[cfg(test)]
-mod tests {
+#[allow(clippy::unwrap_used, reason = "tests")]
+pub(super) mod tests {
     use super::*;
+    use crate::plan::{NoSecrets, Plan};
+
+    /// A sink that goes on whatever became of its log.
+    pub(in crate::engine) fn plan() -> Plan {
+        let spec = "
+apiVersion: tidewater.dev/v1alpha1
+kind: KafkaS3Sink
+metadata: {name: orders}
+spec:
+  source: {bootstrapServers: 'kafka:9092', topics: [orders], onLogTruncated: Continue, onSourceReset: Restart}
+  value: {schema: {fields: [{name: id, type: long}]}}
+  destination: {local: {path: /tmp/orders}}
+";
+        Plan::from_yaml(spec, &NoSecrets).unwrap().remove(0)
+    }
+
+    /// How a log betrays that it lost what a ledger holds.
+    #[derive(Clone, Copy, Debug)]
+    pub(in crate::engine) enum Held {
+        ShorterLog,
+        Cut,
+        /// As the first, where no topic id is told: it may be another topic.
+        ShorterLogOfUnknownTopic,
+    }
+
+    impl Held {
+        pub(in crate::engine) const ALL: [Self; 3] =
+            [Self::ShorterLog, Self::Cut, Self::ShorterLogOfUnknownTopic];
+
+        pub(in crate::engine) fn resumed(self) -> Offset {
+            match self {
+                Self::ShorterLog | Self::Cut => Offset(100),
+                Self::ShorterLogOfUnknownTopic => Offset(0),
+            }
+        }
+    }
+
+    /// What Kafka says of a log that was cut at 100.
+    pub(in crate::engine) fn of_log(held: Held) -> BTreeMap<TopicPartition, Facts> {
+        let known = !matches!(held, Held::ShorterLogOfUnknownTopic);
+        let grown = matches!(held, Held::Cut);
+        let facts = Facts {
+            cluster_id: Some("c".to_owned()),
+            topic_id: known.then(|| "o1".to_owned()),
+            log_start: Offset(0),
+            log_end: Offset(if grown { 160 } else { 100 }),
+            leader_epoch: None,
+            cut: grown.then_some(Offset(100)),
+        };
+        [(TopicPartition::new("orders", 0), facts)].into()
+    }
 
     #[test]
     fn an_uploads_failure_is_what_the_store_said() {

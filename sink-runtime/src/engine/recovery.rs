@@ -7,10 +7,10 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use super::coordinator::Recovered;
-use super::deliver::{Census, Deliver, Facts, Failure};
+use super::deliver::{Census, Deliver, Doubts, Facts, Failure};
 use super::identity::changed;
 use crate::errors::{Class, Classified, OneLine, Retry, class};
-use crate::ledger::{FirstCheck, Progress as Known, check_first, positions};
+use crate::ledger::{FirstCheck, Progress as Known, Said, check_first, positions};
 use crate::plan::{Isolation, OnRecordsExpired, Plan, Startup};
 use crate::record::{AssignmentEpoch, Offset, TopicPartition};
 use crate::source::{Extent, Facts as KafkaFacts, SourceError, StartAt, cuts};
@@ -33,8 +33,8 @@ pub(super) struct Ask {
     pub(super) failures: u32,
     /// Of these, those that waiting alone does not mend.
     pub(super) telling: u32,
-    /// Log and ledger did not fit, which a second look has to confirm.
-    pub(super) doubted: bool,
+    /// What ledgers said, at earlier looks, that did not fit their logs.
+    pub(super) doubted: Doubts,
 }
 
 /// What a partition goes on with.
@@ -64,6 +64,8 @@ pub(super) struct Looked {
     pub(super) waiting: BTreeMap<TopicPartition, Why>,
     /// The destination, or a policy, does not let all others go on.
     pub(super) refused: Option<Why>,
+    /// That is because these do not fit their logs, which another look has to confirm.
+    pub(super) doubts: Doubts,
 }
 
 /// Looks once.
@@ -79,6 +81,7 @@ pub(super) async fn look<D: Deliver>(
         found: BTreeMap::new(),
         waiting: BTreeMap::new(),
         refused: None,
+        doubts: Doubts::new(),
     };
     let look = Look {
         patience: PATIENCE * (1 << looked.ask.unanswered.min(MOST_DOUBLINGS)),
@@ -90,6 +93,14 @@ pub(super) async fn look<D: Deliver>(
         let (class, message) = match failure {
             Failure::Trouble { class, message } => (class, message),
             Failure::Reread { why, .. } => (class::FENCED, why),
+            Failure::Doubt {
+                said,
+                class,
+                message,
+            } => {
+                looked.doubts = said;
+                (class, message)
+            }
         };
         looked.refused = Some(Why { class, message });
     }
@@ -124,27 +135,27 @@ impl Look {
         if asked.is_empty() {
             return Ok(());
         }
-        let doubted = looked.ask.doubted;
-        let mut known = deliver.recover(&asked, doubted).await?;
+        let mut known = deliver.recover(&asked, &looked.ask.doubted).await?;
         if self.find_cuts(&mut asked, &known, looked).await? {
-            known = deliver.recover(&asked, doubted).await?;
+            known = deliver.recover(&asked, &looked.ask.doubted).await?;
         }
         let starts = self.starts(deliver, &asked, &group, &known, looked).await?;
         for (tp, (start, anchored)) in starts {
             let Some(fact) = asked.get(&tp) else { continue };
-            let mut expected = known.get(&tp).and_then(|known| known.next);
+            let known = known.get(&tp).copied().unwrap_or_default();
+            let mut expected = known.next;
             if expected.is_none() && anchored {
                 // Found in the log a moment ago.
-                let written = deliver.anchor(&tp, start, fact).await?;
+                let written = deliver.anchor(&tp, start, known.generation, fact).await?;
                 expected = written.then_some(start);
             } else if expected.is_none() {
-                self.check_first(&tp, start, fact)?;
+                self.check_first(&tp, start, fact, &looked.ask.doubted)?;
             }
             let resumed = Resumed {
                 found: Recovered { start, expected },
                 watermarks: (fact.log_start, fact.log_end),
                 topic_id: fact.topic_id.clone(),
-                generation: known.get(&tp).map_or(0, |known| known.generation),
+                generation: known.generation,
             };
             looked.found.insert(tp, resumed);
         }
@@ -267,7 +278,13 @@ impl Look {
 
     /// A first offset that was chosen may be anywhere: it is held to the same policies as one that was recorded. Where
     /// expired records are skipped, the lane passes over the gap when it meets it.
-    fn check_first(&self, tp: &TopicPartition, at: Offset, facts: &Facts) -> Result<(), Failure> {
+    fn check_first(
+        &self,
+        tp: &TopicPartition,
+        at: Offset,
+        facts: &Facts,
+        doubted: &Doubts,
+    ) -> Result<(), Failure> {
         let source = &self.plan.source;
         let setting = match source.startup {
             Startup::Offsets(_) => "spec.source.startup.offsets",
@@ -288,7 +305,16 @@ impl Look {
                 let end = facts.log_end;
                 let message =
                     format!("{tp}: {setting} says to start at {at}: the log ends at {end}");
-                (class::START_BEYOND_LOG, message)
+                let class = class::START_BEYOND_LOG;
+                // A broker may lag behind the group.
+                if !doubted.contains_key(tp) {
+                    return Err(Failure::Doubt {
+                        said: [(tp.clone(), Said::default())].into(),
+                        class,
+                        message,
+                    });
+                }
+                (class, message)
             }
         };
         Err(Failure::Trouble { class, message })

@@ -6,9 +6,11 @@ use std::sync::Arc;
 use async_trait::async_trait;
 
 use self::target::{Target, Targets};
-use self::topics::{TopicIds, known, mark, new_ids, recreated, told, truncated, unrecorded};
+use self::topics::{
+    TopicIds, doubts, known, mark, new_ids, recreated, told, truncated, unrecorded,
+};
 use super::coordinator::CutScope;
-use super::deliver::{Census, Deliver, Facts, Failure, Job, Landed, Unsettled};
+use super::deliver::{Census, Deliver, Doubts, Facts, Failure, Job, Landed, Unsettled};
 use crate::commit::iceberg::{Hears, IcebergCommit, IcebergFailure, NotCommitted, TableLedger};
 use crate::errors::{Class, class};
 use crate::ledger::{
@@ -183,6 +185,25 @@ impl TableDeliver {
     }
 }
 
+/// That log and ledger do not fit was seen before Kafka was asked, of all of these.
+fn confirmed<'a>(
+    ledger: &TableLedger,
+    tps: impl Iterator<Item = &'a TopicPartition>,
+    doubted: &Doubts,
+    class: Class,
+    message: &str,
+) -> Result<(), Failure> {
+    let said = doubts(ledger, tps, doubted);
+    match said.is_empty() {
+        true => Ok(()),
+        false => Err(Failure::Doubt {
+            said,
+            class,
+            message: message.to_owned(),
+        }),
+    }
+}
+
 fn again(why: &str) -> Failure {
     Failure::Reread {
         class: class::CATALOG_CONFLICT,
@@ -208,7 +229,7 @@ impl Deliver for TableDeliver {
     async fn recover(
         &self,
         asked: &BTreeMap<TopicPartition, Facts>,
-        confirmed: bool,
+        doubted: &Doubts,
     ) -> Result<BTreeMap<TopicPartition, Known>, Failure> {
         let Some(first) = asked.values().next() else {
             return Ok(BTreeMap::new());
@@ -225,11 +246,16 @@ impl Deliver for TableDeliver {
         let recreated = recreated(&ledger, asked);
         if let Some((tp, why)) = recreated.first() {
             let message = format!("{tp}: the topic is not the one the table speaks of: {why}");
-            if self.on_source_reset == OnSourceReset::Stop || !confirmed {
-                return Err(Failure::Trouble {
-                    class: class::SOURCE_RESET,
-                    message,
-                });
+            let class = class::SOURCE_RESET;
+            confirmed(
+                &ledger,
+                recreated.iter().map(|(tp, _)| *tp),
+                doubted,
+                class,
+                &message,
+            )?;
+            if self.on_source_reset == OnSourceReset::Stop {
+                return Err(Failure::Trouble { class, message });
             }
             tracing::warn!("{message}; it is read from its start");
             let log = |facts: &Facts| OffsetRange {
@@ -238,9 +264,11 @@ impl Deliver for TableDeliver {
             };
             let logs = asked.iter().map(|(tp, facts)| (tp.clone(), log(facts)));
             let topic_ids = new_ids(&recreated, asked);
+            let (cluster_id, logs) = (first.cluster_id.as_deref(), logs.collect());
+            let said = doubts(&ledger, asked.keys(), &Doubts::new());
             let restarted = self
                 .targets
-                .restart_source(first.cluster_id.as_deref(), &topic_ids, &logs.collect())
+                .restart_source(cluster_id, &topic_ids, &logs, &said)
                 .await;
             ledger = restarted.map_err(|error| Failure::of(&error))?;
         } else {
@@ -251,14 +279,13 @@ impl Deliver for TableDeliver {
             let next = ledger.next.get(tp).unwrap_or(end);
             let log = asked.get(tp).unwrap_or(first).origin();
             let message = format!("{tp}: {}", truncation(*end, *next, &log));
-            if self.on_log_truncated == OnLogTruncated::Stop || !confirmed {
-                return Err(Failure::Trouble {
-                    class: class::LOG_TRUNCATED,
-                    message,
-                });
+            let class = class::LOG_TRUNCATED;
+            confirmed(&ledger, ends.keys(), doubted, class, &message)?;
+            if self.on_log_truncated == OnLogTruncated::Stop {
+                return Err(Failure::Trouble { class, message });
             }
             tracing::warn!("{message}; they stay in the table, and reading goes on there");
-            let truncated = self.targets.truncate_source(&ends).await;
+            let truncated = self.targets.truncate_source(&ends, doubted).await;
             ledger = truncated.map_err(|error| Failure::of(&error))?;
         }
         let look = |(tp, facts): (&TopicPartition, &Facts)| {
@@ -281,6 +308,7 @@ impl Deliver for TableDeliver {
         &self,
         tp: &TopicPartition,
         at: Offset,
+        generation: u64,
         facts: &Facts,
     ) -> Result<bool, Failure> {
         // The first records make the table.
@@ -288,8 +316,7 @@ impl Deliver for TableDeliver {
             return Ok(false);
         };
         let ids = told([(tp, &facts.topic_id)]);
-        // It was never read, so never set back.
-        let marks = vec![mark(tp, None, at, 0)];
+        let marks = vec![mark(tp, None, at, generation)];
         let marked = self.submit(
             CommitId::fresh(),
             marks,

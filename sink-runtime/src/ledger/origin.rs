@@ -24,6 +24,27 @@ impl<'a> From<&'a LedgerDocument> for Recorded<'a> {
     }
 }
 
+/// The same and its generation, to tell later whether the ledger still says it: what Kafka was asked after a ledger said
+/// so speaks of that ledger and of no later one.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Said {
+    pub cluster_id: Option<String>,
+    pub topic_id: Option<String>,
+    pub next: Option<Offset>,
+    pub generation: u64,
+}
+
+impl From<&LedgerDocument> for Said {
+    fn from(document: &LedgerDocument) -> Self {
+        Self {
+            cluster_id: document.cluster_id.clone(),
+            topic_id: document.topic_id.clone(),
+            next: Some(document.next),
+            generation: document.generation,
+        }
+    }
+}
+
 /// What Kafka says of the topic-partition now. An id is `None` where the broker does not tell.
 #[derive(Clone, Copy, Debug)]
 pub struct Origin<'a> {

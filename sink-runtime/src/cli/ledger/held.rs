@@ -333,6 +333,7 @@ async fn set_one(
     let request = ResetRequest {
         tp: tp.clone(),
         expected: one.from,
+        generation: document.as_ref().map_or(0, |document| document.generation),
         next: one.to,
         recreated: false,
         commit_id: CommitId::fresh(),

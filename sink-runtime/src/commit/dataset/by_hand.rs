@@ -263,6 +263,7 @@ mod tests {
         let set = |expected: i64| ResetRequest {
             tp: tp(0),
             expected: Some(Offset(expected)),
+            generation: 0,
             next: Offset(20),
             recreated: false,
             commit_id: CommitId::fresh(),

@@ -37,6 +37,8 @@ pub struct ResetRequest {
     pub tp: TopicPartition,
     /// `next` as it was when this was decided: of a ledger that moved on since nothing is changed.
     pub expected: Option<Offset>,
+    /// Of the ledger then.
+    pub generation: u64,
     pub next: Offset,
     /// The topic is another one: what the dataset holds of it so far is of an earlier topic.
     pub recreated: bool,

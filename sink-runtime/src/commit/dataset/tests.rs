@@ -401,6 +401,7 @@ async fn a_reset_starts_a_generation_that_fences_what_was_claimed_before() {
     let reset = ResetRequest {
         tp: tp(0),
         expected: Some(Offset(10)),
+        generation: 0,
         next: Offset(10),
         recreated: true,
         commit_id: CommitId::fresh(),
@@ -450,6 +451,7 @@ async fn a_commit_that_outlives_its_lane_is_fenced_after_a_reset_in_the_same_pro
     let reset = ResetRequest {
         tp: tp(0),
         expected: Some(Offset(10)),
+        generation: 0,
         next: Offset(10),
         recreated: true,
         commit_id: CommitId::fresh(),
@@ -479,6 +481,7 @@ async fn a_call_that_outlives_its_opening_leaves_what_a_later_one_knows() {
     let reset = ResetRequest {
         tp: tp(0),
         expected: Some(Offset(10)),
+        generation: 0,
         next: Offset(10),
         recreated: false,
         commit_id: CommitId::fresh(),
@@ -499,6 +502,7 @@ async fn a_reset_whose_reply_is_lost_happens_once() {
     let reset = ResetRequest {
         tp: tp(0),
         expected: Some(Offset(10)),
+        generation: 0,
         next: Offset(3),
         recreated: false,
         commit_id: CommitId::fresh(),

@@ -34,7 +34,7 @@ impl IcebergCommitter {
     /// # Errors
     /// As for a commit; fenced where the ledger moved on since.
     pub async fn set_by_hand(&mut self, wish: &SetByHand) -> Result<TableLedger, IcebergFailure> {
-        let change = |ledger: &TableLedger, _| set(ledger, wish);
+        let change = |ledger: &TableLedger, _| Ok(set(ledger, wish));
         let ledger = self.rewrite_until_settled(change).await?;
         let there = |tp: &TopicPartition| ledger.next.get(tp).copied();
         let mut positions = wish.positions.iter();

@@ -9,10 +9,10 @@ use super::opening::{Reset, Settled};
 use super::standing::{Standing, standing};
 use super::table_ledger::{Offsets, TableLedger};
 use super::told::Told;
-use super::{Attempts, IcebergCommitter, IcebergFailure};
+use super::{Attempts, Found, IcebergCommitter, IcebergFailure};
 use crate::catalog::stage::{self, Change, fresh_snapshot_id};
 use crate::catalog::{Base, CommitError};
-use crate::ledger::CommitId;
+use crate::ledger::{CommitId, Said};
 use crate::plan::OnDestinationReset;
 use crate::record::{OffsetRange, TopicName, TopicPartition};
 
@@ -104,29 +104,40 @@ impl IcebergCommitter {
     /// them, records the new ids, and lets the partitions in `logs` (each from its log's start to its end, now) begin
     /// at their start. A topic whose id is not known on both sides was recreated, too, where some partition ends below
     /// what is recorded.
-    /// Doing it twice does it once.
+    /// `said`: what the table said of partitions when that was decided. Doing it twice does it once.
     ///
     /// # Errors
-    /// As for a commit.
+    /// As for a commit; fenced where the table says something else by now.
     pub async fn restart_source(
         &mut self,
         cluster_id: Option<&str>,
         topic_ids: &BTreeMap<TopicName, String>,
         logs: &BTreeMap<TopicPartition, OffsetRange>,
+        said: &BTreeMap<TopicPartition, Said>,
     ) -> Result<TableLedger, IcebergFailure> {
         let change = |ledger: &TableLedger, sequence| {
-            restarted(ledger, cluster_id, topic_ids, logs, sequence)
+            let anew = restarted(ledger, cluster_id, topic_ids, logs, sequence);
+            let moved = said.iter().filter(|(tp, said)| ledger.said(tp) != **said);
+            match anew.is_some() {
+                true => fenced(ledger, moved.map(|(tp, _)| tp)).map(|()| anew),
+                false => Ok(None),
+            }
         };
         self.rewrite_until_settled(change).await
     }
 
     /// Kafka lost records that the table holds, and the user chose to go on: sets `next` back to where these logs end,
-    /// in a new generation. The rows stay. Doing it twice does it once.
+    /// in a new generation. The rows stay. `said`: what the table said of each before Kafka was asked where its log
+    /// ends; of what was committed since, that end tells nothing. Doing it twice does it once.
     ///
     /// # Errors
-    /// As for a commit.
-    pub async fn truncate_source(&mut self, ends: &Offsets) -> Result<TableLedger, IcebergFailure> {
-        let change = |ledger: &TableLedger, _| truncated(ledger, ends);
+    /// As for a commit; fenced where the table says something else by now.
+    pub async fn truncate_source(
+        &mut self,
+        ends: &Offsets,
+        said: &BTreeMap<TopicPartition, Said>,
+    ) -> Result<TableLedger, IcebergFailure> {
+        let change = |ledger: &TableLedger, _| truncated(ledger, ends, said);
         self.rewrite_until_settled(change).await
     }
 
@@ -142,10 +153,10 @@ impl IcebergCommitter {
     ) -> Result<BTreeMap<TopicName, i32>, IcebergFailure> {
         let change = |ledger: &TableLedger, _| {
             let first = ledger.census.is_none() && ledger.next.is_empty();
-            first.then(|| TableLedger {
+            Ok(first.then(|| TableLedger {
                 census: Some(now.clone()),
                 ..ledger.clone()
-            })
+            }))
         };
         let ledger = self.rewrite_until_settled(change).await?;
         Ok(ledger.census.unwrap_or_default())
@@ -155,7 +166,7 @@ impl IcebergCommitter {
     /// nothing to change.
     pub(super) async fn rewrite_until_settled(
         &mut self,
-        change: impl Fn(&TableLedger, i64) -> Option<TableLedger>,
+        change: impl Fn(&TableLedger, i64) -> Result<Option<TableLedger>, IcebergFailure>,
     ) -> Result<TableLedger, IcebergFailure> {
         let mut attempts = Attempts::default();
         for round in 0..=self.pace.attempts {
@@ -168,7 +179,7 @@ impl IcebergCommitter {
             self.check_identity(&base)?;
             let ledger = self.settled(&base)?;
             let sequence = base.metadata.next_sequence_number();
-            let Some(ledger) = change(&ledger, sequence) else {
+            let Some(ledger) = change(&ledger, sequence)? else {
                 if let Some((_, known)) = &mut self.known {
                     known.clone_from(&ledger);
                 }
@@ -245,14 +256,24 @@ fn reread(mut recorded: TableLedger, held: Offsets) -> TableLedger {
     recorded
 }
 
-/// `None`: no log ends below what the ledger says.
-fn truncated(ledger: &TableLedger, ends: &Offsets) -> Option<TableLedger> {
+/// `None`: it was done.
+fn truncated(
+    ledger: &TableLedger,
+    ends: &Offsets,
+    said: &BTreeMap<TopicPartition, Said>,
+) -> Result<Option<TableLedger>, IcebergFailure> {
     let mut set_back = ledger.clone();
+    let mut moved = Vec::new();
     for (tp, end) in ends {
-        match set_back.next.get_mut(tp) {
-            Some(next) if *next > *end => *next = *end,
-            _ => continue,
+        let (now, before) = (ledger.said(tp), said.get(tp).cloned().unwrap_or_default());
+        if now.next == Some(*end) && now.generation == before.generation + 1 {
+            continue;
         }
+        if now != before {
+            moved.push(tp);
+            continue;
+        }
+        set_back.next.insert(tp.clone(), *end);
         // Once the log has grown again the offsets of a claim of before may fit: its records are other ones.
         set_back.begin_anew(tp);
         if let Some(floor) = set_back.floor.get_mut(tp) {
@@ -261,7 +282,21 @@ fn truncated(ledger: &TableLedger, ends: &Offsets) -> Option<TableLedger> {
         // A late reply to a commit of what was lost is not looked up any more.
         set_back.commits.remove(tp);
     }
-    (set_back.next != ledger.next).then_some(set_back)
+    fenced(ledger, moved)?;
+    Ok((set_back.next != ledger.next).then_some(set_back))
+}
+
+/// Another owner went on with these.
+fn fenced<'a>(
+    ledger: &TableLedger,
+    moved: impl IntoIterator<Item = &'a TopicPartition>,
+) -> Result<(), IcebergFailure> {
+    let next = |tp: &TopicPartition| (tp.clone(), ledger.next.get(tp).copied());
+    let found: Found = moved.into_iter().map(next).collect();
+    match found.is_empty() {
+        true => Ok(()),
+        false => Err(IcebergFailure::Fenced { found }),
+    }
 }
 
 /// `None`: the ledger speaks of the topics as they are. `sequence`: of the snapshot that will say so.

@@ -11,7 +11,7 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use super::told::{self, Told};
-use crate::ledger::CommitId;
+use crate::ledger::{CommitId, Said};
 use crate::record::{LastRead, Offset, TopicName, TopicPartition};
 
 pub type Offsets = BTreeMap<TopicPartition, Offset>;
@@ -80,6 +80,15 @@ impl TableLedger {
     /// 0 where the table does not speak of one.
     pub fn generation(&self, tp: &TopicPartition) -> u64 {
         self.generations.get(tp).copied().unwrap_or(0)
+    }
+
+    pub fn said(&self, tp: &TopicPartition) -> Said {
+        Said {
+            cluster_id: self.cluster_id.clone(),
+            topic_id: self.topic_ids.get(&tp.topic).cloned(),
+            next: self.next.get(tp).copied(),
+            generation: self.generation(tp),
+        }
     }
 
     /// From here on the offsets of the topic-partition mean something else: claims of before are void.

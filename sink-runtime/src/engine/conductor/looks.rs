@@ -11,23 +11,13 @@ use super::super::recovery::{self, Ask, Asked, Looked, Resumed, Why};
 use super::super::worker::ToWorker;
 use super::super::{EngineError, RETRY};
 use super::{Conductor, list};
-use crate::errors::{Class, Retry, class};
+use crate::errors::{Retry, class};
 use crate::plan::OnRecordsExpired;
 use crate::record::{AssignmentEpoch, Offset, TopicPartition};
 use crate::source::SourceCommand;
 
 /// Between two looks at how far others are with what was set out to be read here.
 const ELSEWHERE: Duration = Duration::from_secs(1);
-
-/// Whether it says that log and ledger do not fit.
-fn compares(class: Class) -> bool {
-    [
-        class::LOG_TRUNCATED,
-        class::SOURCE_RESET,
-        class::START_BEYOND_LOG,
-    ]
-    .contains(&class)
-}
 
 impl<D: Deliver> Conductor<D> {
     pub(super) fn recover(&mut self, lanes: Vec<Asked>) {
@@ -80,6 +70,7 @@ impl<D: Deliver> Conductor<D> {
             mut found,
             mut waiting,
             refused,
+            doubts,
         } = looked;
         let asked = ask.lanes.len();
         // What was taken away meanwhile is not our business any more, however the look ended.
@@ -101,9 +92,9 @@ impl<D: Deliver> Conductor<D> {
             None if ask.failures > 0 => self.progress.reached(),
             // It may have been about what is gone.
             Some(_) if some_gone => self.look(ask),
-            // Log and ledger were not read in one moment: a commit on its way out may have come between.
-            Some(Why { class, .. }) if !ask.doubted && compares(class) => {
-                ask.doubted = true;
+            // Log and ledger were not read in one moment: others may have come between.
+            Some(_) if !doubts.is_empty() => {
+                ask.doubted.extend(doubts);
                 self.look(ask);
             }
             Some(Why { class, message }) if !ask.lanes.is_empty() => {

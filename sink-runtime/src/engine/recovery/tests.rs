@@ -34,7 +34,7 @@ impl Deliver for Keeps {
     async fn recover(
         &self,
         _asked: &BTreeMap<TopicPartition, Facts>,
-        _confirmed: bool,
+        _doubted: &Doubts,
     ) -> Result<BTreeMap<TopicPartition, Known>, Failure> {
         panic!("not asked")
     }
@@ -49,6 +49,7 @@ impl Deliver for Keeps {
         &self,
         _tp: &TopicPartition,
         _at: Offset,
+        _generation: u64,
         _facts: &Facts,
     ) -> Result<bool, Failure> {
         panic!("not asked")
@@ -97,6 +98,7 @@ async fn starts(
         found: BTreeMap::new(),
         waiting: BTreeMap::new(),
         refused: None,
+        doubts: Doubts::new(),
     };
     let found = look.starts(deliver, &asked, &group, &known, &mut looked);
     let found = found.await.unwrap().into_iter();
@@ -216,6 +218,7 @@ async fn a_log_that_had_another_leader_is_held_against_the_last_record() {
             found: BTreeMap::new(),
             waiting: BTreeMap::new(),
             refused: None,
+            doubts: Doubts::new(),
         };
         let any = look.find_cuts(&mut asked, known, &mut looked).await;
         assert!(looked.waiting.is_empty(), "{:?}", looked.waiting);

@@ -21,6 +21,7 @@ use crate::commit::iceberg::{
 use crate::engine::worker::ShelfError;
 use crate::errors::{Classified, OneLine, class};
 use crate::files::conform::table_schema;
+use crate::ledger::Said;
 use crate::plan::{DecodePlan, IcebergPlan, S3Plan, StorePlan, ValueSchema, unheeded};
 use crate::record::{Offset, OffsetRange, TopicName, TopicPartition};
 use crate::schema::evolution::{Incompatible, TableColumns, plan_evolution};
@@ -446,9 +447,10 @@ impl Targets {
         cluster_id: Option<&str>,
         topic_ids: &BTreeMap<TopicName, String>,
         logs: &BTreeMap<TopicPartition, OffsetRange>,
+        said: &BTreeMap<TopicPartition, Said>,
     ) -> Result<TableLedger, TargetError> {
         let mut committer = self.committer.lock().await;
-        let restart = committer.restart_source(cluster_id, topic_ids, logs);
+        let restart = committer.restart_source(cluster_id, topic_ids, logs, said);
         Ok(Box::pin(restart).await?)
     }
 
@@ -456,9 +458,10 @@ impl Targets {
     pub async fn truncate_source(
         &self,
         ends: &BTreeMap<TopicPartition, Offset>,
+        said: &BTreeMap<TopicPartition, Said>,
     ) -> Result<TableLedger, TargetError> {
         let mut committer = self.committer.lock().await;
-        Ok(Box::pin(committer.truncate_source(ends)).await?)
+        Ok(Box::pin(committer.truncate_source(ends, said)).await?)
     }
 
     /// The topics as they were when the sink first started; `now` where it starts now.

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use crate::commit::iceberg::TableLedger;
-use crate::engine::deliver::Facts;
+use crate::engine::deliver::{Doubts, Facts};
 use crate::ledger::{Claim, Progress as Known, Recorded, Recreation, SourceCheck, check_source};
 use crate::record::{Offset, OffsetRange, TopicName, TopicPartition};
 
@@ -38,6 +38,17 @@ pub(super) fn known(ledger: &TableLedger, tp: &TopicPartition) -> Known {
         last_read: ledger.last_read(tp),
         ..Known::default()
     }
+}
+
+/// What the ledger says of these, unless it said so when it was `doubted`.
+pub(super) fn doubts<'a>(
+    ledger: &TableLedger,
+    tps: impl Iterator<Item = &'a TopicPartition>,
+    doubted: &Doubts,
+) -> Doubts {
+    let said = tps.map(|tp| (tp.clone(), ledger.said(tp)));
+    said.filter(|(tp, said)| doubted.get(tp) != Some(said))
+        .collect()
 }
 
 /// Where the logs end that lost records which the table holds.

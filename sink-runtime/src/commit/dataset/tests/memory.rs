@@ -54,6 +54,7 @@ async fn a_commit_that_fits_what_is_stored_is_not_fenced_by_what_is_remembered()
     let reset = ResetRequest {
         tp: tp(0),
         expected: Some(Offset(30)),
+        generation: 0,
         next: Offset(50),
         recreated: false,
         commit_id: CommitId::fresh(),

@@ -268,9 +268,9 @@ async fn a_commit_from_another_kafka_cluster_is_stopped_until_the_restart_is_cho
     ));
 
     let mut restarts = Vec::new();
-    let (ids, logs) = (BTreeMap::new(), BTreeMap::new());
+    let (ids, logs, said) = (BTreeMap::new(), BTreeMap::new(), BTreeMap::new());
     for _ in 0..2 {
-        let restart = committer.restart_source(Some("cluster-2"), &ids, &logs);
+        let restart = committer.restart_source(Some("cluster-2"), &ids, &logs, &said);
         restarts.push(restart.await.unwrap());
     }
     assert!(restarts.iter().all(|ledger| ledger.next.is_empty()));
@@ -303,7 +303,12 @@ async fn a_recreated_topic_restarts_without_touching_the_others() {
     });
     committer.commit(&both).await.unwrap();
     let ledger = committer
-        .restart_source(Some("cluster-1"), &ids("o2"), &BTreeMap::new())
+        .restart_source(
+            Some("cluster-1"),
+            &ids("o2"),
+            &BTreeMap::new(),
+            &BTreeMap::new(),
+        )
         .await
         .unwrap();
     assert_eq!(
@@ -340,9 +345,11 @@ async fn a_topic_that_ends_below_the_ledger_begins_anew_at_its_logs_start() {
         (refunds.clone(), log(0, 5)),
     ]
     .into();
+    let before = lab.ledger().await;
+    let said = [(tp(0), before.said(&tp(0)))].into();
     for _ in 0..2 {
         let ledger = committer
-            .restart_source(Some("cluster-1"), &BTreeMap::new(), &logs)
+            .restart_source(Some("cluster-1"), &BTreeMap::new(), &logs, &said)
             .await
             .unwrap();
         let mut wanted = offsets(&[(0, 2), (1, 0)]);
@@ -359,6 +366,12 @@ async fn a_topic_that_ends_below_the_ledger_begins_anew_at_its_logs_start() {
     let mut grown = commit_of(&opened, 0, Some(4), 10);
     grown.claims[0].generation = 1;
     committer.commit(&grown).await.unwrap();
+    // Nor does it begin anew once more for who found so before, and saw a shorter log.
+    let late = committer
+        .restart_source(Some("cluster-1"), &BTreeMap::new(), &logs, &said)
+        .await;
+    let fenced = matches!(late, Err(IcebergFailure::Fenced { .. }));
+    assert!(fenced, "{late:?}");
     for zombie in [
         commit_of(&opened, 0, Some(10), 12),
         commit_of(&opened, 1, Some(0), 3),
@@ -378,9 +391,10 @@ async fn a_log_that_lost_its_end_sets_back_its_partition_and_fences_who_does_not
     let mut both = commit_of(&opened, 0, None, 10);
     both.claims.push(claim(1, None, 0, 30));
     committer.commit(&both).await.unwrap();
+    let said = [(tp(0), lab.ledger().await.said(&tp(0)))].into();
     for _ in 0..2 {
         let ledger = committer
-            .truncate_source(&offsets(&[(0, 7)]))
+            .truncate_source(&offsets(&[(0, 7)]), &said)
             .await
             .unwrap();
         assert_eq!(ledger.next, offsets(&[(0, 7), (1, 30)]));

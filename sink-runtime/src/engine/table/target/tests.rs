@@ -1,6 +1,7 @@
 #![allow(clippy::unwrap_used, clippy::panic, reason = "tests")]
 
 mod distant;
+mod doubts;
 
 use tempfile::TempDir;
 
