@@ -21,6 +21,7 @@ async fn rolled_back_past(anew: Anew) -> (Lab, IcebergCommitter, Opened) {
     let mut old = commit_of(&opened, 0, None, 200);
     old.topic_ids = ids("o1");
     let first = committer.commit(&old).await.unwrap();
+    let said = [(tp(0), lab.ledger().await.said(&tp(0)))].into();
     let ledger = match anew {
         Anew::Restarted => {
             let log = OffsetRange {
@@ -29,9 +30,12 @@ async fn rolled_back_past(anew: Anew) -> (Lab, IcebergCommitter, Opened) {
             };
             let logs = BTreeMap::from([(tp(0), log)]);
             let (cluster, ids) = (Some("cluster-1"), ids("o2"));
-            committer.restart_source(cluster, &ids, &logs).await
+            committer.restart_source(cluster, &ids, &logs, &said).await
         }
-        Anew::Truncated => committer.truncate_source(&offsets(&[(0, 30)])).await,
+        Anew::Truncated => {
+            let ends = offsets(&[(0, 30)]);
+            committer.truncate_source(&ends, &said).await
+        }
         Anew::SetByHand => {
             let positions = [(tp(0), (Some(Offset(200)), Offset(10)))].into();
             let wish = SetByHand {
