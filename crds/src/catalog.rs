@@ -55,7 +55,7 @@ pub struct RestSpec {
     pub auth: Option<RestAuthSpec>,
     /// Headers sent with every request. Example: `{X-Tenant: {value: sales}}`.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
-    #[schemars(length(max = 50))]
+    #[schemars(extend("maxProperties" = 50))]
     pub headers: BTreeMap<String, MaybeSecret>,
     /// How long to wait and how often to try. Example: `{attempt: 10s}`.
     #[serde(default)]

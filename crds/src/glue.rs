@@ -128,7 +128,7 @@ pub struct ProjectionSpec {
     /// Values of the folders by column, by the folder's label. Default: readers must give the value of each (`injected`).
     /// Example: `{country: {values: [ES, FR]}, shard: {min: 0, max: 15}}`.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
-    #[schemars(length(max = 20))]
+    #[schemars(extend("maxProperties" = 20))]
     pub columns: BTreeMap<String, ProjectedValuesSpec>,
 }
 

@@ -43,15 +43,15 @@ pub struct PodSpec {
     pub resources: Option<Opaque>,
     /// Further labels of the pods. Default: none. Example: `{team: sales}`.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
-    #[schemars(length(max = 64))]
+    #[schemars(extend("maxProperties" = 64))]
     pub labels: BTreeMap<String, String>,
     /// Further annotations of the pods. Default: none. Example: `{cluster-autoscaler.kubernetes.io/safe-to-evict: "true"}`.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
-    #[schemars(length(max = 64))]
+    #[schemars(extend("maxProperties" = 64))]
     pub annotations: BTreeMap<String, String>,
     /// Labels of the nodes that may run the pods. Default: any. Example: `{pool: streaming}`.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
-    #[schemars(length(max = 64))]
+    #[schemars(extend("maxProperties" = 64))]
     pub node_selector: BTreeMap<String, String>,
     /// Taints that the pods put up with. Default: none. Example: `[{key: pool, value: streaming, effect: NoSchedule}]`.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]

@@ -229,7 +229,7 @@ pub struct IcebergTableSpec {
     /// `write.*` those are refused that nobody would obey, or that contradict a field here. Default: none. Example:
     /// `{write.metadata.metrics.default: counts}`.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
-    #[schemars(length(max = 200))]
+    #[schemars(extend("maxProperties" = 200))]
     pub properties: BTreeMap<String, String>,
     /// What may be changed in an existing table to hold the records. Example: `{addColumns: false}`.
     #[serde(default)]

@@ -46,7 +46,7 @@ pub struct SourceSpec {
     /// open files, run programs or name other hosts are refused. All but those of consumers serve the dead-letter topic's
     /// producer, too. `group.instance.id` goes with one pod. Example: `{session.timeout.ms: "60000"}`.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
-    #[schemars(length(max = 40))]
+    #[schemars(extend("maxProperties" = 40))]
     pub properties: BTreeMap<String, String>,
     /// What to do when the topic or the cluster was recreated, so that offsets mean something else. Example: `Restart`.
     #[serde(default)]

@@ -88,7 +88,7 @@ macro_rules! s3_spec {
             pub storage_class: Option<String>,
             /// Tags of the objects, ten at the most. Example: `{team: sales}`.
             #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
-            #[schemars(length(max = 10))]
+            #[schemars(extend("maxProperties" = 10))]
             pub tags: BTreeMap<String, String>,
             /// Checksum that travels with each part: `Crc32`, `Crc32c`, `Crc64Nvme`, `Sha256` or `None`. Example:
             /// `Sha256`.
