@@ -9,7 +9,7 @@ use crate::catalog::{self, TableOps};
 use crate::commit::dataset::{CommitFailure, DatasetCommitter, ResetRequest, ledgers};
 use crate::commit::iceberg::{IcebergFailure, SetByHand, TableLedger};
 use crate::ledger::by_hand::Move;
-use crate::ledger::{CommitId, LedgerDocument};
+use crate::ledger::{CommitId, LedgerDocument, Recorded};
 use crate::plan::{Destination, Plan, SinkId};
 use crate::record::{Offset, TopicName, TopicPartition};
 use crate::sink;
@@ -18,8 +18,8 @@ use crate::store::{self, Store};
 /// What a ledger says of one topic-partition.
 pub(super) struct Line {
     next: Offset,
-    pub(super) cluster_id: Option<String>,
-    pub(super) topic_id: Option<String>,
+    cluster_id: Option<String>,
+    topic_id: Option<String>,
     moved_to: Option<String>,
     /// For people.
     more: String,
@@ -34,6 +34,14 @@ impl Line {
             Some(to) => Err(CliError(format!(
                 "the ledger was moved to {to}: give that resource"
             ))),
+        }
+    }
+
+    pub(super) fn recorded(&self) -> Recorded<'_> {
+        Recorded {
+            cluster_id: self.cluster_id.as_deref(),
+            topic_id: self.topic_id.as_deref(),
+            next: Some(self.next),
         }
     }
 
@@ -329,4 +337,45 @@ fn but_for(done: &[&TopicPartition], tp: &TopicPartition, error: CommitFailure) 
         true => format!("{tp}: {why}"),
         false => format!("{tp}: {why} (done before: {})", done.join(", ")),
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::{Told, check_topic};
+    use super::*;
+    use crate::record::OffsetRange;
+
+    #[test]
+    fn a_position_is_not_set_in_a_topic_whose_log_says_that_it_is_another() {
+        let tp = TopicPartition::new("orders", 0);
+        let topic = tp.topic.clone();
+        let ids = |id: Option<&str>| -> BTreeMap<TopicName, String> {
+            let id = id.map(str::to_owned);
+            id.map(|id| (topic.clone(), id)).into_iter().collect()
+        };
+        let may = |recorded: Option<&str>, found: Option<&str>, end: i64| {
+            let ledger = TableLedger {
+                topic_ids: ids(recorded),
+                ..TableLedger::default()
+            };
+            let told = Told {
+                runs: Ok(false),
+                cluster_id: None,
+                topic_ids: ids(found),
+                logs: BTreeMap::new(),
+                census: BTreeMap::new(),
+            };
+            let log = OffsetRange {
+                start: Offset(0),
+                end: Offset(end),
+            };
+            let line = Line::of_table(&ledger, &tp, Offset(100));
+            check_topic(&tp, Some(&line), &told, log).is_ok()
+        };
+        assert!(!may(None, None, 60), "a new one, as a sink takes it too");
+        assert!(!may(Some("a"), None, 60));
+        assert!(!may(Some("a"), Some("b"), 200));
+        assert!(may(Some("a"), Some("a"), 60), "the same one, that was cut");
+        assert!(may(None, None, 100));
+    }
 }
