@@ -10,7 +10,7 @@ use clap::Subcommand;
 use self::held::{Held, Line};
 use super::{CliError, Resources, show};
 use crate::ledger::by_hand::{Effect, Move, Ways, Wish, decide};
-use crate::ledger::{Origin, Recorded, SourceCheck, check_source};
+use crate::ledger::{Origin, SourceCheck, check_source};
 use crate::plan::{Destination, Plan, SinkId};
 use crate::record::{Offset, OffsetRange, TopicName, TopicPartition};
 use crate::source::Facts;
@@ -261,11 +261,6 @@ fn check_topic(
     let Some(line) = line else {
         return Ok(());
     };
-    let recorded = Recorded {
-        cluster_id: line.cluster_id.as_deref(),
-        topic_id: line.topic_id.as_deref(),
-        next: None,
-    };
     let origin = Origin {
         cluster_id: told.cluster_id.as_deref(),
         topic_id: told.topic_ids.get(&tp.topic).map(String::as_str),
@@ -273,7 +268,7 @@ fn check_topic(
         log_end: log.end,
         cut: None,
     };
-    match check_source(recorded, &origin) {
+    match check_source(line.recorded(), &origin) {
         SourceCheck::Recreated { why } => Err(CliError(format!(
             "{tp}: {why}: the ledger speaks of another topic. Choose with spec.source.onSourceReset and start the sink once"
         ))),

@@ -9,7 +9,7 @@ use crate::catalog::{self, TableOps};
 use crate::commit::dataset::{CommitFailure, DatasetCommitter, ResetRequest, ledgers};
 use crate::commit::iceberg::{IcebergFailure, SetByHand, TableLedger};
 use crate::ledger::by_hand::Move;
-use crate::ledger::{CommitId, LedgerDocument};
+use crate::ledger::{CommitId, LedgerDocument, Recorded};
 use crate::plan::{Destination, Plan, SinkId};
 use crate::record::{Offset, TopicName, TopicPartition};
 use crate::sink;
@@ -18,8 +18,8 @@ use crate::store::{self, Store};
 /// What a ledger says of one topic-partition.
 pub(super) struct Line {
     next: Offset,
-    pub(super) cluster_id: Option<String>,
-    pub(super) topic_id: Option<String>,
+    cluster_id: Option<String>,
+    topic_id: Option<String>,
     moved_to: Option<String>,
     /// Only the place of a ledger that comes from the sink that `moved_to` names.
     reserved: bool,
@@ -41,6 +41,14 @@ impl Line {
             Some(to) => Err(CliError(format!(
                 "the ledger was moved to {to}: give that resource"
             ))),
+        }
+    }
+
+    pub(super) fn recorded(&self) -> Recorded<'_> {
+        Recorded {
+            cluster_id: self.cluster_id.as_deref(),
+            topic_id: self.topic_id.as_deref(),
+            next: Some(self.next),
         }
     }
 

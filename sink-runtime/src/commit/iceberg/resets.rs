@@ -213,13 +213,15 @@ impl IcebergCommitter {
         beside: (BTreeMap<String, String>, Vec<String>),
         attempts: &mut Attempts,
     ) -> Result<bool, IcebergFailure> {
-        let (mut set_properties, remove_properties) = beside;
+        let (mut set_properties, mut remove_properties) = beside;
         let snapshot_id = fresh_snapshot_id(&base.metadata);
         ledger.snapshot_id = Some(snapshot_id);
         ledger.commit_id = Some(CommitId::fresh());
         let told =
             Told::by(&base.metadata, &self.keys).map_err(IcebergFailure::LedgerUnreadable)?;
         set_properties.extend(self.keys.properties(&ledger));
+        let had = base.metadata.properties();
+        remove_properties.extend(self.keys.emptied(&set_properties, had));
         let change = Change {
             snapshot_id,
             commit_uuid: Uuid::new_v4(),

@@ -217,10 +217,26 @@ impl Keys {
         properties
     }
 
+    /// Properties of a table that speak of what a ledger written as `set` does not any more: to be removed.
+    pub fn emptied<S: BuildHasher>(
+        &self,
+        set: &BTreeMap<String, String>,
+        properties: &HashMap<String, String, S>,
+    ) -> Vec<String> {
+        let mut keys = self.but_offsets();
+        keys.retain(|key| properties.contains_key(key) && !set.contains_key(key));
+        keys
+    }
+
     /// What is left of a ledger that `to` goes on with: the properties to set, and those to remove.
     pub fn left_to(&self, to: &str) -> (BTreeMap<String, String>, Vec<String>) {
+        let offsets = (self.offsets.clone(), format!("{MOVED_TO}{to}"));
+        (BTreeMap::from([offsets]), self.but_offsets())
+    }
+
+    fn but_offsets(&self) -> Vec<String> {
         let Self {
-            offsets,
+            offsets: _,
             floor,
             commit_id,
             commits,
@@ -232,8 +248,7 @@ impl Keys {
             last_reads,
             census,
         } = self.clone();
-        let set = BTreeMap::from([(offsets, format!("{MOVED_TO}{to}"))]);
-        let remove = [
+        vec![
             floor,
             commit_id,
             commits,
@@ -244,8 +259,7 @@ impl Keys {
             generations,
             last_reads,
             census,
-        ];
-        (set, remove.into())
+        ]
     }
 
     /// What a commit on top of `told` writes: the summary.
@@ -398,6 +412,30 @@ mod tests {
         assert_eq!(rolled_back.last_read(&tp), None);
         ledger.begin_anew(&tp);
         assert_eq!(ledger.last_read(&tp), None);
+    }
+
+    #[test]
+    fn what_a_ledger_has_forgotten_goes_from_the_table_and_nothing_of_others_does() {
+        let keys = Keys::of("default.orders");
+        let tp = TopicPartition::new("orders", 0);
+        let last = LastRead {
+            offset: Offset(121),
+            leader_epoch: 4,
+        };
+        let mut ledger = TableLedger {
+            next: [(tp.clone(), Offset(122))].into(),
+            last_reads: [(tp.clone(), last)].into(),
+            ..TableLedger::default()
+        };
+        let mut table: HashMap<String, String> = keys.properties(&ledger).into_iter().collect();
+        table.extend(Keys::of("default.others").properties(&ledger));
+        ledger.begin_anew(&tp);
+        let set = keys.properties(&ledger);
+        let emptied = keys.emptied(&set, &table);
+        assert_eq!(emptied, ["tidewater.default.orders.last-reads"]);
+        table.retain(|key, _| !emptied.contains(key));
+        table.extend(set);
+        assert_eq!(keys.read(&table).unwrap(), ledger);
     }
 
     #[test]

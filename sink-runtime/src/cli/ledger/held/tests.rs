@@ -1,5 +1,6 @@
 #![allow(clippy::unwrap_used, reason = "tests")]
 
+use super::super::{Told, check_topic};
 use super::*;
 use crate::commit::dataset::CommitRequest;
 use crate::plan::NoSecrets;
@@ -153,4 +154,38 @@ fn a_move_that_is_half_done_does_not_say_that_nothing_was_changed() {
         assert!(why.contains("the same command"), "{why}");
     }
     assert!(arrived.contains("has left its ledger") && arrived.contains("next 12"));
+}
+
+#[test]
+fn a_position_is_not_set_in_a_topic_whose_log_says_that_it_is_another() {
+    let tp = TopicPartition::new("orders", 0);
+    let topic = tp.topic.clone();
+    let ids = |id: Option<&str>| -> BTreeMap<TopicName, String> {
+        let id = id.map(str::to_owned);
+        id.map(|id| (topic.clone(), id)).into_iter().collect()
+    };
+    let may = |recorded: Option<&str>, found: Option<&str>, end: i64| {
+        let ledger = TableLedger {
+            topic_ids: ids(recorded),
+            ..TableLedger::default()
+        };
+        let told = Told {
+            runs: Ok(false),
+            cluster_id: None,
+            topic_ids: ids(found),
+            logs: BTreeMap::new(),
+            census: BTreeMap::new(),
+        };
+        let log = OffsetRange {
+            start: Offset(0),
+            end: Offset(end),
+        };
+        let line = Line::of_table(&ledger, &tp, Offset(100));
+        check_topic(&tp, Some(&line), &told, log).is_ok()
+    };
+    assert!(!may(None, None, 60), "a new one, as a sink takes it too");
+    assert!(!may(Some("a"), None, 60));
+    assert!(!may(Some("a"), Some("b"), 200));
+    assert!(may(Some("a"), Some("a"), 60), "the same one, that was cut");
+    assert!(may(None, None, 100));
 }

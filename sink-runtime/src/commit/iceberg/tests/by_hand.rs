@@ -31,3 +31,26 @@ async fn a_table_rolled_back_past_a_move_is_not_read_from_the_start_beside_the_r
     };
     assert_eq!(lab.visible().await, ["0+0-10.parquet"]);
 }
+
+#[tokio::test]
+async fn a_partition_that_was_set_past_a_cut_of_its_log_is_not_held_against_the_lost_records_again()
+{
+    let lab = Lab::new();
+    let (mut committer, opened) = lab.opened().await;
+    let mut only = commit_of(&opened, 0, None, 122);
+    let last = LastRead {
+        offset: Offset(121),
+        leader_epoch: 4,
+    };
+    only.last_reads = [(tp(0), last)].into();
+    committer.commit(&only).await.unwrap();
+    assert_eq!(lab.ledger().await.last_read(&tp(0)), Some(last));
+    let wish = SetByHand {
+        positions: [(tp(0), (Some(Offset(122)), Offset(130)))].into(),
+        ..SetByHand::default()
+    };
+    committer.set_by_hand(&wish).await.unwrap();
+    let ledger = lab.ledger().await;
+    assert_eq!(ledger.next, offsets(&[(0, 130)]));
+    assert_eq!(ledger.last_read(&tp(0)), None);
+}
