@@ -1,10 +1,8 @@
 //! The memory budget holds where open files are many: the process's own peak, as the kernel counts it.
 
 use anyhow::{Context, Result, ensure};
-use rand::rngs::SmallRng;
-use rand::{RngCore, SeedableRng};
-use serde_json::{Value, json};
-use tidewater_e2e::{COUNTRIES, Lab, Record, Tidewater, await_until, orders, orders_of_countries};
+use serde_json::json;
+use tidewater_e2e::{COUNTRIES, Lab, Tidewater, await_until, orders_of_countries};
 
 use crate::dataset_sink::{DatasetSink, PATIENCE, status, stop};
 
@@ -50,36 +48,6 @@ async fn within_budget(tidewater: &Tidewater, rows: u64) -> Result<()> {
         BUDGET >> 20
     );
     Ok(())
-}
-
-/// Of nearly a megabyte each, which compression leaves large: more than the budget in all.
-#[tokio::test]
-async fn large_records_stay_within_the_memory_budget() -> Result<()> {
-    const LARGE: u64 = 150;
-    let lab = Lab::shared().await?;
-    let topic = lab.topic("memory", 4).await?;
-    let mut random = SmallRng::seed_from_u64(16);
-    let large = orders(LARGE, 16).map(|record| {
-        let mut noise = vec![0_u8; 950_000];
-        random.fill_bytes(&mut noise);
-        // Printable, and no quote or backslash among it.
-        let noise: String = noise
-            .iter()
-            .map(|byte| char::from(b'#' + byte % 57))
-            .collect();
-        let mut order: Value = serde_json::from_slice(&record.value.unwrap_or_default())?;
-        order["customer"] = json!(noise);
-        let value = Some(order.to_string().into_bytes());
-        anyhow::Ok(Record { value, ..record })
-    });
-    topic.produce(large.collect::<Result<Vec<_>>>()?).await?;
-    let sink = DatasetSink::of(lab, &topic).await?.with(json!({
-        "rotation": {"maxOpen": "3s"},
-        "pod": {"memoryBudget": format!("{}Mi", BUDGET >> 20)},
-    }));
-    let tidewater = sink.start()?;
-    within_budget(&tidewater, LARGE).await?;
-    sink.assert_once(LARGE as i64).await
 }
 
 /// The most that was ever resident of a running process, in bytes.

@@ -125,7 +125,8 @@ async fn pyiceberg_appends_and_rewrites_beside_a_running_sink_and_both_have_all_
         let mut beat = tokio::time::interval(Duration::from_millis(200));
         let mut rows = 200;
         let mut seed = 2;
-        while !done.get() {
+        // Not without end: whoever is slower than the sink has its turn afterwards.
+        while !done.get() && rows < 200 + 20 * 100 {
             beat.tick().await;
             sink.produce(20, seed).await?;
             (rows, seed) = (rows + 20, seed + 1);
