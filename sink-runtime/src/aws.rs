@@ -49,7 +49,9 @@ pub async fn aws_config(access: &S3Access, timeouts: &Timeouts) -> SdkConfig {
     let base = Box::pin(loader.load()).await;
     let mut config = base.to_builder();
     // Not that of the credentials' chain: who gives this process its own credentials is in its neighbourhood.
-    config.set_http_client(Reach::of_process().map(client_in));
+    if let Some(reach) = Reach::of_process() {
+        config.set_http_client(Some(client_in(reach)));
+    }
     if let (Some(role), Some(own)) = (&access.assume_role, base.credentials_provider()) {
         let mut provider = AssumeRoleProvider::builder(&role.role_arn)
             .session_name(&role.session_name)
