@@ -256,19 +256,22 @@ async fn latest_means_from_now_on_also_for_who_crashes_before_a_first_commit() -
     let sink = DatasetSink::of(lab, &topic).await?.alone().with(json!({
         "source": {"startup": {"mode": "Latest"}}, "rotation": {"maxOpen": "1h"},
     }));
+    let ends = [topic.offsets(0).await?.1, topic.offsets(1).await?.1];
+    // Before it has written down where any partition starts.
+    sink.die_at("dataset.before-cas").await?;
+    topic.produce(orders(25, 4)).await?;
     let tidewater = sink.start()?;
     await_partitions(&tidewater, 2).await?;
-    let ends = [topic.offsets(0).await?.1, topic.offsets(1).await?.1];
     topic.produce(orders(30, 2)).await?;
     await_status(&tidewater, "records read", |status| {
-        status["records"] == json!(30)
+        status["records"] == json!(55)
     })
     .await?;
     tidewater.kill9();
     assert_eq!(sink.count().await?, (0, 0));
     topic.produce(orders(20, 3)).await?;
     sink.catch_up().await?;
-    assert_eq!(sink.count().await?, (50, 50));
+    assert_eq!(sink.count().await?, (75, 75));
     let first = format!(
         "SELECT min(_offset) FROM {} GROUP BY _partition ORDER BY _partition",
         sink.table()

@@ -12,7 +12,7 @@ use super::{CliError, Resources, show};
 use crate::ledger::by_hand::{Effect, Move, Ways, Wish, decide};
 use crate::ledger::{Origin, SourceCheck, check_source};
 use crate::plan::{Destination, Plan, SinkId};
-use crate::record::{Offset, OffsetRange, TopicName, TopicPartition};
+use crate::record::{Census, Offset, OffsetRange, TopicName, TopicPartition};
 use crate::source::Facts;
 
 mod held;
@@ -133,13 +133,13 @@ struct Told {
     cluster_id: Option<String>,
     topic_ids: BTreeMap<TopicName, String>,
     logs: BTreeMap<TopicPartition, OffsetRange>,
-    /// The sink's topics and their numbers of partitions.
-    census: BTreeMap<TopicName, i32>,
+    /// The sink's topics as they are now.
+    census: Census,
 }
 
 fn ask(plan: &Plan, topic: &TopicName, partition: Option<i32>) -> Result<Told, CliError> {
     let facts = Facts::of_whole_logs(&plan.source, PATIENCE)?;
-    let census = facts.census(&plan.source.topics)?;
+    let census = facts.census(&plan.source, PATIENCE)?;
     if !census.contains_key(topic) {
         return Err(CliError(format!(
             "--topic {topic}: no topic of that name is there and read by {} ({})",

@@ -19,7 +19,7 @@ use crate::failpoint;
 use crate::ledger::{Claim, CommitId, Verdict, judge_all};
 use crate::observe::Extent;
 use crate::plan::{IcebergPlan, SinkId};
-use crate::record::{LastRead, Offset, TopicName, TopicPartition};
+use crate::record::{Census, LastRead, Offset, TopicName, TopicPartition};
 use crate::schema::Schema;
 use crate::schema::evolution::{self, NewSchema, Partitions, TableColumns};
 
@@ -54,9 +54,8 @@ pub struct IcebergCommit {
     /// The sink's floor as known now; the table keeps the highest it was told.
     pub floor: Offsets,
     pub cluster_id: Option<String>,
-    /// The topics and their numbers of partitions as they were when the sink first started: written down by its first
-    /// commit.
-    pub census: Option<BTreeMap<TopicName, i32>>,
+    /// The topics as they were when the sink first started: written down by its first commit.
+    pub census: Option<Census>,
     pub topic_ids: BTreeMap<TopicName, String>,
     /// The last record of each claim, where the brokers tell its epoch.
     pub last_reads: BTreeMap<TopicPartition, LastRead>,

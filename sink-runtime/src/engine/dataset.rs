@@ -7,7 +7,7 @@ use async_trait::async_trait;
 
 use self::file::Whereabouts;
 use super::coordinator::CutScope;
-use super::deliver::{Census, Deliver, Doubts, Facts, Failure, Job, Landed, Unsettled};
+use super::deliver::{Deliver, Doubts, Facts, Failure, Job, Landed, Unsettled};
 use crate::catalog::hive::Registrar;
 use crate::commit::dataset::{CommitFailure, CommitRequest, DatasetCommitter, ResetRequest};
 use crate::errors::{OneLine, Retry, class};
@@ -17,7 +17,7 @@ use crate::ledger::{
 };
 use crate::observe::{CommitOutcome, Progress};
 use crate::plan::{OnLogTruncated, OnRecordsExpired, OnSourceReset, Plan};
-use crate::record::{Offset, OffsetRange, TopicPartition};
+use crate::record::{Census, Offset, OffsetRange, TopicPartition};
 use crate::store::upload::Uploader;
 
 mod file;

@@ -8,7 +8,7 @@ use super::coordinator::CutScope;
 use crate::errors::{Class, Classified, OneLine, Retry, class};
 use crate::ledger::{CommitId, Origin, Progress as Known, Said};
 use crate::observe::CommitOutcome;
-use crate::record::{LastRead, Offset, OffsetRange, TopicName, TopicPartition};
+use crate::record::{Census, LastRead, Offset, OffsetRange, TopicPartition};
 use crate::store::upload::NotStaged;
 
 /// What Kafka says of a topic-partition now.
@@ -25,9 +25,6 @@ pub struct Facts {
     /// Where the log was cut below what the destination holds, however far it has grown since.
     pub cut: Option<Offset>,
 }
-
-/// Topics by their number of partitions.
-pub type Census = BTreeMap<TopicName, i32>;
 
 impl Facts {
     pub fn origin(&self) -> Origin<'_> {

@@ -7,12 +7,12 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use super::coordinator::Recovered;
-use super::deliver::{Census, Deliver, Doubts, Facts, Failure};
+use super::deliver::{Deliver, Doubts, Facts, Failure};
 use super::identity::changed;
 use crate::errors::{Class, Classified, OneLine, Retry, class};
 use crate::ledger::{FirstCheck, Progress as Known, Said, check_first, positions};
-use crate::plan::{Isolation, OnRecordsExpired, Plan, Startup};
-use crate::record::{AssignmentEpoch, Offset, TopicPartition};
+use crate::plan::{OnRecordsExpired, Plan, Startup};
+use crate::record::{AssignmentEpoch, Census, Offset, Then, TopicPartition};
 use crate::source::{Extent, Facts as KafkaFacts, SourceError, StartAt, cuts};
 
 /// How long a broker may take to answer the first look; each further one doubles it, up to the client's own bound. Short,
@@ -140,16 +140,16 @@ impl Look {
             known = deliver.recover(&asked, &looked.ask.doubted).await?;
         }
         let starts = self.starts(deliver, &asked, &group, &known, looked).await?;
-        for (tp, (start, anchored)) in starts {
+        for (tp, Start { at: start, by }) in starts {
             let Some(fact) = asked.get(&tp) else { continue };
             let known = known.get(&tp).copied().unwrap_or_default();
             let mut expected = known.next;
-            if expected.is_none() && anchored {
-                // Found in the log a moment ago.
+            if expected.is_none() && by != By::Log {
+                self.check_first(&tp, start, by, fact, &looked.ask.doubted)?;
+            }
+            if expected.is_none() && by != By::Wish {
                 let written = deliver.anchor(&tp, start, known.generation, fact).await?;
                 expected = written.then_some(start);
-            } else if expected.is_none() {
-                self.check_first(&tp, start, fact, &looked.ask.doubted)?;
             }
             let resumed = Resumed {
                 found: Recovered { start, expected },
@@ -196,8 +196,7 @@ impl Look {
         Ok(any)
     }
 
-    /// The offset that each starts at, and whether that is to be written down before reading begins. Those for which
-    /// Kafka would have to say more, and does not, wait.
+    /// Where each starts. Those for which Kafka would have to say more, and does not, wait.
     async fn starts<D: Deliver>(
         &self,
         deliver: &D,
@@ -212,8 +211,8 @@ impl Look {
         let (mut starts, mut latest, mut timed) = (BTreeMap::new(), Vec::new(), Vec::new());
         for (tp, fact) in asked {
             match at.get(tp).map_or(StartAt::Earliest, |start| start.at) {
-                StartAt::Offset(offset) => drop(starts.insert(tp.clone(), (offset, false))),
-                StartAt::Earliest => drop(starts.insert(tp.clone(), (fact.log_start, false))),
+                StartAt::Offset(offset) => drop(starts.insert(tp.clone(), By::Wish.at(offset))),
+                StartAt::Earliest => drop(starts.insert(tp.clone(), By::Wish.at(fact.log_start))),
                 StartAt::Latest => latest.push(tp.clone()),
                 StartAt::Timestamp(_) => timed.push(tp.clone()),
             }
@@ -223,17 +222,23 @@ impl Look {
         let counts = *startup == Startup::Latest && !self.counted.load(Ordering::Relaxed);
         if !latest.is_empty() || counts && tps.iter().any(|tp| unknown(&tp)) {
             match self.first_start(deliver).await? {
-                Ok(first) => {
-                    let later = |tp: &TopicPartition| {
-                        first.get(&tp.topic).is_none_or(|n| tp.partition >= *n)
+                Ok((first, now)) => latest.retain(|tp| {
+                    let Some(fact) = asked.get(tp) else {
+                        return false;
                     };
-                    // What came to be after the sink's first start is read from its start: nobody meant to pass it over.
-                    let (later, there): (Vec<_>, Vec<_>) = latest.into_iter().partition(later);
-                    let earliest =
-                        |tp: TopicPartition| Some((tp.clone(), (asked.get(&tp)?.log_start, false)));
-                    starts.extend(later.into_iter().filter_map(earliest));
-                    latest = there;
-                }
+                    let then = |census| Then::of(tp, fact.topic_id.as_deref(), census);
+                    let start = match then(&first) {
+                        Then::There(None) => return true,
+                        Then::There(Some(end)) if then(&now) == Then::There(Some(end)) => {
+                            By::Log.at(end)
+                        }
+                        Then::There(Some(end)) => By::FirstStart.at(end),
+                        // Nobody meant to pass over what came to be after the sink's first start.
+                        Then::NotYet => By::Wish.at(fact.log_start),
+                    };
+                    starts.insert(tp.clone(), start);
+                    false
+                }),
                 Err(why) => {
                     latest.clear();
                     for tp in tps.iter().filter(unknown) {
@@ -243,7 +248,14 @@ impl Look {
                 }
             }
         }
-        for (tp, end) in self.blocking(latest, stable_ends).await? {
+        // Of those that were there and did not say then where they ended, the end is that of now.
+        let ends = |look: &Look, tps: Vec<TopicPartition>| {
+            let ends = look
+                .facts
+                .stable_ends(&look.plan.source, &tps, look.patience);
+            tps.into_iter().zip(ends).collect::<Vec<_>>()
+        };
+        for (tp, end) in self.blocking(latest, ends).await? {
             note(tp, end, &mut starts, &mut looked.waiting);
         }
         if let Startup::Timestamp(millis) = *startup {
@@ -263,14 +275,17 @@ impl Look {
         Ok(starts)
     }
 
-    /// The topics as they were when the sink first started, unless Kafka does not say how they are now.
-    async fn first_start<D: Deliver>(&self, deliver: &D) -> Result<Result<Census, Why>, Failure> {
-        let now = self.blocking((), |look, ()| look.facts.census(&look.plan.source.topics));
-        match now.await? {
+    /// The topics as they were when the sink first started, and as they are now, unless Kafka does not say this.
+    async fn first_start<D: Deliver>(
+        &self,
+        deliver: &D,
+    ) -> Result<Result<(Census, Census), Why>, Failure> {
+        let ask = |look: &Look, ()| look.facts.census(&look.plan.source, look.patience);
+        match self.blocking((), ask).await? {
             Ok(now) => {
                 let first = deliver.census(&now).await?;
                 self.counted.store(true, Ordering::Relaxed);
-                Ok(Ok(first))
+                Ok(Ok((first, now)))
             }
             Err(error) => Ok(Err(Why::of(&error))),
         }
@@ -282,11 +297,13 @@ impl Look {
         &self,
         tp: &TopicPartition,
         at: Offset,
+        by: By,
         facts: &Facts,
         doubted: &Doubts,
     ) -> Result<(), Failure> {
         let source = &self.plan.source;
         let setting = match source.startup {
+            _ if by == By::FirstStart => "the end at the sink's first start (spec.source.startup)",
             Startup::Offsets(_) => "spec.source.startup.offsets",
             _ => "the consumer group (spec.source.startup)",
         };
@@ -339,8 +356,31 @@ impl Look {
     }
 }
 
-/// Offsets, and whether each is to be written down.
-type Starts = BTreeMap<TopicPartition, (Offset, bool)>;
+/// Where partitions start.
+type Starts = BTreeMap<TopicPartition, Start>;
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Start {
+    at: Offset,
+    by: By,
+}
+
+/// Who says so.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum By {
+    /// Ledger, group, spec or the rule that all is read: nothing is written down before reading begins.
+    Wish,
+    /// The log, a moment ago. Written down first, so that a restart does not move it.
+    Log,
+    /// The census of the sink's first start. Written down as well, and the log may have moved away from it.
+    FirstStart,
+}
+
+impl By {
+    fn at(self, at: Offset) -> Start {
+        Start { at, by: self }
+    }
+}
 
 fn note(
     tp: TopicPartition,
@@ -349,7 +389,7 @@ fn note(
     waiting: &mut BTreeMap<TopicPartition, Why>,
 ) {
     match found {
-        Ok(offset) => drop(starts.insert(tp, (offset, true))),
+        Ok(offset) => drop(starts.insert(tp, By::Log.at(offset))),
         Err(error) => drop(waiting.insert(tp, Why::of(&error))),
     }
 }
@@ -421,29 +461,6 @@ fn ask_kafka(look: &Look, tps: Vec<TopicPartition>) -> Vec<(TopicPartition, Told
         (tp, told)
     })
     .collect()
-}
-
-/// The ends as a reader of the plan's isolation sees them: whoever starts there misses nothing of a transaction that is
-/// open now.
-fn stable_ends(
-    look: &Look,
-    tps: Vec<TopicPartition>,
-) -> Vec<(TopicPartition, Result<Offset, SourceError>)> {
-    if tps.is_empty() {
-        return Vec::new();
-    }
-    let end = |bounds: Result<(Offset, Offset), SourceError>| bounds.map(|(_, end)| end);
-    let bounds = match look.plan.source.isolation {
-        Isolation::ReadUncommitted => look.facts.bounds(&tps, look.patience),
-        Isolation::ReadCommitted => {
-            // Once in a partition's life: not worth a client that stays.
-            match KafkaFacts::connect(&look.plan.source, look.patience) {
-                Ok(facts) => facts.bounds(&tps, look.patience),
-                Err(error) => tps.iter().map(|_| Err(error.clone())).collect(),
-            }
-        }
-    };
-    tps.into_iter().zip(bounds.into_iter().map(end)).collect()
 }
 
 /// How far the group is with partitions that others own; `None` of those that are no more. What is not told is left out.

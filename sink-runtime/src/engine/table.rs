@@ -10,7 +10,7 @@ use self::topics::{
     TopicIds, doubts, known, mark, new_ids, recreated, told, truncated, unrecorded,
 };
 use super::coordinator::CutScope;
-use super::deliver::{Census, Deliver, Doubts, Facts, Failure, Job, Landed, Unsettled};
+use super::deliver::{Deliver, Doubts, Facts, Failure, Job, Landed, Unsettled};
 use crate::commit::iceberg::{Hears, IcebergCommit, IcebergFailure, NotCommitted, TableLedger};
 use crate::errors::{Class, class};
 use crate::ledger::{
@@ -18,7 +18,7 @@ use crate::ledger::{
 };
 use crate::observe::{CommitOutcome, Progress};
 use crate::plan::{OnLogTruncated, OnRecordsExpired, OnSourceReset, Plan};
-use crate::record::{LastRead, Offset, OffsetRange, TopicPartition};
+use crate::record::{Census, LastRead, Offset, OffsetRange, TopicPartition};
 
 mod file;
 mod shelf;

@@ -21,9 +21,10 @@ use super::group;
 use super::topic_ids;
 use super::trouble::{call_failed, denied_topic};
 use super::{SourceError, client_error};
-use crate::plan::{Property, SourcePlan, Topics};
+use crate::plan::{Property, SourcePlan};
 use crate::record::{Offset, TopicName, TopicPartition};
 
+mod census;
 mod cuts;
 mod lookup;
 
@@ -184,30 +185,6 @@ impl Facts {
             }
         }
         Ok(topics)
-    }
-
-    /// The topics that are meant and their numbers of partitions, as they are now. A topic that may not be looked into
-    /// counts as there with any number of them.
-    pub fn census(&self, topics: &Topics) -> Result<BTreeMap<TopicName, i32>, SourceError> {
-        let found: Vec<_> = match topics {
-            Topics::List(topics) => {
-                let partitions = |topic| (topic, self.partitions(topic));
-                let found = topics.iter().map(partitions);
-                found.map(|(topic, p)| (topic.clone(), p)).collect()
-            }
-            Topics::Pattern(pattern) => self.matching_topics(pattern)?.into_iter().collect(),
-        };
-        let mut census = BTreeMap::new();
-        for (topic, partitions) in found {
-            let count = match partitions {
-                Ok(partitions) => partitions.last().map_or(0, |last| last + 1),
-                Err(SourceError::NoSuchTopic(_)) => continue,
-                Err(SourceError::Denied(_)) => i32::MAX,
-                Err(error) => return Err(error),
-            };
-            census.insert(topic, count);
-        }
-        Ok(census)
     }
 
     /// `(log start, log end)` of each, in order; `None` where the brokers do not say. The end is the last stable

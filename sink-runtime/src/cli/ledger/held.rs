@@ -11,7 +11,7 @@ use crate::commit::iceberg::{IcebergFailure, SetByHand, TableLedger};
 use crate::ledger::by_hand::Move;
 use crate::ledger::{CommitId, LedgerDocument, Recorded};
 use crate::plan::{Destination, Plan, SinkId};
-use crate::record::{Offset, TopicName, TopicPartition};
+use crate::record::{Census, Offset, TopicName, TopicPartition};
 use crate::sink;
 use crate::store::{self, Store};
 
@@ -149,12 +149,8 @@ impl Held {
         }
     }
 
-    /// Topics and their numbers of partitions as they are when the sink is first heard of, where it is.
-    pub(super) async fn first_heard_of(
-        &self,
-        plan: &Plan,
-        now: &BTreeMap<TopicName, i32>,
-    ) -> Result<(), CliError> {
+    /// The topics as they are when the sink is first heard of, where it is.
+    pub(super) async fn first_heard_of(&self, plan: &Plan, now: &Census) -> Result<(), CliError> {
         match self {
             Self::Dataset(store) => drop(sink::committer(plan, store).census(now).await?),
             Self::Table(ops) => {
@@ -294,7 +290,7 @@ impl Held {
                     sink::committer(&theirs, store),
                     sink::committer(plan, store),
                 );
-                let first = theirs.census(&BTreeMap::new()).await?;
+                let first = theirs.census(&Census::new()).await?;
                 if !first.is_empty() {
                     ours.census(&first).await?;
                 }

@@ -1,36 +1,30 @@
 //! The topics as they were when the sink first started, beside its ledgers: which partitions "the end" was said of.
 //! Written once, never changed.
 
-use std::collections::BTreeMap;
-
 use serde::{Deserialize, Serialize};
 
 use super::{CommitFailure, DatasetCommitter, retried};
 use crate::commit::backoff::Pacer;
 use crate::ledger::DocumentError;
 use crate::ledger::document::LEDGER_ROOT;
-use crate::record::TopicName;
+use crate::record::Census;
 use crate::store::{Expect, ObjectKey, StoreError};
 
-/// Format of the document.
-const FORMAT: u32 = 1;
+/// Format of the document. The first had the numbers of partitions only.
+const FORMAT: u32 = 2;
+const FIRST_FORMAT: u32 = 1;
 
 #[derive(Debug, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 struct Document {
     format: u32,
-    /// Topics by their number of partitions.
-    topics: BTreeMap<TopicName, i32>,
+    topics: Census,
 }
 
 impl DatasetCommitter {
-    /// The topics and their numbers of partitions as they were when the sink first started: as written down, or `now`,
-    /// which is written down, where the dataset does not know the sink. Empty where it knows the sink from before this
-    /// was written down.
-    pub async fn census(
-        &self,
-        now: &BTreeMap<TopicName, i32>,
-    ) -> Result<BTreeMap<TopicName, i32>, CommitFailure> {
+    /// The topics as they were when the sink first started: as written down, or `now`, which is written down, where the
+    /// dataset does not know the sink. Empty where it knows the sink from before this was written down.
+    pub async fn census(&self, now: &Census) -> Result<Census, CommitFailure> {
         let mut pacer = Pacer::start(self.policy);
         let ledgers = format!("{LEDGER_ROOT}{}/", self.sink);
         // No topic has such a name.
@@ -77,7 +71,7 @@ impl DatasetCommitter {
         &self,
         pacer: &Pacer,
         key: &ObjectKey,
-    ) -> Result<Option<BTreeMap<TopicName, i32>>, CommitFailure> {
+    ) -> Result<Option<Census>, CommitFailure> {
         let Some((body, _)) = retried(pacer, || self.store.get(key)).await? else {
             return Ok(None);
         };
@@ -88,7 +82,7 @@ impl DatasetCommitter {
             })?;
         let (key, format) = (key.clone(), found.format);
         match format {
-            FORMAT => Ok(Some(found.topics)),
+            FIRST_FORMAT | FORMAT => Ok(Some(found.topics)),
             found if found > FORMAT => Err(DocumentError::NewerFormat { key, found }.into()),
             found => Err(DocumentError::UnknownFormat { key, found }.into()),
         }
@@ -105,10 +99,8 @@ mod tests {
     use crate::commit::backoff::BackoffPolicy;
     use crate::store::{MemoryStore, Store};
 
-    fn census(topics: &[(&str, i32)]) -> BTreeMap<TopicName, i32> {
-        let each = topics.iter();
-        each.map(|(topic, n)| (TopicName::new(*topic), *n))
-            .collect()
+    fn census(text: &str) -> Census {
+        serde_json::from_str(text).unwrap()
     }
 
     fn committer(store: &Arc<MemoryStore>, sink: &str) -> DatasetCommitter {
@@ -119,8 +111,8 @@ mod tests {
     #[tokio::test]
     async fn the_first_start_is_written_down_once_for_each_sink() {
         let store = Arc::new(MemoryStore::new());
-        let first = census(&[("orders", 4)]);
-        let later = census(&[("orders", 6), ("returns", 1)]);
+        let first = census(r#"{"orders":{"id":"a","ends":[7,null]}}"#);
+        let later = census(r#"{"orders":{"id":"a","ends":[9,8,3]},"returns":2147483647}"#);
         let sink = committer(&store, "default.orders");
         assert_eq!(sink.census(&first).await.unwrap(), first);
         let other_pod = committer(&store, "default.orders");
@@ -136,7 +128,31 @@ mod tests {
         let body = b"{}".to_vec().into();
         store.put(ledger, body, Expect::Absent).await.unwrap();
         let sink = committer(&store, "default.orders");
-        let found = sink.census(&census(&[("orders", 2)])).await.unwrap();
-        assert_eq!(found, census(&[]));
+        let found = sink.census(&census(r#"{"orders":{"ends":[5,6]}}"#)).await;
+        assert_eq!(found.unwrap(), Census::new());
+    }
+
+    #[tokio::test]
+    async fn a_census_of_the_first_release_is_read_and_one_of_a_later_release_is_left_alone() {
+        let store = Arc::new(MemoryStore::new());
+        let key = "_tidewater/default.orders/@census.json";
+        let old = br#"{"format":1,"topics":{"orders":4}}"#.to_vec();
+        store.put(key, old.into(), Expect::Absent).await.unwrap();
+        let now = census(r#"{"orders":{"ends":[5,6]}}"#);
+        let sink = committer(&store, "default.orders");
+        let found = sink.census(&now).await.unwrap();
+        assert_eq!(found, census(r#"{"orders":4}"#));
+        let key = "_tidewater/default.others/@census.json";
+        let newer = br#"{"format":3,"topics":{}}"#.to_vec();
+        store.put(key, newer.into(), Expect::Absent).await.unwrap();
+        let refused = committer(&store, "default.others").census(&now).await;
+        let refused = refused.unwrap_err();
+        assert!(
+            matches!(
+                &refused,
+                CommitFailure::Ledger(DocumentError::NewerFormat { found: 3, .. })
+            ),
+            "{refused:?}"
+        );
     }
 }

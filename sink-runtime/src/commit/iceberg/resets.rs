@@ -14,7 +14,7 @@ use crate::catalog::stage::{self, Change, fresh_snapshot_id};
 use crate::catalog::{Base, CommitError};
 use crate::ledger::{CommitId, Said};
 use crate::plan::OnDestinationReset;
-use crate::record::{OffsetRange, TopicName, TopicPartition};
+use crate::record::{Census, OffsetRange, TopicName, TopicPartition};
 
 impl IcebergCommitter {
     /// The table's ledger, or one step towards it.
@@ -141,16 +141,12 @@ impl IcebergCommitter {
         self.rewrite_until_settled(change).await
     }
 
-    /// The topics and their numbers of partitions as they were when the sink first started: as the table has it, or
-    /// `now`, which is written down, where the table does not know the sink. Empty where it knows the sink from before
-    /// this was written down.
+    /// The topics as they were when the sink first started: as the table has it, or `now`, which is written down, where
+    /// the table does not know the sink. Empty where it knows the sink from before this was written down.
     ///
     /// # Errors
     /// As for a commit.
-    pub async fn census(
-        &mut self,
-        now: &BTreeMap<TopicName, i32>,
-    ) -> Result<BTreeMap<TopicName, i32>, IcebergFailure> {
+    pub async fn census(&mut self, now: &Census) -> Result<Census, IcebergFailure> {
         let change = |ledger: &TableLedger, _| {
             let first = ledger.census.is_none() && ledger.next.is_empty();
             Ok(first.then(|| TableLedger {

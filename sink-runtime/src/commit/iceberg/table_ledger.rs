@@ -12,7 +12,7 @@ use serde::de::DeserializeOwned;
 
 use super::told::{self, Told};
 use crate::ledger::{CommitId, Said};
-use crate::record::{LastRead, Offset, TopicName, TopicPartition};
+use crate::record::{Census, LastRead, Offset, TopicName, TopicPartition};
 
 pub type Offsets = BTreeMap<TopicPartition, Offset>;
 
@@ -40,8 +40,8 @@ pub struct TableLedger {
     pub generations: BTreeMap<TopicPartition, u64>,
     /// The last record of each that was read of the log as it is, where the brokers tell its epoch.
     pub last_reads: BTreeMap<TopicPartition, LastRead>,
-    /// Topics and their numbers of partitions when the sink first started, where it was to start at the end.
-    pub census: Option<BTreeMap<TopicName, i32>>,
+    /// The topics as they were when the sink first started, where it was to start at the end.
+    pub census: Option<Census>,
     /// The sink that goes on with this ledger: nobody else may. Nothing else is known then.
     pub moved_to: Option<String>,
 }
@@ -351,7 +351,7 @@ mod tests {
             topic_since: [(TopicName::new("orders"), 7)].into(),
             generations: [(tp(2), 1), (tp(10), 3)].into(),
             last_reads: [(tp(0), last_read)].into(),
-            census: Some([(TopicName::new("orders"), 11)].into()),
+            census: Some(serde_json::from_str(r#"{"orders":{"ends":[8,null]},"old":11}"#).unwrap()),
             moved_to: None,
         };
         let properties = keys.properties(&ledger);

@@ -15,7 +15,7 @@ use super::super::coordinator::CutScope;
 use super::super::deliver::{Job, Landed, Unsettled};
 use super::*;
 use crate::plan::NoSecrets;
-use crate::record::{LastRead, TopicName};
+use crate::record::{Counted, LastRead, TopicName};
 
 /// A destination that keeps the first census that it is told.
 #[derive(Debug, Default)]
@@ -104,7 +104,9 @@ async fn starts(
     let found = found.await.unwrap().into_iter();
     let waiting = looked.waiting.keys().map(|tp| tp.partition);
     (
-        found.map(|(tp, (at, _))| (tp.partition, at.0)).collect(),
+        found
+            .map(|(tp, start)| (tp.partition, start.at.0))
+            .collect(),
         waiting.collect(),
     )
 }
@@ -142,8 +144,7 @@ async fn the_end_is_said_of_what_is_there_when_the_sink_starts_also_where_its_gr
     let group = [(0, 40), (1, 50)];
     let found = starts(&look, &deliver, &[0, 1], &group, &[]).await;
     assert_eq!(found, (vec![(0, 40), (1, 50)], vec![]));
-    let there: Census = [(TopicName::new("orders"), 2)].into();
-    assert_eq!(*deliver.told.lock(), [there]);
+    assert_eq!(ends_told(&deliver), [[Some(0), Some(0)]]);
     // One that is noticed later is not among them.
     let found = starts(&look, &deliver, &[2], &[], &[]).await;
     assert_eq!(found, (vec![(2, 3)], vec![]));
@@ -156,6 +157,86 @@ async fn the_end_is_said_of_what_is_there_when_the_sink_starts_also_where_its_gr
     assert_eq!(deliver.told.lock().len(), told);
     starts(&another, &deliver, &[0, 1], &group, &[(0, 45)]).await;
     assert_eq!(deliver.told.lock().len(), told + 1);
+}
+
+/// The ends of the topic in each census that was told.
+fn ends_told(deliver: &Keeps) -> Vec<Vec<Option<i64>>> {
+    let told = deliver.told.lock();
+    let ends = |census: &Census| match &census[&TopicName::new("orders")] {
+        Counted::Ends { ends, .. } => ends.iter().map(|end| end.map(|end| end.0)).collect(),
+        Counted::Partitions(_) => panic!("without ends: {census:?}"),
+    };
+    told.iter().map(ends).collect()
+}
+
+#[tokio::test]
+async fn the_end_is_that_of_the_first_start_also_of_a_partition_that_it_did_not_get_to() {
+    let mock = MockCluster::new(1).unwrap();
+    mock.create_topic("orders", 3, 1).unwrap();
+    let brokers = mock.bootstrap_servers();
+    let producer: BaseProducer = ClientConfig::new()
+        .set("bootstrap.servers", &brokers)
+        .create()
+        .unwrap();
+    let produce = |partition: i32, records: usize| {
+        for _ in 0..records {
+            let record = BaseRecord::<(), str>::to("orders").partition(partition);
+            producer.send(record.payload("{}")).unwrap();
+        }
+        producer.flush(Duration::from_secs(60)).unwrap();
+    };
+    produce(0, 4);
+    produce(1, 7);
+    let deliver = Keeps::default();
+    // The first process got as far as one partition, and wrote nothing of it down.
+    let found = starts(&looks_at(&brokers), &deliver, &[0], &[], &[]).await;
+    assert_eq!(found, (vec![(0, 4)], vec![]));
+    assert_eq!(ends_told(&deliver), [[Some(4), Some(7), Some(0)]]);
+    for partition in 0..3 {
+        produce(partition, 5);
+    }
+    let found = starts(&looks_at(&brokers), &deliver, &[0, 1, 2], &[], &[]).await;
+    assert_eq!(found, (vec![(0, 4), (1, 7), (2, 0)], vec![]));
+}
+
+#[tokio::test]
+async fn a_partition_that_did_not_tell_its_end_then_starts_at_its_end_of_now() {
+    let mock = MockCluster::new(1).unwrap();
+    mock.create_topic("orders", 2, 1).unwrap();
+    let deliver = Keeps::default();
+    let of_then = Counted::Ends {
+        id: None,
+        ends: vec![None, Some(Offset(9))],
+    };
+    let of_then: Census = [(TopicName::new("orders"), of_then)].into();
+    deliver.told.lock().push(of_then);
+    let look = looks_at(&mock.bootstrap_servers());
+    let found = starts(&look, &deliver, &[0, 1], &[], &[]).await;
+    assert_eq!(found, (vec![(0, 0), (1, 9)], vec![]));
+    // The other's log lost its end meanwhile, or is another one.
+    let of_log = |log_start, log_end| Facts {
+        cluster_id: None,
+        topic_id: None,
+        log_start: Offset(log_start),
+        log_end: Offset(log_end),
+        leader_epoch: None,
+        cut: None,
+    };
+    let sure = [(tp(1), Said::default())].into();
+    let check = |log: &Facts| look.check_first(&tp(1), Offset(9), By::FirstStart, log, &sure);
+    assert!(check(&of_log(3, 9)).is_ok());
+    for (log, as_class, says) in [
+        (of_log(0, 8), class::START_BEYOND_LOG, "first start"),
+        (of_log(10, 20), class::OFFSET_OUT_OF_RANGE, "[9, 10)"),
+    ] {
+        match check(&log) {
+            Err(Failure::Trouble { class, message }) => {
+                assert_eq!(class, as_class);
+                assert!(message.contains(says), "{message}");
+            }
+            other => panic!("{other:?}"),
+        }
+    }
 }
 
 #[tokio::test]

@@ -23,7 +23,7 @@ use crate::errors::{Classified, OneLine, class};
 use crate::files::conform::table_schema;
 use crate::ledger::Said;
 use crate::plan::{DecodePlan, IcebergPlan, S3Plan, StorePlan, ValueSchema, unheeded};
-use crate::record::{Offset, OffsetRange, TopicName, TopicPartition};
+use crate::record::{Census, Offset, OffsetRange, TopicName, TopicPartition};
 use crate::schema::evolution::{Incompatible, TableColumns, plan_evolution};
 use crate::schema::iceberg::writable;
 use crate::schema::precedent::{Precedent, with_missing};
@@ -465,10 +465,7 @@ impl Targets {
     }
 
     /// The topics as they were when the sink first started; `now` where it starts now.
-    pub async fn census(
-        &self,
-        now: &BTreeMap<TopicName, i32>,
-    ) -> Result<BTreeMap<TopicName, i32>, TargetError> {
+    pub async fn census(&self, now: &Census) -> Result<Census, TargetError> {
         let mut committer = self.committer.lock().await;
         Ok(Box::pin(committer.census(now)).await?)
     }

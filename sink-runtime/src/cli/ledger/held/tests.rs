@@ -174,7 +174,7 @@ fn a_position_is_not_set_in_a_topic_whose_log_says_that_it_is_another() {
             cluster_id: None,
             topic_ids: ids(found),
             logs: BTreeMap::new(),
-            census: BTreeMap::new(),
+            census: Census::new(),
         };
         let log = OffsetRange {
             start: Offset(0),

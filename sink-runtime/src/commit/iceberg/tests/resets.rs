@@ -2,6 +2,7 @@
 
 use super::*;
 use crate::catalog::faulty::foreign;
+use crate::record::{Census, Counted};
 
 /// Two commits, then `main` goes back to the first.
 async fn rolled_back() -> (Lab, IcebergCommitter, Opened) {
@@ -424,11 +425,21 @@ async fn a_log_that_lost_its_end_sets_back_its_partition_and_fences_who_does_not
     assert!(matches!(fenced, IcebergFailure::Fenced { .. }), "{fenced}");
 }
 
+/// A topic of so many partitions, of which one did not tell its end.
+fn ends(partitions: i64) -> Counted {
+    Counted::Ends {
+        id: None,
+        ends: (0..partitions)
+            .map(|n| (n != 1).then_some(Offset(10 * n)))
+            .collect(),
+    }
+}
+
 #[tokio::test]
 async fn what_the_topics_were_like_when_the_sink_first_started_is_written_down_once() {
     let lab = Lab::new();
     let (mut committer, opened) = lab.opened().await;
-    let census = |n| BTreeMap::from([(TopicName::new("orders"), n)]);
+    let census = |n| Census::from([(TopicName::new("orders"), ends(n))]);
     assert_eq!(committer.census(&census(4)).await.unwrap(), census(4));
     committer
         .commit(&commit_of(&opened, 0, None, 10))
@@ -452,7 +463,7 @@ async fn what_the_topics_were_like_when_the_sink_first_started_is_written_down_o
 async fn the_first_commit_writes_down_the_topics_as_they_were_when_the_sink_started() {
     let lab = Lab::new();
     let (mut committer, opened) = lab.opened().await;
-    let of = |partitions| Some(BTreeMap::from([(TopicName::new("orders"), partitions)]));
+    let of = |n| Some(Census::from([(TopicName::new("orders"), ends(n))]));
     let mut first = commit_of(&opened, 0, None, 10);
     first.census = of(3);
     committer.commit(&first).await.unwrap();
@@ -461,6 +472,6 @@ async fn the_first_commit_writes_down_the_topics_as_they_were_when_the_sink_star
     later.census = of(5);
     committer.commit(&later).await.unwrap();
     assert_eq!(lab.ledger().await.census, of(3));
-    let now = BTreeMap::from([(TopicName::new("orders"), 9)]);
+    let now = of(9).unwrap();
     assert_eq!(committer.census(&now).await.unwrap(), of(3).unwrap());
 }
