@@ -4,6 +4,7 @@
 //! when DuckDB finds every row. The broker, the stores and the readers take part in the use of the machine's cores: CPU
 //! seconds are the robust figure.
 
+mod against;
 mod batches;
 mod case;
 mod commits;
@@ -12,7 +13,7 @@ mod operator;
 mod outcome;
 mod report;
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode};
 use std::time::{Duration, Instant};
 
@@ -25,10 +26,11 @@ use tidewater_e2e::{
     Lab, Launch, Topic, Usage, orders_of_countries, run_measured, tidewater_binary,
 };
 
-const USAGE: &str = "usage: bench [--records N] [--only CASE]...
+const USAGE: &str = "usage: bench [--records N] [--only CASE]... [--against PROGRAM [--rounds N]]
        bench operator          many resources in a cluster of its own
        bench many-commits      a table with a thousand commits of 200 partitions
        N: records of each topic, else BENCH_RECORDS, else 5000000
+       PROGRAM: another build of tidewater, which runs each case in turn with this one, N times (3)
        CASE: s3sink-local, s3sink-s3, iceberg-local, iceberg-rest, many-paths;
              or control, control-many-paths, which run anyway when a case needs them";
 
@@ -78,18 +80,24 @@ struct Options {
     /// Empty when only controls are asked for.
     cases: Vec<Case>,
     workloads: Vec<Workload>,
+    /// Another build of the program, to be held beside this one.
+    against: Option<PathBuf>,
+    /// How often each of the two runs each case.
+    rounds: u32,
 }
 
 impl Options {
     fn parse(words: &[&str]) -> Result<Options> {
         let mut records = std::env::var("BENCH_RECORDS").ok();
-        let mut only = Vec::new();
+        let (mut only, mut against, mut rounds) = (Vec::new(), None, 3);
         let mut words = words.iter();
         while let Some(word) = words.next() {
             let mut value = || words.next().with_context(|| format!("{word} what?"));
             match *word {
                 "--records" => records = Some((*value()?).to_owned()),
                 "--only" => only.push(*value()?),
+                "--against" => against = Some(PathBuf::from(*value()?)),
+                "--rounds" => rounds = value()?.parse().context("rounds")?,
                 other => bail!("unknown argument '{other}'"),
             }
         }
@@ -113,11 +121,13 @@ impl Options {
         let records = records.map_or(Ok(5_000_000), |records| {
             records.replace('_', "").parse().context("records")
         })?;
-        ensure!(records > 0, "no records");
+        ensure!(records > 0 && rounds > 0, "no records, or no rounds");
         Ok(Options {
             records,
             cases,
             workloads,
+            against,
+            rounds,
         })
     }
 }
@@ -143,8 +153,24 @@ async fn bench(options: &Options) -> Result<ExitCode> {
             if case.workload() != *workload {
                 continue;
             }
-            match Box::pin(run_case(lab, *case, &topic, &consumed, rate)).await {
-                Ok(figures) => announce(&mut all, figures)?,
+            let found = match &options.against {
+                None => {
+                    let program = tidewater_binary()?;
+                    let run = run_case(lab, *case, &program, &topic, &consumed, rate);
+                    Box::pin(run).await.map(|figures| vec![figures])
+                }
+                Some(other) => {
+                    let programs = [other.clone(), tidewater_binary()?];
+                    let run = async |program: PathBuf| {
+                        run_case(lab, *case, &program, &topic, &consumed, rate).await
+                    };
+                    Box::pin(against::rounds(options.rounds, programs, run)).await
+                }
+            };
+            match found {
+                Ok(found) => found
+                    .into_iter()
+                    .try_for_each(|figures| announce(&mut all, figures))?,
                 Err(error) => {
                     failed = true;
                     eprintln!("bench: {}: no figure: {error:#}", case.name());
@@ -209,6 +235,7 @@ async fn run_control(
 async fn run_case(
     lab: &Lab,
     case: Case,
+    program: &Path,
     topic: &Topic,
     consumed: &Consumed,
     control: f64,
@@ -219,9 +246,10 @@ async fn run_case(
         let few = lab.topic("bench", 1).await?;
         few.produce(orders_of_countries(WARM_UP, SEED, 1)).await?;
         let warm_up = case.destination(lab).await?;
-        Box::pin(run_sink(lab, case, &few, &warm_up, WARM_UP)).await?;
+        Box::pin(run_sink(lab, case, program, &few, &warm_up, WARM_UP)).await?;
     }
-    let run = Box::pin(run_sink(lab, case, topic, &destination, consumed.records)).await?;
+    let run = run_sink(lab, case, program, topic, &destination, consumed.records);
+    let run = Box::pin(run).await?;
 
     let files = outcome::data_files(lab, &destination).await?;
     let rows = Box::pin(outcome::check(
@@ -251,6 +279,7 @@ async fn run_case(
 async fn run_sink(
     lab: &Lab,
     case: Case,
+    program: &Path,
     topic: &Topic,
     destination: &case::Destination,
     records: u64,
@@ -260,7 +289,7 @@ async fn run_sink(
     std::fs::write(&resource, case.resource(lab, topic, destination))?;
     let resource = resource.display().to_string();
     let args = ["run", "-f", &resource, "--until-caught-up"];
-    Run::of(lab, case.name(), &tidewater_binary()?, &args, records).await
+    Run::of(lab, case.name(), program, &args, records).await
 }
 
 /// A measured process that has ended well.
