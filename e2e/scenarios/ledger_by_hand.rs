@@ -78,6 +78,8 @@ async fn a_record_that_stops_a_sink_is_passed_by_hand_and_nothing_else_is_left_o
     let apply = [&skip("51")[..], &["--apply"]].concat();
     let done = said(sink.command_with("ledger skip", &apply).await?)?;
     ensure!(done.contains("is read on at 51"), "{done}");
+    // What lag is counted from while nobody reads.
+    assert_eq!(topic.committed(&sink.group(), 0).await?, Some(51));
     sink.catch_up().await?;
     assert_eq!(sink.count().await?, (100, 100));
     let around = "SELECT count(*) FROM $t WHERE _offset IN (49, 50, 51)";
@@ -140,6 +142,10 @@ async fn a_ledger_goes_on_under_another_name_and_under_that_alone() -> Result<()
             .await?,
     )?;
     ensure!(done.contains("stops with LedgerMoved"), "{done}");
+    for partition in 0..3 {
+        let next = topic.offsets(partition).await?.1;
+        assert_eq!(topic.committed(&new.group(), partition).await?, Some(next));
+    }
     let again = said(
         new.command_with("ledger move", &[&from[..], &["--apply"]].concat())
             .await?,

@@ -237,7 +237,25 @@ async fn change(set: Set, ways: Ways) -> Result<(), CliError> {
     held.set(&plan, &moves, told.cluster_id, told.topic_ids)
         .await?;
     println!("done: {}", reads_on(&moves));
+    if told.runs == Ok(false) {
+        let at = moves.iter().map(|(tp, one)| (tp.clone(), one.to));
+        let offsets = at.collect();
+        tell_group(&plan, offsets).await;
+    }
     Ok(())
+}
+
+/// Lag is counted from the group's offsets while the sink does not run. Nothing is read by them, and so nothing is wrong
+/// where they cannot be set.
+async fn tell_group(plan: &Plan, offsets: BTreeMap<TopicPartition, Offset>) {
+    let source = plan.source.clone();
+    let told = blocking(move || Ok(Facts::connect(&source, PATIENCE)?.set_committed(&offsets)?));
+    if let Err(CliError(error)) = told.await {
+        println!(
+            "the offsets of consumer group \"{}\" are as they were ({error}): lag counts from them until the sink runs",
+            plan.source.group_id
+        );
+    }
 }
 
 fn stands(next: Option<Offset>) -> String {
@@ -356,6 +374,11 @@ async fn take_over(plan: &Plan, from: SinkId, leave: Leave) -> Result<(), CliErr
         "done: {} goes on, and {from} stops with LedgerMoved",
         plan.sink
     );
+    if runs == Ok(false) {
+        let at = moving.into_iter().map(|(tp, line)| (tp, line.next));
+        let offsets = at.collect();
+        tell_group(plan, offsets).await;
+    }
     if let Destination::Dataset(dataset) = &plan.destination
         && dataset.glue.is_some()
     {

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use rdkafka::Offset as Position;
 use rdkafka::TopicPartitionList;
 use rdkafka::config::{ClientConfig, RDKafkaLogLevel};
-use rdkafka::consumer::{BaseConsumer, Consumer};
+use rdkafka::consumer::{BaseConsumer, CommitMode, Consumer};
 use rdkafka::error::RDKafkaErrorCode as Code;
 use rdkafka::message::{Message, Timestamp};
 use rdkafka::metadata::MetadataTopic;
@@ -246,6 +246,23 @@ impl Facts {
             Ok(concrete(element.offset()))
         };
         Ok(partitions.iter().map(told).collect())
+    }
+
+    /// Sets the group's offsets, which a group with members refuses. Nothing is read by them where a destination knows the
+    /// partition: they are what lag is counted from while no process runs.
+    pub fn set_committed(
+        &self,
+        offsets: &BTreeMap<TopicPartition, Offset>,
+    ) -> Result<(), SourceError> {
+        const WHAT: &str = "set group offsets";
+        let mut list = TopicPartitionList::with_capacity(offsets.len());
+        for (tp, offset) in offsets {
+            list.add_partition_offset(tp.topic.as_str(), tp.partition, Position::Offset(offset.0))
+                .map_err(|error| call_failed(WHAT, &error))?;
+        }
+        let answer = self.client.commit(&list, CommitMode::Sync);
+        self.serve();
+        answer.map_err(|error| call_failed(WHAT, &error))
     }
 
     /// The time of the first record at or behind each offset, milliseconds since the epoch, in order; `None` where none

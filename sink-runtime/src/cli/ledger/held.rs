@@ -17,7 +17,7 @@ use crate::store::{self, Store};
 
 /// What a ledger says of one topic-partition.
 pub(super) struct Line {
-    next: Offset,
+    pub(super) next: Offset,
     cluster_id: Option<String>,
     topic_id: Option<String>,
     moved_to: Option<String>,
