@@ -21,6 +21,7 @@ use crate::schema::arrow::arrow_schema;
 pub(super) enum Prediction {
     Never,
     WherePaying,
+
     #[cfg(test)]
     Always,
 }
@@ -165,11 +166,7 @@ impl JsonDecoder {
         }
         // Where the whole arena is UTF-8, so is each record that is JSON: it begins and ends with ASCII.
         if !all_utf8 && simdutf8::basic::from_utf8(record()).is_err() {
-            let message = match foreign::whole(record()) {
-                Some(what) => format!("not UTF-8: {what}"),
-                None => "not UTF-8".to_owned(),
-            };
-            return reject(RejectClass::Malformed, &message);
+            return reject(RejectClass::Malformed, &not_utf8(record()));
         }
         if !metadata::timestamp_fits(&self.around.metadata, raw, index) {
             return reject(
@@ -205,5 +202,15 @@ impl Decoder for JsonDecoder {
 
     fn schema(&self) -> SchemaRef {
         Arc::clone(&self.schema)
+    }
+}
+
+/// Out of the way of the records that are.
+#[cold]
+#[inline(never)]
+fn not_utf8(record: &[u8]) -> String {
+    match foreign::whole(record) {
+        Some(what) => format!("not UTF-8: {what}"),
+        None => "not UTF-8".to_owned(),
     }
 }

@@ -314,17 +314,13 @@ impl Parser {
             }
             (b'-' | b'0'..=b'9', Some(ticks)) => {
                 let found = cursor.number()?;
-                let integer = found.plain.then(|| number::integer(found.text)).flatten();
-                let value = match integer {
-                    Some(value) => from_integer(ticks, value),
-                    None => from_number(ticks, found.text),
-                };
-                value.ok_or_else(|| {
-                    if ticks == Ticks::Days && temporal::within_a_day(found.text) {
-                        return Halt::mismatch("date in whole days", "a fraction of a day");
-                    }
-                    Halt::out_of_range(expected)
-                })
+                if found.plain
+                    && let Some(integer) = number::integer(found.text)
+                    && let Some(value) = from_integer(ticks, integer)
+                {
+                    return Ok(value);
+                }
+                uncommon(ticks, found.text, expected, from_number)
             }
             _ => Err(mismatch(cursor, expected)),
         }
@@ -358,4 +354,22 @@ pub(super) fn fill_missing(fields: &mut Fields, stamp: u64) -> Result<(), Halt> 
         }
     }
     Ok(())
+}
+
+/// A number in a place for a time that is no integer of 64 bits, or out of range. Out of the way: the function that is in
+/// the way of every value must stay small.
+#[cold]
+#[inline(never)]
+fn uncommon<T>(
+    ticks: Ticks,
+    text: &[u8],
+    expected: &'static str,
+    from_number: fn(Ticks, &[u8]) -> Option<T>,
+) -> Result<T, Halt> {
+    from_number(ticks, text).ok_or_else(|| {
+        if ticks == Ticks::Days && temporal::within_a_day(text) {
+            return Halt::mismatch("date in whole days", "a fraction of a day");
+        }
+        Halt::out_of_range(expected)
+    })
 }

@@ -7,7 +7,8 @@ use anyhow::Result;
 
 use crate::report::Figures;
 
-/// The run of each build whose CPU seconds are the median of its rounds; their ratio is told.
+/// The run of each build whose CPU seconds are the median of its rounds. The ratio of the medians is told, and that of the
+/// least: what else the machine does only adds to them.
 pub(crate) async fn rounds(
     rounds: u32,
     [other, own]: [PathBuf; 2],
@@ -23,6 +24,7 @@ pub(crate) async fn rounds(
             found.push(Box::pin(run(program.clone())).await?);
         }
     }
+    let least = least(&of_own) / least(&of_other);
     let (mut other, own) = (median(of_other), median(of_own));
     if let Some(figures) = &mut other {
         figures.case += " (other)";
@@ -31,11 +33,16 @@ pub(crate) async fn rounds(
     if let [other, own] = both.as_slice() {
         let ratio = own.cpu_s_per_million / other.cpu_s_per_million;
         eprintln!(
-            "bench: {}: {ratio:.3} times the CPU of the other build, medians of {rounds}",
+            "bench: {}: {ratio:.3} times the CPU of the other build by medians of {rounds}, {least:.3} by the least",
             own.case
         );
     }
     Ok(both)
+}
+
+fn least(all: &[Figures]) -> f64 {
+    let cpu = all.iter().map(|figures| figures.cpu_s_per_million);
+    cpu.fold(f64::INFINITY, f64::min)
 }
 
 fn median(mut all: Vec<Figures>) -> Option<Figures> {
