@@ -6,7 +6,7 @@ use std::sync::LazyLock;
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 use k8s_openapi::jiff::Timestamp;
-use tidewater_runtime::errors::{Class, class};
+use tidewater_runtime::errors::{Class, Fault, Retry, class};
 
 /// Longest message, in bytes.
 const LONGEST: usize = 1024;
@@ -58,7 +58,10 @@ impl Concern {
             Self::ConfigValid => {
                 "The spec is in force. While it is `False`, what was last in force goes on running."
             }
-            Self::SourceReachable => "The topics can be read, as the operator and the pods see it.",
+            Self::SourceReachable => {
+                "The topics can be read: by the pods' word; while none answers, by what the brokers tell the operator. That the \
+                 operator cannot reach them says nothing."
+            }
             Self::DestinationReady => {
                 "The pods are connected to the bucket, or to catalog and table."
             }
@@ -274,6 +277,28 @@ pub fn remembered(concern: Concern, before: &[Condition]) -> Option<Finding> {
 pub struct Trouble {
     row: &'static Row,
     message: String,
+    transience: Transience,
+}
+
+/// Whether a trouble is over without anybody's doing.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Transience {
+    /// With the next try, as when another owner or writer was faster.
+    Settles,
+    /// When what is out there is well again.
+    Passes,
+    /// Somebody must change something.
+    Stays,
+}
+
+impl Transience {
+    fn of(class: &Class) -> Self {
+        match (class.retry, class.fault) {
+            (Retry::Reload, _) => Self::Settles,
+            (Retry::Backoff, Fault::External | Fault::Internal) => Self::Passes,
+            _ => Self::Stays,
+        }
+    }
 }
 
 impl Trouble {
@@ -281,19 +306,26 @@ impl Trouble {
         Self {
             row: Row::of(class),
             message: message.into(),
+            transience: Transience::of(&class),
         }
     }
 
     /// Of a pod, which tells the reason as a text.
     pub fn told(reason: &str, message: impl Into<String>) -> Self {
+        let class = class::ALL.iter().find(|class| class.reason == reason);
         Self {
             row: Row::of_reason(reason),
             message: message.into(),
+            transience: class.map_or(Transience::Stays, Transience::of),
         }
     }
 
     pub fn concern(&self) -> Concern {
         self.row.concern
+    }
+
+    pub fn transience(&self) -> Transience {
+        self.transience
     }
 
     /// The message and what to do about it.

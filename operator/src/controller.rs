@@ -28,6 +28,7 @@ use crate::events::Events;
 use crate::metrics::Metrics;
 use crate::observations::{Observations, SinkKey};
 use crate::settings::Settings;
+use crate::watching::Watching;
 
 pub mod apply;
 pub mod build;
@@ -51,6 +52,7 @@ use live::{ChildKind, Live};
 use memory::Memories;
 use table::Tables;
 use validate::Claim;
+use watch::Told;
 
 /// Reconciles at a time, of each kind.
 const CONCURRENCY: u16 = 8;
@@ -74,6 +76,7 @@ pub(crate) struct Shared {
     pub(crate) observations: Arc<Observations>,
     pub(crate) memories: Memories,
     pub(crate) catalogs: Tables,
+    watching: Arc<Watching>,
     sinks: Store<Guarded<KafkaS3Sink>>,
     tables: Store<Guarded<IcebergTable>>,
 }
@@ -145,6 +148,7 @@ pub(crate) struct Parts {
     pub(crate) settings: Settings,
     pub(crate) metrics: Arc<Metrics>,
     pub(crate) observations: Arc<Observations>,
+    pub(crate) watching: Arc<Watching>,
     /// Resources of which something new was seen.
     pub(crate) changed: mpsc::Receiver<SinkKey>,
 }
@@ -161,6 +165,7 @@ pub(crate) async fn run(parts: Parts, stop: signal::Receiver<bool>) {
         metrics: parts.metrics,
         catalogs: Tables::new(Arc::clone(&parts.observations), identity),
         observations: parts.observations,
+        watching: parts.watching,
         memories: Memories::default(),
         sinks: sinks.as_reader(),
         tables: tables.as_reader(),
@@ -232,9 +237,10 @@ impl Router {
             watch::apis(&self.shared.client, &self.shared.settings.namespaces);
         // Helm keeps its releases in Secrets: large, many, and named by nobody.
         let config = watcher::Config::default().fields("type!=helm.sh/release.v1");
+        let told = Told::of::<Secret>(&self.shared.watching);
         let streams = apis.into_iter().map(|api| {
-            watcher::watcher(api, config.clone())
-                .default_backoff()
+            let events = watcher::watcher(api.clone(), config.clone()).default_backoff();
+            told.hears(api.resource_url(), events, watch::tells)
                 .touched_objects()
                 .boxed()
         });
@@ -343,7 +349,8 @@ fn resources<S: SinkKind>(
 ) -> BoxStream<'static, Result<ReconcileRequest<Guarded<S>>, watcher::Error>> {
     let apis: Vec<Api<Guarded<S>>> = watch::apis(&shared.client, &shared.settings.namespaces);
     let store = writer.as_reader();
-    let events = watch::watch(apis, &watcher::Config::default(), trimmed, store.clone());
+    let (config, told) = (watcher::Config::default(), Told::of::<S>(&shared.watching));
+    let events = watch::watch(apis, &config, &told, trimmed, store.clone());
     let shared = Arc::clone(shared);
     let reflected = events.reflect(writer).inspect(move |event| match event {
         Ok(Event::Delete(object)) => {
@@ -430,18 +437,23 @@ fn child_events<S: SinkKind>(
 ) -> watch::Events<Live> {
     let (client, namespaces) = (&shared.client, &shared.settings.namespaces);
     let config = watcher::Config::default().labels(&names::children_of(S::KIND));
+    // Of each kind of resources by itself: told apart by the resource that they are children of.
+    let told = Told {
+        watching: Arc::clone(&shared.watching),
+        resource: format!("{} of {}", child.api().plural, S::plural(&())),
+    };
     match child {
         ChildKind::Deployment => {
             let apis = watch::apis(client, namespaces);
-            watch::watch(apis, &config, live::of_deployment, store)
+            watch::watch(apis, &config, &told, live::of_deployment, store)
         }
         ChildKind::HorizontalPodAutoscaler => {
             let apis = watch::apis(client, namespaces);
-            watch::watch(apis, &config, live::of_autoscaler, store)
+            watch::watch(apis, &config, &told, live::of_autoscaler, store)
         }
         other => {
             let apis = watch::dynamic_apis(client, namespaces, &other.api());
-            watch::watch(apis, &config, live::of_metadata, store)
+            watch::watch(apis, &config, &told, live::of_metadata, store)
         }
     }
 }

@@ -1,8 +1,10 @@
-//! One port: `/metrics`, `/healthz` (the process answers) and `/readyz` (the API server answers and knows the kinds).
+//! One port: `/metrics`, `/healthz` (the process answers) and `/readyz` (the API server answers, knows the kinds, and tells
+//! what changes).
 
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Instant;
 
 use axum::Router;
 use axum::extract::State;
@@ -13,6 +15,7 @@ use tokio::net::TcpListener;
 
 use crate::metrics::Metrics;
 use crate::observations::Observations;
+use crate::watching::Watching;
 
 /// What the pages show.
 #[derive(Clone, Debug)]
@@ -20,6 +23,7 @@ pub struct Pages {
     pub metrics: Arc<Metrics>,
     pub observations: Arc<Observations>,
     pub ready: Arc<AtomicBool>,
+    pub watching: Arc<Watching>,
 }
 
 /// Binds and serves until the process ends. Returns the address really bound (port 0 picks one).
@@ -46,7 +50,7 @@ pub async fn serve(address: SocketAddr, pages: Pages) -> std::io::Result<SocketA
 async fn metrics(State(pages): State<Pages>) -> impl IntoResponse {
     (
         [(header::CONTENT_TYPE, "text/plain; version=0.0.4")],
-        pages.metrics.page(&pages.observations),
+        pages.metrics.page(&pages.observations, &pages.watching),
     )
 }
 
@@ -57,10 +61,14 @@ async fn healthz() -> &'static str {
 
 #[allow(clippy::unused_async, reason = "axum handlers are async")]
 async fn readyz(State(pages): State<Pages>) -> impl IntoResponse {
-    if pages.ready.load(Ordering::Relaxed) {
-        (StatusCode::OK, "ready")
-    } else {
-        let why = "the API server does not answer, or does not know the kinds yet";
-        (StatusCode::SERVICE_UNAVAILABLE, why)
+    let mut wrong = Vec::new();
+    if !pages.ready.load(Ordering::Relaxed) {
+        wrong.push("the API server does not answer, or does not know the kinds yet".to_owned());
+    }
+    let watches = pages.watching.all(Instant::now()).into_iter();
+    wrong.extend(watches.filter_map(|(watch, found)| Some(format!("{watch}: {}", found.err()?))));
+    match wrong.is_empty() {
+        true => (StatusCode::OK, "ready".to_owned()),
+        false => (StatusCode::SERVICE_UNAVAILABLE, wrong.join("\n")),
     }
 }

@@ -16,5 +16,6 @@ pub mod pods;
 pub mod settings;
 #[cfg(test)]
 mod snapshot;
+pub mod watching;
 
 pub use k8s_openapi::jiff;

@@ -1,7 +1,7 @@
 //! The operator's own metrics: names, labels and help in one table. Of a sink, only what is known has a series.
 
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use prometheus::core::Collector;
 use prometheus::{
@@ -10,6 +10,7 @@ use prometheus::{
 };
 
 use crate::observations::Observations;
+use crate::watching::Watching;
 
 /// Also the name of the external metric.
 pub const LAG_RECORDS: &str = "tidewater_sink_lag_records";
@@ -24,6 +25,7 @@ const ERRORS: &str = "tidewater_operator_reconcile_errors_total";
 const LEADER: &str = "tidewater_operator_leader";
 const DRIFT: &str = "tidewater_operator_drift_total";
 const WRITES: &str = "tidewater_operator_writes_total";
+const WATCH_UP: &str = "tidewater_operator_watch_up";
 
 const SINK: &[&str] = &["namespace", "kind", "name"];
 
@@ -79,6 +81,11 @@ pub const TABLE: &[(&str, &[&str], &str)] = &[
         WRITES,
         &["resource", "verb"],
         "Writes to the API server, by kind and verb, counter.",
+    ),
+    (
+        WATCH_UP,
+        &["resource", "namespace"],
+        "0 while the API server has not let this be watched for a minute, else 1; no namespace stands for all, gauge.",
     ),
 ];
 
@@ -152,14 +159,18 @@ impl Metrics {
     }
 
     /// The page, in Prometheus' text format.
-    pub fn page(&self, observations: &Observations) -> String {
-        self.write(observations).unwrap_or_else(|error| {
+    pub fn page(&self, observations: &Observations, watching: &Watching) -> String {
+        self.write(observations, watching).unwrap_or_else(|error| {
             tracing::error!(%error, "metrics page");
             String::new()
         })
     }
 
-    fn write(&self, observations: &Observations) -> Result<String, prometheus::Error> {
+    fn write(
+        &self,
+        observations: &Observations,
+        watching: &Watching,
+    ) -> Result<String, prometheus::Error> {
         let registry = Registry::new();
         let own: [Box<dyn Collector>; 4] = [
             Box::new(self.reconcile.clone()),
@@ -173,6 +184,12 @@ impl Metrics {
         let leader = IntGauge::with_opts(options(LEADER))?;
         leader.set(self.leader.load(Ordering::Relaxed).into());
         registry.register(Box::new(leader))?;
+        let up = IntGaugeVec::new(options(WATCH_UP), labels(WATCH_UP))?;
+        for (watch, found) in watching.all(Instant::now()) {
+            let labels = [watch.resource.as_str(), watch.namespace.as_str()];
+            up.with_label_values(&labels).set(found.is_ok().into());
+        }
+        registry.register(Box::new(up))?;
         let records = IntGaugeVec::new(options(LAG_RECORDS), SINK)?;
         let seconds = IntGaugeVec::new(options(LAG_SECONDS), SINK)?;
         let ready = IntGaugeVec::new(options(READY), SINK)?;
@@ -250,6 +267,7 @@ mod tests {
     use crate::lag::Lag;
     use crate::observations::{Published, SinkKey};
     use crate::snapshot;
+    use crate::watching::Watch;
 
     #[test]
     fn the_reference_page_is_the_table() {
@@ -282,7 +300,15 @@ mod tests {
         metrics.drift("Service");
         metrics.wrote("Service", "apply");
         metrics.leads(true);
-        let page = metrics.page(&observations);
+        let watching = Watching::default();
+        let watch = |resource: &str, namespace: &str| Watch {
+            resource: resource.to_owned(),
+            namespace: namespace.to_owned(),
+        };
+        watching.begun(&watch("pods", ""), Instant::now());
+        let long_ago = Instant::now().checked_sub(Duration::from_secs(61)).unwrap();
+        watching.begun(&watch("secrets", "shop"), long_ago);
+        let page = metrics.page(&observations, &watching);
         let named: std::collections::BTreeSet<&str> = page
             .lines()
             .filter_map(|line| line.strip_prefix("# HELP ")?.split(' ').next())
@@ -293,6 +319,12 @@ mod tests {
         assert!(page.contains(&format!("{LAG_SECONDS}{sink} 7")));
         assert!(page.contains(&format!("{COMMIT_INTERVAL}{sink} 90")));
         assert!(page.contains("tidewater_operator_leader 1"));
+        for line in [
+            r#"{namespace="",resource="pods"} 1"#,
+            r#"{namespace="shop",resource="secrets"} 0"#,
+        ] {
+            assert!(page.contains(&format!("{WATCH_UP}{line}")), "{page}");
+        }
     }
 
     #[test]
@@ -305,7 +337,7 @@ mod tests {
         };
         observations.publish(&key, "u", Published::default());
         observations.set_lag(&key, "u", Ok(Lag::default()), Timestamp::UNIX_EPOCH);
-        let page = metrics.page(&observations);
+        let page = metrics.page(&observations, &Watching::default());
         assert!(!page.contains("orders"), "{page}");
     }
 }

@@ -23,6 +23,8 @@ pub struct CommitState {
     pub answered: u32,
     /// Of them, those connected to their destination.
     pub connected: u32,
+    /// Of them, those that are connected to no broker.
+    pub cut_off: u32,
     pub last_commit_time: Option<Timestamp>,
     pub last_commit_id: Option<String>,
     pub snapshot_id: Option<i64>,
@@ -56,6 +58,7 @@ pub struct Told {
     /// `<namespace>.<name>`.
     pub sink: String,
     ready: bool,
+    brokers_connected: Option<bool>,
     partitions: BTreeMap<String, ToldPartition>,
     commit: ToldCommit,
     table: Option<ToldTable>,
@@ -170,6 +173,7 @@ pub fn together(answers: Vec<Told>, words: Vec<Trouble>) -> Option<CommitState> 
     for pod in answers {
         state.answered += 1;
         state.connected += u32::from(pod.ready);
+        state.cut_off += u32::from(pod.brokers_connected == Some(false));
         let commit = pod.commit;
         let at = commit
             .last_commit_time
@@ -245,14 +249,14 @@ mod tests {
             "commit": {"lastCommitId": "a", "lastCommitTime": "2026-11-25T01:00:00+00:00", "committedRows": 10, "filesInFlight": 1},
         }));
         let new = page(json!({
-            "ready": false,
+            "ready": false, "brokersConnected": false,
             "partitions": {"orders-eu-1": {"committed": null, "began": 3}},
             "metadata": {"snapshots": 12000, "manifests": 7, "metadataBytes": 5 << 20, "advice": "expire"},
             "commit": {"lastCommitId": "b", "lastCommitTime": "2026-11-25T01:00:01.5+00:00", "snapshotId": 7, "committedRows": 32,
                        "consecutiveFailures": 2, "lastError": "no route", "lastErrorReason": "StoreUnavailable"},
         }));
         let state = together(vec![new, old], vec![]).unwrap();
-        assert_eq!((state.answered, state.connected), (2, 1));
+        assert_eq!((state.answered, state.connected, state.cut_off), (2, 1, 1));
         assert_eq!(state.last_commit_id.as_deref(), Some("b"));
         assert_eq!(
             (state.snapshot_id, state.committed_records),

@@ -37,6 +37,7 @@ pub(super) async fn run(arguments: super::Run) -> anyhow::Result<ExitCode> {
         metrics: Arc::clone(&metrics),
         observations: Arc::new(observations),
         ready: Arc::new(AtomicBool::new(false)),
+        watching: Arc::default(),
     };
     let address = arguments.metrics_address;
     let bound = http::serve(address, pages.clone()).await;
@@ -90,12 +91,13 @@ pub(super) async fn run(arguments: super::Run) -> anyhow::Result<ExitCode> {
         clients: arguments.lag_looks_at_once,
         ..Pace::default()
     };
-    observe(&client, &settings, &pages.observations, pace, &stop);
+    observe(&client, &settings, &pages, pace, &stop);
     let parts = Parts {
         client,
         settings,
         metrics: Arc::clone(&metrics),
         observations: Arc::clone(&pages.observations),
+        watching: Arc::clone(&pages.watching),
         changed,
     };
     lead(parts, held, stop).await
@@ -105,11 +107,13 @@ pub(super) async fn run(arguments: super::Run) -> anyhow::Result<ExitCode> {
 fn observe(
     client: &Client,
     settings: &Settings,
-    observations: &Arc<Observations>,
+    pages: &Pages,
     pace: Pace,
     stop: &watch::Receiver<bool>,
 ) {
-    let pods = pods::observer::watched(client, &settings.namespaces, stop.clone());
+    let observations = &pages.observations;
+    let namespaces = &settings.namespaces;
+    let pods = pods::observer::watched(client, namespaces, &pages.watching, stop.clone());
     tokio::spawn(lag::observer::run(
         Arc::clone(observations),
         pace,

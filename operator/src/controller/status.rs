@@ -68,6 +68,8 @@ pub struct Since {
     pub behind: Option<Timestamp>,
     /// A pod is ready.
     pub running: Option<Timestamp>,
+    /// Something is in the pods' way.
+    pub troubled: Option<Timestamp>,
 }
 
 impl Since {
@@ -83,9 +85,14 @@ impl Since {
             None => self.behind,
         };
         let runs = deployment.is_some_and(|deployment| deployment.ready > 0);
+        let said = seen.commit.as_ref();
+        let fails = said.is_some_and(|said| {
+            said.trouble.is_some() || said.consecutive_failures > 0 || said.cut_off > 0
+        });
         Self {
             behind,
             running: runs.then(|| self.running.unwrap_or(now)),
+            troubled: fails.then(|| self.troubled.unwrap_or(now)),
         }
     }
 }

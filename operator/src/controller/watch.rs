@@ -1,9 +1,11 @@
 //! Watches: all namespaces at once, or each of a list by itself and merged, as one stream of events for one store.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Instant;
 
 use futures::stream::BoxStream;
-use futures::{StreamExt, stream};
+use futures::{Stream, StreamExt, stream};
 use k8s_openapi::NamespaceResourceScope;
 use kube::core::DynamicResourceScope;
 use kube::runtime::WatchStreamExt;
@@ -11,6 +13,9 @@ use kube::runtime::reflector::Store;
 use kube::runtime::watcher::{self, Event, watcher};
 use kube::{Api, Client, Resource};
 use serde::de::DeserializeOwned;
+use tidewater_runtime::errors::OneLine;
+
+use crate::watching::{Watch, Watching};
 
 /// Events of a watch.
 pub type Events<K> = BoxStream<'static, Result<Event<K>, watcher::Error>>;
@@ -42,11 +47,66 @@ where
 /// Objects in one answer to a list. A page is held as text, as objects and as what is kept of them at the same time.
 const PAGE: u32 = 50;
 
+/// How a kind's watches fare, each by itself.
+#[derive(Clone, Debug)]
+pub struct Told {
+    pub watching: Arc<Watching>,
+    /// Plural name of the kind.
+    pub resource: String,
+}
+
+impl Told {
+    pub fn of<K: Resource<DynamicType = ()>>(watching: &Arc<Watching>) -> Self {
+        Self {
+            watching: Arc::clone(watching),
+            resource: K::plural(&()).into_owned(),
+        }
+    }
+
+    /// Tells of the watch of a resource, by its path, what its events say.
+    pub fn hears<T: Send + 'static>(
+        &self,
+        path: &str,
+        events: impl Stream<Item = Result<T, watcher::Error>> + Send + 'static,
+        tells: impl Fn(&T) -> bool + Send + 'static,
+    ) -> BoxStream<'static, Result<T, watcher::Error>> {
+        let watch = Watch {
+            resource: self.resource.clone(),
+            namespace: namespace(path).to_owned(),
+        };
+        let watching = Arc::clone(&self.watching);
+        watching.begun(&watch, Instant::now());
+        let note = move |event: &Result<T, watcher::Error>| match event {
+            Ok(event) if tells(event) => watching.heard(&watch),
+            Ok(_) => {}
+            Err(error) => watching.failed(&watch, OneLine(error).to_string(), Instant::now()),
+        };
+        events.inspect(note).boxed()
+    }
+}
+
+/// The namespace in the path of a resource; empty where it has none.
+fn namespace(path: &str) -> &str {
+    let below = path.split_once("/namespaces/").map(|(_, below)| below);
+    below
+        .and_then(|below| below.split('/').next())
+        .unwrap_or_default()
+}
+
+/// That a listing begins is said before the API server has answered.
+pub fn tells<K>(event: &Event<K>) -> bool {
+    match event {
+        Event::InitDone | Event::Apply(_) | Event::Delete(_) => true,
+        Event::Init | Event::InitApply(_) => false,
+    }
+}
+
 /// Watches `apis`, each trying again by itself, and makes of every object what is to be kept of it. `kept` is the store
 /// that the events go to.
 pub fn watch<Raw, K>(
     apis: Vec<Api<Raw>>,
     config: &watcher::Config,
+    told: &Told,
     keep: impl Fn(Raw) -> K + Clone + Send + 'static,
     kept: Store<K>,
 ) -> Events<K>
@@ -58,8 +118,8 @@ where
     let count = apis.len();
     let streams = apis.into_iter().enumerate().map(|(source, api)| {
         let keep = keep.clone();
-        watcher(api, config.clone().page_size(PAGE))
-            .default_backoff()
+        let events = watcher(api.clone(), config.clone().page_size(PAGE)).default_backoff();
+        told.hears(api.resource_url(), events, tells)
             .map(move |event| (source, event.map(|event| mapped(event, &keep))))
             .boxed()
     });

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures::StreamExt;
+use k8s_openapi::api::core::v1::Pod;
 use kube::runtime::reflector::Store;
 use kube::runtime::reflector::store::Writer;
 use kube::runtime::{WatchStreamExt, watcher};
@@ -18,6 +19,7 @@ use super::{Told, last_words, together, told};
 use crate::controller::build::PORT;
 use crate::controller::{names, watch as watches};
 use crate::observations::{Observations, SinkKey, Target};
+use crate::watching::Watching;
 
 /// Longest answer that is read: a page of ten thousand partitions.
 const LONGEST: usize = 4 << 20;
@@ -47,13 +49,15 @@ impl Default for Pace {
 pub fn watched(
     client: &Client,
     namespaces: &[String],
+    watching: &Arc<Watching>,
     mut stop: watch::Receiver<bool>,
 ) -> Store<LivePod> {
     let writer = Writer::new(());
     let store = writer.as_reader();
     let config = watcher::Config::default().labels(&names::all_pods());
     let apis = watches::apis(client, namespaces);
-    let events = watches::watch(apis, &config, LivePod::of, store.clone());
+    let told = watches::Told::of::<Pod>(watching);
+    let events = watches::watch(apis, &config, &told, LivePod::of, store.clone());
     let mut events = events.reflect(writer).boxed();
     tokio::spawn(async move {
         loop {

@@ -131,6 +131,9 @@ pub struct ClientStatistics {
     pub queued: u64,
     pub received_bytes: u64,
     pub brokers_up: u64,
+    /// Whether there is a connection to any, the group's coordinator included, which every member keeps alive; `None`
+    /// before the client first told.
+    pub connected: Option<bool>,
     /// Log start and end of the partitions being fetched.
     pub watermarks: BTreeMap<TopicPartition, (Offset, Offset)>,
     /// What the consumer takes next of them, where it has taken anything.
@@ -189,6 +192,7 @@ impl ClientStatistics {
             received_bytes: raw.rx_bytes,
             ..Self::default()
         };
+        parsed.connected = Some(raw.brokers.values().any(|broker| broker.state == "UP"));
         parsed.brokers_up = raw
             .brokers
             .values()

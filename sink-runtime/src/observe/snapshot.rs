@@ -17,6 +17,9 @@ pub struct Snapshot {
     /// Absent while the sink runs.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub stopped: Option<Stop>,
+    /// Whether the consumer is connected to any broker. Absent until it tells.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub brokers_connected: Option<bool>,
     pub partitions: BTreeMap<String, PartitionProgress>,
     /// Absent while unknown for any partition.
     pub lag_records: Option<i64>,
@@ -65,6 +68,7 @@ impl Progress {
             sink: self.sink.to_string(),
             ready: inner.ready,
             stopped: inner.stopped.clone(),
+            brokers_connected: inner.statistics.connected,
             partitions: inner
                 .partitions
                 .iter()

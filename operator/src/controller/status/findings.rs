@@ -2,6 +2,7 @@
 
 use k8s_openapi::jiff::SignedDuration;
 use tidewater_crds::CommitStatus;
+use tidewater_runtime::errors::class;
 
 use super::{Known, paused, valid};
 use crate::conditions::{
@@ -9,7 +10,7 @@ use crate::conditions::{
     COMMITS_NOT_OBSERVED, CONNECTED, Concern, DESTINATION_NO_PODS, DESTINATION_NOT_OBSERVED,
     FAILING, Finding, IDLE, LARGE_METADATA, NOT_READY_PAUSED, PODS_NOT_READY, PROGRESSING,
     PROVISIONING, REACHABLE, READY, SCALED_TO_ZERO, SOURCE_NOT_OBSERVED, STALLED, STEADY, SYNCED,
-    State, Trouble,
+    State, Transience, Trouble,
 };
 
 /// Commits may take this many intervals, and this much longer, before they count as stalled.
@@ -51,29 +52,71 @@ pub(super) fn wanted(known: &Known<'_>) -> i32 {
     }
 }
 
-/// What stands in a pod's way, when it is about this.
+/// What stands in a pod's way, when it is about this. What the next try settles counts only where it goes on.
 fn trouble(known: &Known<'_>, concern: Concern) -> Option<Finding> {
     let trouble = known.seen.commit.as_ref()?.trouble.as_ref()?;
-    (trouble.concern() == concern).then(|| trouble.finding())
+    let settles = trouble.transience() == Transience::Settles && is_young(known);
+    (trouble.concern() == concern && !settles).then(|| trouble.finding())
+}
+
+/// Whether what is in the pods' way may be over by the next commit.
+fn is_young(known: &Known<'_>) -> bool {
+    let patience = interval(known).saturating_add(MARGIN);
+    let since = known.since.troubled;
+    since.is_some_and(|since| known.now.duration_since(since) <= patience)
+}
+
+/// Whether what is in the pods' way is over without anybody's doing, and may be so by the next commit.
+fn passes(known: &Known<'_>) -> bool {
+    let said = known.seen.commit.as_ref();
+    let trouble = said.and_then(|said| said.trouble.as_ref());
+    is_young(known) && trouble.is_none_or(|trouble| trouble.transience() != Transience::Stays)
+}
+
+fn interval(known: &Known<'_>) -> SignedDuration {
+    SignedDuration::try_from(known.interval).unwrap_or(SignedDuration::MAX)
+}
+
+/// Pods that told how they fare.
+fn answered(known: &Known<'_>) -> u32 {
+    let said = known.seen.commit.as_ref();
+    said.map_or(0, |said| said.answered)
 }
 
 fn source(known: &Known<'_>) -> Finding {
     if let Some(trouble) = trouble(known, Concern::SourceReachable) {
         return trouble;
     }
+    let said = known.seen.commit.as_ref();
+    if let Some(said) = said.filter(|said| said.cut_off > 0) {
+        let message = format!(
+            "{} of {} pods are connected to no broker",
+            said.cut_off, said.answered
+        );
+        return Trouble::new(class::BROKER_UNREACHABLE, message).finding();
+    }
     match &known.seen.lag {
         None => SOURCE_NOT_OBSERVED.found(),
         Some(Ok(_)) => REACHABLE.found(),
-        Some(Err(trouble)) => about_source(trouble),
+        Some(Err(trouble)) => not_looked(known, trouble),
     }
 }
 
-fn about_source(trouble: &Trouble) -> Finding {
+/// The operator's own look failed. A network policy may keep it, and it alone, from the brokers; what they refuse it they
+/// refuse the pods, unless these say otherwise.
+fn not_looked(known: &Known<'_>, trouble: &Trouble) -> Finding {
     let finding = trouble.finding();
-    if finding.concern() == Concern::SourceReachable {
-        finding
-    } else {
-        SOURCE_NOT_OBSERVED.because(finding.message())
+    let refused =
+        finding.concern() == Concern::SourceReachable && trouble.transience() == Transience::Stays;
+    match answered(known) {
+        0 if refused => finding,
+        0 => {
+            SOURCE_NOT_OBSERVED.because(format!("the operator cannot look: {}", finding.message()))
+        }
+        _ => SOURCE_NOT_OBSERVED.because(format!(
+            "no pod complains, and the operator cannot look: {}",
+            finding.message()
+        )),
     }
 }
 
@@ -116,15 +159,14 @@ fn committing(known: &Known<'_>, commit: Option<&CommitStatus>) -> Finding {
             None => failed,
         });
     }
-    let records = match &known.seen.lag {
-        Some(Ok(lag)) => lag.records,
-        _ => None,
+    let (records, age) = match &known.seen.lag {
+        Some(Ok(lag)) => (lag.records, lag.seconds),
+        _ => (None, None),
     };
     let last = commit
         .and_then(|commit| commit.last_commit_time.as_ref())
         .map(|time| time.0);
-    let interval = SignedDuration::try_from(known.interval).unwrap_or(SignedDuration::MAX);
-    let patience = interval
+    let patience = interval(known)
         .checked_mul(INTERVALS)
         .unwrap_or(SignedDuration::MAX)
         .saturating_add(MARGIN);
@@ -132,6 +174,14 @@ fn committing(known: &Known<'_>, commit: Option<&CommitStatus>) -> Finding {
     match records {
         _ if recent => PROGRESSING.found(),
         Some(0) => IDLE.found(),
+        // By the group's offsets, which follow the commits.
+        Some(_) if age.is_some_and(|age| SignedDuration::from_secs(age) <= patience) => {
+            PROGRESSING.because("what waits is young")
+        }
+        Some(records) if answered(known) == 0 => COMMITS_NOT_OBSERVED.because(format!(
+            "about {} records wait, and no pod answers the operator",
+            super::rounded(records)
+        )),
         Some(records) => {
             // Nothing was due before records waited and a pod ran.
             let (Some(behind), Some(running)) = (known.since.behind, known.since.running) else {
@@ -212,18 +262,18 @@ fn ready(known: &Known<'_>, others: &[Finding]) -> Finding {
             SCALED_TO_ZERO.found()
         };
     }
-    let causes = [
-        Concern::SourceReachable,
-        Concern::DestinationReady,
-        Concern::TableSynced,
-    ];
-    if let Some(cause) = causes.into_iter().find_map(wrong) {
+    let lasts = |concern: Concern| wrong(concern).filter(|_| !passes(known));
+    let cause = lasts(Concern::SourceReachable).or_else(|| lasts(Concern::DestinationReady));
+    if let Some(cause) = cause.or_else(|| wrong(Concern::TableSynced)) {
         return cause;
     }
     if let Some(pods) = pods(known, wanted) {
         return pods;
     }
-    if let Some(cause) = wrong(Concern::Committing) {
+    // That nothing is committed for long is no trouble that passes.
+    if let Some(cause) = wrong(Concern::Committing)
+        && (cause.reason() == STALLED.reason || !passes(known))
+    {
         return cause;
     }
     let ready = known.deployment.map_or(0, |deployment| deployment.ready);

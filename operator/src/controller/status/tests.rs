@@ -92,6 +92,7 @@ fn world() -> World {
         since: Since {
             behind: Some(at(1000)),
             running: Some(at(900)),
+            troubled: None,
         },
         now: at(10_000),
     }
@@ -254,6 +255,7 @@ fn commits_that_fail_or_stall_are_not_ready_though_pods_are() {
         class::STORE_UNAVAILABLE,
         "put \"a\": timed out",
     ));
+    world.since.troubled = Some(at(10_000 - 91));
     assert_eq!(world.of(Concern::Committing), ("False", "Failing"));
     assert_eq!(world.ready(), ("False", "StoreUnavailable"));
     assert_eq!(world.status().phase, Some(Phase::Degraded));
@@ -281,6 +283,7 @@ fn a_sink_with_nothing_to_do_is_ready() {
     world.since = Since {
         behind: Some(at(100)),
         running: Some(at(9_900)),
+        troubled: None,
     };
     assert_eq!(world.of(Concern::Committing), ("True", "Progressing"));
 }
@@ -299,11 +302,6 @@ fn what_is_unknown_is_absent_and_never_zero() {
         world.seen.lag = look;
         assert_eq!(world.status().lag, None);
     }
-    assert_eq!(
-        world.of(Concern::SourceReachable),
-        ("False", "SourceUnreachable")
-    );
-    assert_eq!(world.ready(), ("False", "SourceUnreachable"));
     world.seen = Seen::default();
     assert_eq!(
         world.of(Concern::SourceReachable),
@@ -314,6 +312,98 @@ fn what_is_unknown_is_absent_and_never_zero() {
         ("Unknown", "NotObserved")
     );
     assert_eq!(world.of(Concern::Committing), ("Unknown", "NotObserved"));
+}
+
+/// A network policy may keep the operator, and it alone, from the brokers.
+#[test]
+fn what_the_operator_cannot_reach_the_pods_may_and_their_word_counts() {
+    let source = |world: &World| world.of(Concern::SourceReachable);
+    for (class, alone) in [
+        (class::BROKER_UNREACHABLE, ("Unknown", "NotObserved")),
+        // The brokers answered: they refuse whoever brings those credentials.
+        (class::SOURCE_AUTH, ("False", "SourceAuthenticationFailed")),
+        (class::TOPIC_MISSING, ("False", "TopicNotFound")),
+    ] {
+        let mut world = world();
+        world.seen.lag = Some(Err(Trouble::new(class, "the operator's look")));
+        assert_eq!(source(&world), ("Unknown", "NotObserved"), "{class:?}");
+        assert_eq!(world.ready(), ("True", "Ready"), "{class:?}");
+        world.seen.commit = None;
+        assert_eq!(source(&world), alone, "{class:?}");
+    }
+    let mut world = world();
+    world.commit().cut_off = 1;
+    world.since.troubled = Some(at(9_980));
+    assert_eq!(source(&world), ("False", "SourceUnreachable"));
+    assert_eq!(
+        world.ready(),
+        ("True", "Ready"),
+        "brokers are restarted now and then"
+    );
+    world.since.troubled = Some(at(9_900));
+    assert_eq!(world.ready(), ("False", "SourceUnreachable"));
+}
+
+#[test]
+fn pods_that_the_operator_cannot_ask_do_not_stall() {
+    let mut world = world();
+    world.before.commit = Some(CommitStatus {
+        last_commit_time: Some(Time(at(9_000))),
+        ..CommitStatus::default()
+    });
+    world.seen.commit = None;
+    assert_eq!(world.of(Concern::Committing), ("Unknown", "NotObserved"));
+    assert_eq!(world.ready(), ("True", "Ready"));
+    // The group's offsets follow the commits.
+    let aged = |seconds| Lag {
+        seconds: Some(seconds),
+        ..lag(1234)
+    };
+    world.seen.lag = Some(Ok(aged(70)));
+    assert_eq!(world.of(Concern::Committing), ("True", "Progressing"));
+    // Pods that answer and do not commit stall, unless what waits is young.
+    let mut told = self::world();
+    told.commit().last_commit_time = Some(at(9_000));
+    told.seen.lag = Some(Ok(aged(211)));
+    assert_eq!(told.of(Concern::Committing), ("False", "Stalled"));
+    told.seen.lag = Some(Ok(aged(209)));
+    assert_eq!(told.of(Concern::Committing), ("True", "Progressing"));
+}
+
+#[test]
+fn what_passes_by_itself_turns_ready_when_it_lasts_and_what_settles_is_no_failure() {
+    let with = |class, since: i64| {
+        let mut world = world();
+        world.commit().trouble = Some(Trouble::new(class, "said"));
+        world.since.troubled = Some(at(10_000 - since));
+        world
+    };
+    let destination = |world: &World| world.of(Concern::DestinationReady);
+    for (class, reason) in [
+        (class::STORE_UNAVAILABLE, "StoreUnavailable"),
+        (class::CATALOG_UNAVAILABLE, "CatalogUnavailable"),
+    ] {
+        let young = with(class, 90);
+        assert_eq!(destination(&young), ("False", reason));
+        assert_eq!(young.ready(), ("True", "Ready"));
+        assert_eq!(with(class, 91).ready(), ("False", reason));
+    }
+    for (class, reason) in [
+        (class::STORE_CONFLICT, "StoreConflict"),
+        (class::FILES_LOST, "StagedFilesLost"),
+        (class::CATALOG_CONFLICT, "CatalogConflict"),
+    ] {
+        let young = with(class, 90);
+        assert_eq!(destination(&young), ("True", "Connected"), "{reason}");
+        assert_eq!(young.ready(), ("True", "Ready"), "{reason}");
+        // Again and again, it is one.
+        assert_eq!(with(class, 91).ready(), ("False", reason));
+    }
+    let fenced = with(class::FENCED, 5);
+    assert_eq!(fenced.of(Concern::Committing), ("True", "Progressing"));
+    // Somebody has to act, and at once.
+    let denied = with(class::STORE_DENIED, 0);
+    assert_eq!(denied.ready(), ("False", "StoreAccessDenied"));
 }
 
 #[test]
