@@ -277,7 +277,6 @@ pub fn remembered(concern: Concern, before: &[Condition]) -> Option<Finding> {
 pub struct Trouble {
     row: &'static Row,
     message: String,
-    transience: Transience,
 }
 
 /// Whether a trouble is over without anybody's doing.
@@ -306,17 +305,14 @@ impl Trouble {
         Self {
             row: Row::of(class),
             message: message.into(),
-            transience: Transience::of(&class),
         }
     }
 
     /// Of a pod, which tells the reason as a text.
     pub fn told(reason: &str, message: impl Into<String>) -> Self {
-        let class = class::ALL.iter().find(|class| class.reason == reason);
         Self {
             row: Row::of_reason(reason),
             message: message.into(),
-            transience: class.map_or(Transience::Stays, Transience::of),
         }
     }
 
@@ -325,7 +321,10 @@ impl Trouble {
     }
 
     pub fn transience(&self) -> Transience {
-        self.transience
+        let class = class::ALL
+            .iter()
+            .find(|class| class.reason == self.row.reason);
+        class.map_or(Transience::Stays, Transience::of)
     }
 
     /// The message and what to do about it.

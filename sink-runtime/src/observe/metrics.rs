@@ -434,4 +434,27 @@ mod tests {
         assert_eq!(series(&progress), Vec::<String>::new());
         assert_eq!(progress.snapshot().lag_records, None);
     }
+
+    #[test]
+    fn a_client_is_connected_when_any_broker_is_and_the_groups_coordinator_counts() {
+        let connected = |states: &[(&str, i64)]| {
+            let broker = |(n, (state, id)): (usize, &(&str, i64))| {
+                (
+                    n.to_string(),
+                    serde_json::json!({"state": state, "nodeid": id}),
+                )
+            };
+            let brokers: serde_json::Map<_, _> = states.iter().enumerate().map(broker).collect();
+            let json = serde_json::json!({ "brokers": brokers }).to_string();
+            let parsed = ClientStatistics::parse(&json, false).unwrap();
+            (parsed.connected, parsed.brokers_up)
+        };
+        assert_eq!(
+            connected(&[("DOWN", 1), ("TRY_CONNECT", 2)]),
+            (Some(false), 0)
+        );
+        assert_eq!(connected(&[("DOWN", 1), ("UP", 2)]), (Some(true), 1));
+        assert_eq!(connected(&[("DOWN", 1), ("UP", -1)]), (Some(true), 0));
+        assert_eq!(ClientStatistics::default().connected, None);
+    }
 }
